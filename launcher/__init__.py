@@ -1,0 +1,1 @@
+"""What runs and what is true: settings, plans, run directories, training."""

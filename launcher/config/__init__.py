@@ -1,0 +1,1 @@
+"""What every setting means and may be. Frozen, typed, torch-free."""

@@ -1,0 +1,102 @@
+"""accelerate's two files: the one its questionnaire writes, and the one a launch is given.
+
+The questionnaire's file is kept as it is; the launch file is derived, because ``accelerate launch`` refuses
+a ``deepspeed_config_file`` beside an inline stage, accumulation or precision.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from launcher.config.setting import Problem
+
+PATHS_FROM_DEEPSPEED_CONFIG: dict[str, str] = {
+    "zero_stage": "zero_optimization.stage",
+    "offload_optimizer_device": "zero_optimization.offload_optimizer.device",
+    "offload_param_device": "zero_optimization.offload_param.device",
+    "offload_optimizer_nvme_path": "zero_optimization.offload_optimizer.nvme_path",
+    "offload_param_nvme_path": "zero_optimization.offload_param.nvme_path",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "gradient_clipping": "gradient_clipping",
+    "zero3_save_16bit_model": "zero_optimization.stage3_gather_16bit_weights_on_model_save",
+}
+"""Which DeepSpeed setting each answer in ``deepspeed_config`` owns."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSettings:
+    """What ``accelerate launch`` needs to know."""
+
+    num_processes: int = 1
+    use_cpu: bool = False
+    """Train on the CPU even where a GPU is."""
+
+    def to_yaml_object(self) -> dict[str, Any]:
+        """accelerate.yaml of a run directory; the JSON it names lies beside it."""
+        return {
+            "compute_environment": "LOCAL_MACHINE",
+            "debug": False,
+            "deepspeed_config": {"deepspeed_config_file": "deepspeed.json", "zero3_init_flag": False},
+            "distributed_type": "DEEPSPEED",
+            "downcast_bf16": "no",
+            "enable_cpu_affinity": False,
+            "machine_rank": 0,
+            "main_training_function": "main",
+            "num_machines": 1,
+            "num_processes": self.num_processes,
+            "rdzv_backend": "static",
+            "same_network": True,
+            "tpu_env": [],
+            "tpu_use_cluster": False,
+            "tpu_use_sudo": False,
+            "use_cpu": self.use_cpu,
+        }
+
+
+def read_accelerate(
+    content: Mapping[str, Any],
+) -> tuple[LaunchSettings, dict[str, object], list[Problem]]:
+    """What a questionnaire's file says to a launch on this machine.
+
+    Args:
+        content: the file as an object, as ``accelerate config`` writes it.
+
+    Returns:
+        Launch settings; the DeepSpeed values it owns, by JSON path; and what cannot be launched.
+    """
+    problems = _what_cannot_launch(content)
+    deepspeed = content.get("deepspeed_config") or {}
+    values: dict[str, object] = {
+        path: deepspeed[key] for key, path in PATHS_FROM_DEEPSPEED_CONFIG.items() if key in deepspeed
+    }
+    if "deepspeed_config_file" not in deepspeed:
+        # Not asked below stage 2, and not answered means none; clipping not wanted means none too.
+        values.setdefault("zero_optimization.offload_optimizer.device", "none")
+        values.setdefault("zero_optimization.offload_param.device", "none")
+        values.setdefault("gradient_clipping", 0.0)
+        values["precision"] = content.get("mixed_precision", "no")
+    launch = LaunchSettings(
+        num_processes=content.get("num_processes", 1), use_cpu=content.get("use_cpu", False)
+    )
+    return launch, values, problems
+
+
+def _what_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
+    problems = []
+    if content.get("compute_environment") != "LOCAL_MACHINE":
+        problems.append(_unlaunchable("environment", "Amazon SageMaker files are saved, not launched from here"))
+    elif content.get("distributed_type") != "DEEPSPEED":
+        problems.append(_unlaunchable("use_deepspeed", "training runs through DeepSpeed; answer yes"))
+    if content.get("num_machines", 1) != 1:
+        problems.append(_unlaunchable("num_machines", "several machines are not launched from here"))
+    if content.get("num_processes", 1) < 1:
+        problems.append(Problem("accelerate.num_processes", "must be at least 1"))
+    if content.get("dynamo_config"):
+        problems.append(_unlaunchable("use_dynamo", "accelerate does not pass dynamo on to DeepSpeed; answer no"))
+    if (content.get("deepspeed_config") or {}).get("deepspeed_moe_layer_cls_names"):
+        problems.append(_unlaunchable("use_moe", "SDXL has no mixture of experts; answer no"))
+    return problems
+
+
+def _unlaunchable(question: str, message: str) -> Problem:
+    return Problem(f"accelerate.{question}", message, rule="launch")

@@ -1,0 +1,318 @@
+"""The part of DeepSpeed's JSON that offloaded training uses, as settings.
+
+Each setting names its place in the JSON; its question id is ``deepspeed.`` plus that path. What an opened
+file holds beyond them is kept in ``extra`` and written back untouched. Defaults are ours where DeepSpeed's
+own waste memory on one or two GPUs; the docstring says so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from launcher.config.setting import Problem, Setting, Value, declarations, setting
+
+DEVICES = ("none", "cpu", "nvme")
+PRECISIONS = ("no", "fp16", "bf16")
+
+
+@dataclass(frozen=True, slots=True)
+class DeepSpeedSettings:
+    """One DeepSpeed configuration, without what the run itself determines (batch size, learning rate)."""
+
+    stage: int = setting(
+        2, "ZeRO stage: 1 partitions optimizer states, 2 gradients too, 3 parameters too.",
+        minimum=0, maximum=3,
+    )
+    precision: str = setting(
+        "bf16", "Number format of weights and gradients in training; masters stay fp32.", choices=PRECISIONS
+    )
+    gradient_accumulation_steps: int = setting(
+        1, "Micro-batches per optimizer step.", unit="micro-batches", minimum=1
+    )
+    gradient_clipping: float = setting(1.0, "Largest global gradient norm; 0 turns clipping off.", minimum=0.0)
+    offload_optimizer_device: str = setting(
+        "cpu", "Where optimizer states and their update live.", choices=DEVICES
+    )
+    offload_optimizer_nvme_path: str = setting("", "Folder for optimizer states on NVMe.", path=True)
+    offload_optimizer_pin_memory: bool = setting(
+        True, "Lock the offload buffers in host RAM: faster copies, memory that cannot be swapped."
+    )
+    offload_param_device: str = setting(
+        "none", "Where parameters live between uses; works at stage 3 only.", choices=DEVICES
+    )
+    offload_param_nvme_path: str = setting("", "Folder for parameters on NVMe.", path=True)
+    offload_param_pin_memory: bool = setting(True, "Lock the parameter buffers in host RAM.")
+    reduce_bucket_size: int = setting(
+        50_000_000,
+        "Elements reduced at once. The bucket is allocated whole on the GPU: 95 MiB here in bf16, where "
+        "DeepSpeed's own 5e8 takes 954.",
+        unit="elements",
+        minimum=1,
+    )
+    allgather_bucket_size: int = setting(
+        50_000_000, "Elements gathered at once, stages 1 and 2.", unit="elements", minimum=1
+    )
+    overlap_comm: bool = setting(
+        False, "Reduce while the backward pass still runs; costs a second bucket on the GPU."
+    )
+    contiguous_gradients: bool = setting(True, "Copy gradients into one buffer as they are made.")
+    sub_group_size: int = setting(
+        100_000_000, "Parameters updated at once at stage 3.", unit="elements", minimum=1
+    )
+    stage3_prefetch_bucket_size: int = setting(
+        50_000_000, "Parameters fetched ahead at stage 3.", unit="elements", minimum=0
+    )
+    stage3_max_live_parameters: int = setting(
+        1_000_000_000, "Parameters gathered on the GPU at once at stage 3.", unit="elements", minimum=0
+    )
+    stage3_max_reuse_distance: int = setting(
+        1_000_000_000,
+        "A parameter used again within so many elements is not released at stage 3.",
+        unit="elements",
+        minimum=0,
+    )
+    stage3_param_persistence_threshold: int = setting(
+        100_000, "Smaller parameters stay on the GPU at stage 3.", unit="elements", minimum=0
+    )
+    stage3_gather_16bit_weights_on_model_save: bool = setting(
+        False, "Gather whole 16-bit weights when DeepSpeed saves a model at stage 3."
+    )
+    optimizer_type: str = setting(
+        "AdamW", "The optimizer.", choices=("AdamW", "Adam", "Adagrad", "Lion")
+    )
+    betas: tuple[float, ...] = setting(
+        (0.9, 0.999), "Decay rates of the two moments.", minimum=0.0, maximum=1.0
+    )
+    eps: float = setting(1e-8, "Added to the denominator of the update.", minimum=0.0)
+    weight_decay: float = setting(0.01, "Decoupled weight decay.", minimum=0.0)
+    scheduler_type: str = setting(
+        "WarmupLR", "The learning-rate schedule.", choices=("WarmupLR", "WarmupDecayLR", "WarmupCosineLR")
+    )
+    warmup_type: str = setting(
+        "log", "Shape of the rise, for WarmupLR and WarmupDecayLR.", choices=("log", "linear")
+    )
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of an opened file that no setting knows, nested as in the file."""
+
+    @property
+    def offloads(self) -> bool:
+        """Whether the optimizer runs on the CPU."""
+        return self.offload_optimizer_device != "none"
+
+
+JSON_PATHS: dict[str, str] = {
+    "stage": "zero_optimization.stage",
+    "precision": "precision",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "gradient_clipping": "gradient_clipping",
+    "offload_optimizer_device": "zero_optimization.offload_optimizer.device",
+    "offload_optimizer_nvme_path": "zero_optimization.offload_optimizer.nvme_path",
+    "offload_optimizer_pin_memory": "zero_optimization.offload_optimizer.pin_memory",
+    "offload_param_device": "zero_optimization.offload_param.device",
+    "offload_param_nvme_path": "zero_optimization.offload_param.nvme_path",
+    "offload_param_pin_memory": "zero_optimization.offload_param.pin_memory",
+    "reduce_bucket_size": "zero_optimization.reduce_bucket_size",
+    "allgather_bucket_size": "zero_optimization.allgather_bucket_size",
+    "overlap_comm": "zero_optimization.overlap_comm",
+    "contiguous_gradients": "zero_optimization.contiguous_gradients",
+    "sub_group_size": "zero_optimization.sub_group_size",
+    "stage3_prefetch_bucket_size": "zero_optimization.stage3_prefetch_bucket_size",
+    "stage3_max_live_parameters": "zero_optimization.stage3_max_live_parameters",
+    "stage3_max_reuse_distance": "zero_optimization.stage3_max_reuse_distance",
+    "stage3_param_persistence_threshold": "zero_optimization.stage3_param_persistence_threshold",
+    "stage3_gather_16bit_weights_on_model_save": (
+        "zero_optimization.stage3_gather_16bit_weights_on_model_save"
+    ),
+    "optimizer_type": "optimizer.type",
+    "betas": "optimizer.params.betas",
+    "eps": "optimizer.params.eps",
+    "weight_decay": "optimizer.params.weight_decay",
+    "scheduler_type": "scheduler.type",
+    "warmup_type": "scheduler.params.warmup_type",
+}
+"""Where each setting stands in DeepSpeed's JSON. ``precision`` stands for the bf16 and fp16 sections."""
+
+OPTIMIZER_PARAMS: dict[str, tuple[str, ...]] = {
+    "AdamW": ("betas", "eps", "weight_decay"),
+    "Adam": ("betas", "eps", "weight_decay"),
+    "Adagrad": ("eps", "weight_decay"),
+    "Lion": ("betas", "weight_decay"),
+}
+"""Which parameters each optimizer's class accepts; another one is a TypeError when the engine starts."""
+
+_STAGE_3_ONLY = (
+    "sub_group_size", "stage3_prefetch_bucket_size", "stage3_max_live_parameters", "stage3_max_reuse_distance",
+    "stage3_param_persistence_threshold", "stage3_gather_16bit_weights_on_model_save",
+)
+_PRE_STAGE_3 = ("allgather_bucket_size", "contiguous_gradients")
+
+
+def deepspeed_declarations() -> dict[str, Setting]:
+    """The settings by their place in DeepSpeed's JSON."""
+    return {JSON_PATHS[declared.key]: declared for declared in declarations(DeepSpeedSettings)}
+
+
+def to_deepspeed_json(
+    settings: DeepSpeedSettings,
+    *,
+    train_batch_size: int,
+    learning_rate: float,
+    warmup_steps: int,
+    total_steps: int,
+) -> dict[str, Any]:
+    """The whole JSON for ``deepspeed.initialize``.
+
+    Args:
+        settings: what was chosen.
+        train_batch_size: pictures per GPU and micro-batch.
+        learning_rate: after warm-up.
+        warmup_steps: optimizer steps, at least 1 (DeepSpeed refuses 0).
+        total_steps: optimizer steps of the run, for schedules that decay.
+    """
+    paths = {
+        "train_micro_batch_size_per_gpu": train_batch_size,
+        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+        "gradient_clipping": settings.gradient_clipping,
+        "steps_per_print": 10**9,
+        "zero_optimization.stage": settings.stage,
+    }
+    paths |= _precision(settings.precision)
+    paths |= _zero(settings)
+    paths |= _optimizer(settings, learning_rate)
+    paths |= _schedule(settings, learning_rate, warmup_steps, total_steps)
+    return _merge(_nest(paths), settings.extra)
+
+
+def _precision(precision: str) -> dict[str, Any]:
+    return {} if precision == "no" else {f"{precision}.enabled": True}
+
+
+def _zero(settings: DeepSpeedSettings) -> dict[str, Any]:
+    if settings.stage == 0:
+        return {}
+    keys = ["reduce_bucket_size", "overlap_comm", *(_STAGE_3_ONLY if settings.stage == 3 else _PRE_STAGE_3)]
+    for part in ("offload_optimizer", "offload_param"):
+        device = getattr(settings, f"{part}_device")
+        if device != "none":
+            keys += [f"{part}_device", f"{part}_pin_memory"]
+        if device == "nvme":
+            keys.append(f"{part}_nvme_path")
+    return {JSON_PATHS[key]: getattr(settings, key) for key in keys}
+
+
+def _optimizer(settings: DeepSpeedSettings, learning_rate: float) -> dict[str, Any]:
+    params = {key: getattr(settings, key) for key in OPTIMIZER_PARAMS[settings.optimizer_type]}
+    return {
+        "optimizer.type": settings.optimizer_type,
+        "optimizer.params.lr": learning_rate,
+        **{f"optimizer.params.{key}": list(v) if isinstance(v, tuple) else v for key, v in params.items()},
+    }
+
+
+def _schedule(
+    settings: DeepSpeedSettings, learning_rate: float, warmup_steps: int, total_steps: int
+) -> dict[str, Any]:
+    params: dict[str, Any] = {"warmup_num_steps": warmup_steps}
+    if settings.scheduler_type == "WarmupCosineLR":
+        params["total_num_steps"] = total_steps
+    else:
+        # WarmupDecayLR's own warmup_max_lr is 0.001 and overrides the optimizer's rate, so both name it.
+        params |= {
+            "warmup_min_lr": 0.0, "warmup_max_lr": learning_rate, "warmup_type": settings.warmup_type,
+        }
+        if settings.scheduler_type == "WarmupDecayLR":
+            params["total_num_steps"] = total_steps
+    return {
+        "scheduler.type": settings.scheduler_type,
+        **{f"scheduler.params.{key}": value for key, value in params.items()},
+    }
+
+
+def read_deepspeed(
+    values: Mapping[str, object], extra: Mapping[str, Any] | None = None
+) -> tuple[DeepSpeedSettings, list[Problem]]:
+    """Settings from values by JSON path; faults are listed, not raised."""
+    parsed: dict[str, Value] = {}
+    problems: list[Problem] = []
+    declared_by_path = deepspeed_declarations()
+    for path, declared in declared_by_path.items():
+        try:
+            parsed[declared.key] = declared.parse(values.get(path, declared.default))
+        except ValueError as error:
+            problems.append(Problem(f"deepspeed.{path}", str(error)))
+            parsed[declared.key] = declared.default
+    problems += [
+        Problem(f"deepspeed.{path}", "is not a setting", rule="unknown")
+        for path in values
+        if path not in declared_by_path
+    ]
+    return DeepSpeedSettings(**parsed, extra=dict(extra or {})), problems  # type: ignore[arg-type]
+
+
+def open_deepspeed_json(content: Mapping[str, Any]) -> tuple[dict[str, object], dict[str, Any]]:
+    """Splits an opened DeepSpeed JSON into values by path and the keys no setting knows.
+
+    Batch sizes, learning rate and warm-up are left out: the run determines them.
+    """
+    known = deepspeed_declarations()
+    values: dict[str, object] = {}
+    extra: dict[str, Any] = {}
+    for path, value in _flatten(content):
+        if path in known and path != "precision":
+            values[path] = value
+        elif path in ("bf16.enabled", "fp16.enabled"):
+            if value:
+                values["precision"] = path.split(".")[0]
+        elif path not in _OF_THE_RUN:
+            extra[path] = value
+    if not {"bf16", "fp16"} & set(content):
+        values["precision"] = "no"
+    for device in ("offload_optimizer", "offload_param"):
+        values.setdefault(f"zero_optimization.{device}.device", "none")
+    return values, _nest(extra)
+
+
+_OF_THE_RUN = frozenset(
+    {
+        "train_batch_size", "train_micro_batch_size_per_gpu", "steps_per_print", "optimizer.params.lr",
+        "scheduler.params.warmup_num_steps", "scheduler.params.warmup_min_lr", "scheduler.params.warmup_max_lr",
+        "scheduler.params.total_num_steps",
+    }
+)
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    leaves: list[tuple[str, Any]] = []
+    for key, value in content.items():
+        if isinstance(value, Mapping) and value:
+            leaves += _flatten(value, f"{prefix}{key}.")
+        else:
+            leaves.append((f"{prefix}{key}", value))
+    return leaves
+
+
+def _nest(paths: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for path, value in paths.items():
+        *parents, leaf = path.split(".")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[leaf] = value
+    return nested
+
+
+def _merge(base: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in extra.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
+    return base
+
+
+def with_overrides(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a DeepSpeed JSON with values replaced by path, as this machine needs them."""
+    copy = _nest(dict(_flatten(content)))
+    return _merge(copy, _nest(overrides))
+

@@ -1,0 +1,17 @@
+"""Rules as data: what DeepSpeed 0.19.8 refuses, ignores or gets wrong, known by having run it."""
+
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.rules.zero import RULES
+from launcher.config.setting import Problem
+from launcher.config.training import TrainingSettings
+
+__all__ = ["judge"]
+
+
+def judge(deepspeed: DeepSpeedSettings, training: TrainingSettings) -> list[Problem]:
+    """Every rule these settings break, errors and warnings."""
+    return [
+        Problem(rule.field, rule.message, rule.level, rule.id)
+        for rule in RULES
+        if rule.broken(deepspeed, training)
+    ]

@@ -1,0 +1,64 @@
+"""All settings of a run, put together from what the questions set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from launcher.config.accelerate import LaunchSettings, read_accelerate
+from launcher.config.deepspeed import DeepSpeedSettings, read_deepspeed, to_deepspeed_json
+from launcher.config.rules import judge
+from launcher.config.setting import Level, Problem
+from launcher.config.training import TrainingSettings, read_training
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a plan is made from."""
+
+    launch: LaunchSettings = field(default_factory=LaunchSettings)
+    deepspeed: DeepSpeedSettings = field(default_factory=DeepSpeedSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+    @property
+    def global_batch_size(self) -> int:
+        """Pictures per optimizer step over all processes."""
+        return (
+            self.training.optimization.train_batch_size
+            * self.deepspeed.gradient_accumulation_steps
+            * self.launch.num_processes
+        )
+
+    def deepspeed_json(self) -> dict[str, Any]:
+        """deepspeed.json of the run directory."""
+        optimization = self.training.optimization
+        return to_deepspeed_json(
+            self.deepspeed,
+            train_batch_size=optimization.train_batch_size,
+            learning_rate=optimization.learning_rate,
+            warmup_steps=optimization.lr_warmup_steps,
+            total_steps=optimization.max_train_steps,
+        )
+
+
+def read_settings(
+    accelerate: Mapping[str, Any],
+    deepspeed: Mapping[str, object],
+    training: Mapping[str, object],
+    deepspeed_extra: Mapping[str, Any] | None = None,
+) -> tuple[Settings, list[Problem]]:
+    """Settings from the questionnaire's file, DeepSpeed values by JSON path, and training values by key.
+
+    What accelerate's questionnaire answers owns its DeepSpeed values: ``deepspeed`` may not repeat them.
+
+    Returns:
+        Settings, with defaults where a value was faulty, and every fault of type, bounds and rules.
+    """
+    launch, owned, problems = read_accelerate(accelerate)
+    deepspeed_settings, found = read_deepspeed({**deepspeed, **owned}, deepspeed_extra)
+    problems += found
+    training_settings, found = read_training(training)
+    problems += found
+    settings = Settings(launch, deepspeed_settings, training_settings)
+    if not any(problem.level is Level.ERROR for problem in problems):
+        problems += judge(settings.deepspeed, settings.training)
+    return settings, problems

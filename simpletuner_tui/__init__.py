@@ -1,0 +1,1 @@
+"""What a person meets: questions, front ends, commands. Never imports torch."""
