@@ -20,8 +20,10 @@ class DeepSpeedSettings:
     """One DeepSpeed configuration, without what the run itself determines (batch size, learning rate)."""
 
     stage: int = setting(
-        2, "ZeRO stage: 1 partitions optimizer states, 2 gradients too, 3 parameters too.",
-        minimum=0, maximum=3,
+        2,
+        "ZeRO stage: 1 partitions optimizer states, 2 gradients too, 3 parameters too.",
+        minimum=0,
+        maximum=3,
     )
     precision: str = setting(
         "bf16", "Number format of weights and gradients in training; masters stay fp32.", choices=PRECISIONS
@@ -29,7 +31,9 @@ class DeepSpeedSettings:
     gradient_accumulation_steps: int = setting(
         1, "Micro-batches per optimizer step.", unit="micro-batches", minimum=1
     )
-    gradient_clipping: float = setting(1.0, "Largest global gradient norm; 0 turns clipping off.", minimum=0.0)
+    gradient_clipping: float = setting(
+        1.0, "Largest global gradient norm; 0 turns clipping off.", minimum=0.0
+    )
     offload_optimizer_device: str = setting(
         "cpu", "Where optimizer states and their update live.", choices=DEVICES
     )
@@ -77,9 +81,7 @@ class DeepSpeedSettings:
     stage3_gather_16bit_weights_on_model_save: bool = setting(
         False, "Gather whole 16-bit weights when DeepSpeed saves a model at stage 3."
     )
-    optimizer_type: str = setting(
-        "AdamW", "The optimizer.", choices=("AdamW", "Adam", "Adagrad", "Lion")
-    )
+    optimizer_type: str = setting("AdamW", "The optimizer.", choices=("AdamW", "Adam", "Adagrad", "Lion"))
     betas: tuple[float, ...] = setting(
         (0.9, 0.999), "Decay rates of the two moments.", minimum=0.0, maximum=1.0
     )
@@ -141,8 +143,12 @@ OPTIMIZER_PARAMS: dict[str, tuple[str, ...]] = {
 """Which parameters each optimizer's class accepts; another one is a TypeError when the engine starts."""
 
 _STAGE_3_ONLY = (
-    "sub_group_size", "stage3_prefetch_bucket_size", "stage3_max_live_parameters", "stage3_max_reuse_distance",
-    "stage3_param_persistence_threshold", "stage3_gather_16bit_weights_on_model_save",
+    "sub_group_size",
+    "stage3_prefetch_bucket_size",
+    "stage3_max_live_parameters",
+    "stage3_max_reuse_distance",
+    "stage3_param_persistence_threshold",
+    "stage3_gather_16bit_weights_on_model_save",
 )
 _PRE_STAGE_3 = ("allgather_bucket_size", "contiguous_gradients")
 
@@ -218,7 +224,9 @@ def _schedule(
     else:
         # WarmupDecayLR's own warmup_max_lr is 0.001 and overrides the optimizer's rate, so both name it.
         params |= {
-            "warmup_min_lr": 0.0, "warmup_max_lr": learning_rate, "warmup_type": settings.warmup_type,
+            "warmup_min_lr": 0.0,
+            "warmup_max_lr": learning_rate,
+            "warmup_type": settings.warmup_type,
         }
         if settings.scheduler_type == "WarmupDecayLR":
             params["total_num_steps"] = total_steps
@@ -274,8 +282,13 @@ def open_deepspeed_json(content: Mapping[str, Any]) -> tuple[dict[str, object], 
 
 _OF_THE_RUN = frozenset(
     {
-        "train_batch_size", "train_micro_batch_size_per_gpu", "steps_per_print", "optimizer.params.lr",
-        "scheduler.params.warmup_num_steps", "scheduler.params.warmup_min_lr", "scheduler.params.warmup_max_lr",
+        "train_batch_size",
+        "train_micro_batch_size_per_gpu",
+        "steps_per_print",
+        "optimizer.params.lr",
+        "scheduler.params.warmup_num_steps",
+        "scheduler.params.warmup_min_lr",
+        "scheduler.params.warmup_max_lr",
         "scheduler.params.total_num_steps",
     }
 )
@@ -315,4 +328,3 @@ def with_overrides(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     """A copy of a DeepSpeed JSON with values replaced by path, as this machine needs them."""
     copy = _nest(dict(_flatten(content)))
     return _merge(copy, _nest(overrides))
-

@@ -79,9 +79,7 @@ class OptimizationSettings:
     gradient_checkpointing: bool = setting(
         True, "Recompute activations in the backward pass: far less VRAM, about a quarter more GPU time."
     )
-    seed: int = setting(
-        42, "Seed of data order, noise and timesteps.", minimum=0, maximum=2**63 - 1
-    )
+    seed: int = setting(42, "Seed of data order, noise and timesteps.", minimum=0, maximum=2**63 - 1)
     num_eval_images: int = setting(
         8,
         "Pictures whose loss on fixed, held-out noise is measured before and after training. 0 measures "
@@ -126,9 +124,7 @@ class ExportSettings:
         minimum=0,
         maximum=64,
     )
-    validation_prompt: str = setting(
-        "", "Prompt of the sample pictures. Empty: captions of the data set."
-    )
+    validation_prompt: str = setting("", "Prompt of the sample pictures. Empty: captions of the data set.")
     validation_num_inference_steps: int = setting(
         30, "Denoising steps of a sample picture.", unit="steps", minimum=1, maximum=1000
     )

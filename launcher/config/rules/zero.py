@@ -63,9 +63,7 @@ RULES: tuple[Rule, ...] = (
         "warmup-longer-than-run",
         "training.lr_warmup_steps",
         "warm-up is longer than the run: the learning rate never reaches its value",
-        lambda _, training: (
-            training.optimization.lr_warmup_steps > training.optimization.max_train_steps
-        ),
+        lambda _, training: training.optimization.lr_warmup_steps > training.optimization.max_train_steps,
         source="deepspeed/runtime/lr_schedules.py",
         level=Level.WARNING,
     ),

@@ -1,0 +1,78 @@
+"""One training process: joins the others, trains, and leaves an outcome that says how it went."""
+
+import errno
+import logging
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+
+from launcher.errors import ExitCode, LauncherError
+from launcher.runs.directory import RunDirectory
+from launcher.runs.events import EventLog
+from launcher.runs.heartbeat import Heartbeat
+from launcher.runs.outcome import Outcome, read_outcome, write_outcome
+from launcher.runs.stop import request_stop, stop_requested
+from launcher.train.distributed import World
+from launcher.train.loop import train
+from launcher.train.report import LOGGER, Report
+
+
+def main() -> int:
+    """Trains the run directory named on the command line; returns the process's exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    run = RunDirectory(Path(sys.argv[1]).resolve())
+    try:
+        with ExitStack() as stack:
+            outcome = _train(run, stack)
+    except LauncherError as error:
+        LOGGER.exception("the run ends")
+        outcome = Outcome("failed", int(error.exit_code), str(error))
+    except Exception as error:
+        LOGGER.exception("the run ends")
+        outcome = Outcome("failed", int(ExitCode.RUN_FAILED), _explain(error))
+    if outcome.result == "failed":
+        # The first process that fails says why; the others only lose it. No further collective can succeed.
+        if read_outcome(run) is None:
+            write_outcome(run, outcome)
+        return outcome.exit_code
+    if int(os.environ.get("RANK", "0")) == 0:
+        write_outcome(run, outcome)
+    return outcome.exit_code
+
+
+def _train(run: RunDirectory, stack: ExitStack) -> Outcome:
+    report = Report()
+    if int(os.environ.get("RANK", "0")) == 0:
+        heartbeat = stack.enter_context(
+            Heartbeat(run, on_orphaned=lambda: request_stop(run, "the supervisor of this run died"))
+        )
+        report = Report(EventLog(run.events_jsonl), heartbeat)
+    with report.phase("join"):
+        world = World.join()
+    stack.callback(world.close)
+
+    def stop_reason() -> str | None:
+        request = stop_requested(run)
+        return None if request is None else request.reason
+
+    return train(run, world, report, stop_reason)
+
+
+def _explain(error: Exception) -> str:
+    """What an unforeseen failure means to the person; the log holds the rest."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            "the GPU is out of memory; lower training.train_batch_size or training.resolution, turn on "
+            "gradient checkpointing, or offload more"
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or "the output folder"
+        return f"no space left on the disk of {where}; make room and start the run again: it continues"
+    return f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""The processes that train together, and what they must agree on."""
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed
+from deepspeed.accelerator import get_accelerator
+from deepspeed.comm import init_distributed
+
+LONGEST_WAIT = timedelta(hours=12)
+"""How long a process waits for another: rank 0 may be downloading or exporting gigabytes meanwhile. A process
+that died is noticed by torch elastic, not by this."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One process among those that train together."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    device: torch.device
+
+    @classmethod
+    def join(cls) -> "World":
+        """Joins the processes that ``accelerate launch`` started; DeepSpeed picks NCCL or gloo."""
+        accelerator = get_accelerator()
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        accelerator.set_device(local_rank)
+        init_distributed(timeout=LONGEST_WAIT)
+        return cls(
+            rank=torch.distributed.get_rank(),
+            world_size=torch.distributed.get_world_size(),
+            local_rank=local_rank,
+            device=torch.device(accelerator.device_name(local_rank)),
+        )
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, the one that reports."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Waits until every rank is here."""
+        if self.world_size > 1:
+            torch.distributed.barrier()
+
+    def gather(self, numbers: list[float]) -> list[list[float]]:
+        """Every rank's numbers, by rank, on every rank; all lists have the same length."""
+        if self.world_size == 1:
+            return [numbers]
+        mine = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        every = [torch.empty_like(mine) for _ in range(self.world_size)]
+        torch.distributed.all_gather(every, mine)
+        return [row.tolist() for row in every]
+
+    def from_main(self, value: Any) -> Any:
+        """Rank 0's value on every rank. It must be picklable."""
+        if self.world_size == 1:
+            return value
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def close(self) -> None:
+        """Leaves the group."""
+        torch.distributed.destroy_process_group()

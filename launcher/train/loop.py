@@ -1,0 +1,237 @@
+"""The training run, top to bottom."""
+
+import gc
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler
+
+from launcher.pictures import scan
+from launcher.runs.directory import RunDirectory
+from launcher.runs.outcome import Outcome
+from launcher.train import caches
+from launcher.train.batches import Batches, Division
+from launcher.train.checkpoint import Checkpoints, Identity
+from launcher.train.distributed import World
+from launcher.train.engine import Engine, build_extensions
+from launcher.train.export import draw_samples, export_pipeline
+from launcher.train.models import resolve_model
+from launcher.train.objective import noise_prediction_loss, require_noise_prediction
+from launcher.train.report import Report
+from launcher.train.steps import StepClock, agree
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
+
+StopReason = Callable[[], str | None]
+"""Says why the run should stop, or None."""
+
+
+def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReason) -> Outcome:
+    """Trains what the run directory says, from wherever its checkpoints are.
+
+    Args:
+        run: holds training.json, deepspeed.json and plan.json.
+        world: this process among those that train.
+        report: told of everything.
+        stop_reason: asked after each step and before the U-Net is loaded.
+
+    Raises:
+        LauncherError: it cannot start or go on, with a message for the person.
+    """
+    training, output_dir = run.training(), run.output_dir()
+    optimization = training.optimization
+    torch.manual_seed(optimization.seed)
+
+    with report.phase("compile"):
+        config = build_extensions(run.deepspeed(), world, report)
+    precision, zero_stage = _precision(config), config.get("zero_optimization", {}).get("stage", 0)
+    dtype = DTYPES[precision]
+
+    # Everything that is not the U-Net comes and goes before the U-Net is loaded.
+    model = resolve_model(training.model, world, report)
+    scheduler = model.noise_scheduler()
+    require_noise_prediction(scheduler)
+    pictures = scan(Path(training.data.instance_data_dir), training.data.resolution)
+    dataset = caches.prepare(training, model, pictures, dtype, world, report)
+    if reason := world.from_main(stop_reason()):
+        return _stopped(report, reason, step=0)
+
+    with report.phase("load"):
+        unet = model.unet(dtype)
+        if optimization.gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
+    with report.phase("engine"):
+        engine = Engine(unet, config)
+        del unet
+    report.event(
+        "model",
+        parameters=model.unet_parameters,
+        trainable=model.unet_parameters,
+        dtype=str(dtype).removeprefix("torch."),
+        zero_stage=zero_stage,
+        world_size=world.world_size,
+        device=torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU",
+    )
+
+    division = Division(
+        rank=world.rank,
+        world_size=world.world_size,
+        micro_batch_size=optimization.train_batch_size,
+        accumulation=config["gradient_accumulation_steps"],
+    )
+    batches = Batches(
+        dataset,
+        seed=optimization.seed,
+        scaling_factor=model.vae_scaling_factor,
+        timesteps=scheduler.config.num_train_timesteps,
+        device=world.device,
+        dtype=dtype,
+    )
+    identity = Identity(
+        zero_stage=zero_stage,
+        precision=precision,
+        optimizer=config["optimizer"]["type"],
+        world_size=world.world_size,
+        seed=optimization.seed,
+        global_batch_size=division.global_batch_size,
+        pictures=len(dataset),
+    )
+    checkpoints = Checkpoints(
+        output_dir, training.checkpoints.checkpoints_total_limit, identity, world, report
+    )
+    resume = training.checkpoints.resume_from_checkpoint == "latest"
+    done = checkpoints.resume(engine) if resume else 0
+
+    loop = Loop(engine, batches, scheduler, division, world, report, stop_reason)
+    loop.evaluate("before", done, optimization.num_eval_images)
+    every = training.checkpoints.checkpointing_steps
+    done, reason = loop.steps(
+        done, optimization.max_train_steps, save_every=every, save=lambda step: checkpoints.save(engine, step)
+    )
+    if reason:
+        return _stopped(report, reason, done)
+    loop.evaluate("after", done, optimization.num_eval_images)
+
+    if training.export.export_pipeline:
+        folder = export_pipeline(engine, model, training.export, output_dir / "pipeline", world, report)
+        del engine, loop, checkpoints
+        _free(world.device)
+        if world.is_main:
+            captions = [picture.caption for picture in pictures]
+            draw_samples(folder, training, captions, output_dir / "samples", world.device, report)
+        world.barrier()
+    return Outcome("completed", 0, f"trained {done} steps")
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Steps and evaluations of one engine."""
+
+    engine: Engine
+    batches: Batches
+    scheduler: DDPMScheduler
+    division: Division
+    world: World
+    report: Report
+    stop_reason: StopReason
+
+    def steps(
+        self, done: int, last_step: int, *, save_every: int, save: Callable[[int], object]
+    ) -> tuple[int, str | None]:
+        """Trains to the last step or a stop; either way the last thing it does is a save.
+
+        Args:
+            done: steps trained already.
+            last_step: where it ends, counted from the run's start.
+            save_every: steps between saves.
+            save: called with the step, on every rank.
+
+        Returns:
+            Steps trained in all, and why it stopped early, if it did.
+        """
+        micro_batches = self.batches.run(self.division, done, last_step)
+        clock = StepClock(self.world.device)
+        with self.report.phase("train") as progress:
+            for step in range(done + 1, last_step + 1):
+                mean_loss = torch.zeros((), device=self.world.device)
+                for _ in range(self.division.accumulation):
+                    with clock.phase("data"):
+                        batch = next(micro_batches)
+                    with clock.phase("forward"):
+                        loss = noise_prediction_loss(self.engine, self.scheduler, batch)
+                    with clock.phase("backward"):
+                        self.engine.backward(loss)
+                    mean_loss += loss.detach() / self.division.accumulation
+                    learning_rate = self.engine.learning_rate
+                    with clock.phase("optimizer"):
+                        self.engine.step()
+
+                reason = self.stop_reason()
+                agreed = agree(self.world, mean_loss, stop=reason is not None)
+                seconds = clock.read()
+                self.report.event(
+                    "step",
+                    step=step,
+                    max_steps=last_step,
+                    loss=agreed.loss,
+                    lr=learning_rate,
+                    grad_norm=self.engine.gradient_norm,
+                    seconds=seconds,
+                    samples_per_second=round(self.division.global_batch_size / seconds["total"], 3),
+                    vram_mib=agreed.vram_mib,
+                    rss_mib=agreed.rss_mib,
+                )
+                progress.progress(step, last_step)
+                if step % save_every == 0 or step == last_step or agreed.stop:
+                    save(step)
+                    clock.read()  # the save is no part of the next step
+                if agreed.stop and step < last_step:
+                    return step, self.world.from_main(reason) or "another process was asked to stop"
+        return max(done, last_step), None
+
+    @torch.no_grad()
+    def evaluate(self, when: str, step: int, pictures: int) -> float | None:
+        """Mean loss over ``pictures`` pictures on fixed, held-out noise; None without pictures.
+
+        Every rank takes equally many batches, as ZeRO-3's collectives need: past the last picture a rank
+        repeats it without counting it.
+        """
+        if pictures == 0:
+            return None
+        size = self.division.micro_batch_size
+        rounds = math.ceil(pictures / (size * self.world.world_size))
+        total = counted = 0.0
+        with self.report.phase("evaluate") as progress:
+            self.engine.evaluating(True)
+            for turn in range(rounds):
+                first = (turn * self.world.world_size + self.world.rank) * size
+                mine = range(first, min(first + size, pictures))
+                batch = self.batches.evaluation(mine or range(pictures - 1, pictures), pictures)
+                loss = float(noise_prediction_loss(self.engine, self.scheduler, batch))
+                total, counted = total + loss * len(mine), counted + len(mine)
+                progress.progress(turn + 1, rounds)
+            self.engine.evaluating(False)
+            rows = self.world.gather([total, counted])
+        mean = sum(row[0] for row in rows) / sum(row[1] for row in rows)
+        self.report.event("evaluation", when=when, loss=mean, step=step)
+        return mean
+
+
+def _stopped(report: Report, reason: str, step: int) -> Outcome:
+    report.event("stopping", reason=reason, step=step)
+    return Outcome("stopped", 0, f"stopped at step {step}: {reason}")
+
+
+def _precision(config: Mapping[str, Any]) -> str:
+    enabled = [name for name in ("bf16", "fp16") if config.get(name, {}).get("enabled")]
+    return enabled[0] if enabled else "no"
+
+
+def _free(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -1,0 +1,62 @@
+"""What a run tells: events for the run directory, phases for progress, a heartbeat for the supervisor."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from launcher.runs.events import EventLog
+from launcher.runs.heartbeat import Heartbeat
+
+LOGGER = logging.getLogger("launcher.train")
+PROGRESS_INTERVAL = 0.5
+"""Seconds between two progress events of a phase: enough for a bar, too few to fill the log."""
+
+
+class Phase:
+    """A phase under way."""
+
+    def __init__(self, report: "Report", name: str) -> None:
+        self._report, self._name = report, name
+        self._told = 0.0
+
+    def progress(self, done: float, total: float) -> None:
+        """Tells how far it is, in any unit, at most twice a second."""
+        self._report.beat(self._name, int(done))
+        now = time.monotonic()
+        if now - self._told >= PROGRESS_INTERVAL or done >= total:
+            self._told = now
+            self._report.event("phase", phase=self._name, state="progress", done=done, total=total)
+
+
+class Report:
+    """Reports of one rank. Only rank 0 is given a log and a heartbeat; the others' events go nowhere."""
+
+    def __init__(self, events: EventLog | None = None, heartbeat: Heartbeat | None = None) -> None:
+        self._events, self._heartbeat = events, heartbeat
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Appends an event."""
+        if self._events is not None:
+            self._events.emit(name, **fields)
+
+    def warning(self, message: str) -> None:
+        """Something the person should know that does not end the run."""
+        LOGGER.warning("%s", message)
+        self.event("warning", message=message)
+
+    def beat(self, phase: str, step: int | None = None) -> None:
+        """Tells the supervisor that it got on."""
+        if self._heartbeat is not None:
+            self._heartbeat.progress(phase, step)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[Phase]:
+        """A named part of the run, with its duration."""
+        started = time.monotonic()
+        LOGGER.info("phase %s", name)
+        self.beat(name)
+        self.event("phase", phase=name, state="start")
+        yield Phase(self, name)
+        self.event("phase", phase=name, state="end", seconds=round(time.monotonic() - started, 3))
