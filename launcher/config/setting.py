@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 Value = str | int | float | bool | tuple[float, ...]
 """What a setting can hold. JSON lists become tuples."""
@@ -68,7 +68,7 @@ class Setting:
                 self._check_bounds(number)
         if self.required and parsed == "":
             raise ValueError("must not be empty")
-        if isinstance(parsed, str) and any(ord(character) < 32 for character in parsed):  # noqa: PLR2004
+        if isinstance(parsed, str) and any(ord(character) < 32 for character in parsed):
             raise ValueError("must not contain control characters")
         return parsed
 
@@ -80,7 +80,7 @@ class Setting:
             raise ValueError(f"must be at most {self.maximum:g}{unit}, not {number:g}")
 
 
-def _convert(kind: type, value: object) -> Value:  # noqa: PLR0911 - one line a kind
+def _convert(kind: type, value: object) -> Value:
     if kind is bool:
         if not isinstance(value, bool):
             raise ValueError(f"must be true or false, not {value!r}")
@@ -125,15 +125,15 @@ def setting(
     required: bool = False,
 ) -> Any:
     """A dataclass field that carries the declaration of a setting."""
-    facts = dict(
-        doc=doc,
-        unit=unit,
-        minimum=minimum,
-        maximum=maximum,
-        choices=tuple(choices),
-        path=path,
-        required=required,
-    )
+    facts = {
+        "doc": doc,
+        "unit": unit,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": tuple(choices),
+        "path": path,
+        "required": required,
+    }
     return dataclasses.field(default=default, metadata=facts)
 
 
@@ -144,7 +144,7 @@ def declarations(topic: type) -> Iterator[Setting]:
         if not field.metadata:
             continue
         kind = typing.get_origin(hints[field.name]) or hints[field.name]
-        yield Setting(key=field.name, kind=kind, default=field.default, **field.metadata)
+        yield Setting(key=field.name, kind=kind, default=cast(Value, field.default), **field.metadata)
 
 
 def read_topic(

@@ -1,8 +1,8 @@
 """Checkpoints: whole or not at all, the newest kept, found again on resume.
 
-A checkpoint is ``checkpoint-N`` with DeepSpeed's files, ``checkpoint.json`` (what it was made with) and, written
-last, ``COMPLETE`` with the size of every file. A folder without a true marker is ignored and named, never
-deleted because it did not load.
+A checkpoint is ``checkpoint-N`` with DeepSpeed's files, ``checkpoint.json`` (what it was made with) and,
+written last, ``COMPLETE`` with the size of every file. A folder without a true marker is ignored and named,
+never deleted because it did not load.
 """
 
 import json
@@ -92,7 +92,7 @@ class Checkpoints:
         path = self._folder / f"checkpoint-{step}"
         started = time.monotonic()
         if self._world.is_main:
-            # One of the same step is unfinished or about to be replaced by its equal: it stops counting first.
+            # One of the same step is unfinished, or replaced by its equal: it stops counting first.
             _discard(path)
             path.mkdir(parents=True)
         self._world.barrier()

@@ -24,7 +24,8 @@ TORCH_ADAM = {"optimizer.params.torch_adam": True, "optimizer.params.fused": Tru
 class UNet(Protocol):
     """What the objective calls: the U-Net itself or the engine around it."""
 
-    def __call__(self, sample: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> Any: ...
+    def __call__(self, sample: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> Any:
+        """Predicts the noise in ``sample``."""
 
 
 class Engine:
@@ -106,7 +107,7 @@ def build_extensions(config: Mapping[str, Any], world: World, report: Report) ->
     if world.is_main:
         try:
             get_accelerator().get_op_builder(name)().load(verbose=False)
-        except Exception as error:  # noqa: BLE001 - a build fails in as many ways as there are compilers
+        except Exception as error:  # a build fails in as many ways as there are compilers
             LOGGER.exception("%s does not build", name)
             failure = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     failure = world.from_main(failure)
@@ -126,7 +127,7 @@ def build_extensions(config: Mapping[str, Any], world: World, report: Report) ->
 
 
 def _extension(optimizer: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
-    """The op builder an optimizer needs, or None; see deepspeed/runtime/engine.py _configure_basic_optimizer."""
+    """The op builder an optimizer needs, or None; as ``_configure_basic_optimizer`` builds it."""
     offloads = (
         config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none") != "none"
     )

@@ -50,7 +50,7 @@ def export_pipeline(
     return folder
 
 
-def draw_samples(  # noqa: PLR0913, PLR0917
+def draw_samples(
     pipeline_folder: Path,
     training: TrainingSettings,
     captions: Sequence[str],
@@ -66,7 +66,7 @@ def draw_samples(  # noqa: PLR0913, PLR0917
     try:
         with report.phase("samples") as progress:
             prompts = _prompts(export.validation_prompt, captions, count)
-            # bf16 and fp16 are as fast as it gets on a GPU; a CPU computes them slower than fp32.
+            # A CPU computes half precision slower than fp32.
             dtype = DTYPES[export.export_dtype] if device.type == "cuda" else torch.float32
             pipeline = StableDiffusionXLPipeline.from_pretrained(pipeline_folder, torch_dtype=dtype).to(
                 device
@@ -88,7 +88,7 @@ def draw_samples(  # noqa: PLR0913, PLR0917
                 progress.progress(index + 1, count)
             _grid(pictures).save(folder / "grid.png")
         report.event("pictures", path=str(folder / "grid.png"), prompts=prompts)
-    except Exception as error:  # noqa: BLE001 - the training is done and saved; nothing here may undo that
+    except Exception as error:  # training is done and saved; nothing here may undo that
         LOGGER.exception("samples")
         report.warning(f"the sample pictures could not be drawn: {error}")
 

@@ -45,7 +45,7 @@ class StepClock:
     def _mark(self) -> "torch.cuda.Event | float":
         if self.device.type != "cuda":
             return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
 
