@@ -1,0 +1,82 @@
+"""Rank 0's sign of life, and its eye on the supervisor."""
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from launcher.runs.directory import RunDirectory, read_json, write_atomic
+from launcher.runs.processes import ProcessIdentity
+
+INTERVAL = 2.0
+"""Seconds between two beats."""
+
+SUPERVISOR_VARIABLE = "SIMPLETUNER_SUPERVISOR"
+"""pid and start time of the supervisor, as ``pid:started``."""
+
+
+class Heartbeat:
+    """Writes heartbeat.json from a thread, so that a long save or a compiler does not look like death.
+
+    ``progressed`` in the file is when the main thread last got on; ``time`` is when the process last lived.
+    """
+
+    def __init__(self, run: RunDirectory, on_orphaned: Callable[[], None]) -> None:
+        """Starts on entering.
+
+        Args:
+            run: gets the heartbeat.
+            on_orphaned: called once, from the thread, when the supervisor is gone.
+        """
+        self._run, self._on_orphaned = run, on_orphaned
+        self._phase, self._progressed = "start", time.time()
+        self._step: int | None = None
+        self._supervisor = _supervisor_from_environment()
+        self._leaving = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def progress(self, phase: str, step: int | None = None) -> None:
+        """The main thread got on."""
+        self._phase, self._step, self._progressed = phase, step, time.time()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leaving.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        orphaned = False
+        while True:
+            beat = {
+                "time": time.time(),
+                "pid": os.getpid(),
+                "phase": self._phase,
+                "step": self._step,
+                "progressed": self._progressed,
+            }
+            with contextlib.suppress(OSError):  # a full disk must not end a run that could finish its step
+                write_atomic(self._run.heartbeat_json, json.dumps(beat).encode())
+            if not orphaned and self._supervisor is not None and not self._supervisor.alive:
+                orphaned = True
+                self._on_orphaned()
+            if self._leaving.wait(INTERVAL):
+                return
+
+
+def _supervisor_from_environment() -> ProcessIdentity | None:
+    pid, _, started = os.environ.get(SUPERVISOR_VARIABLE, "").partition(":")
+    return ProcessIdentity.from_json({"pid": pid, "started": started})
+
+
+def read_heartbeat(run: RunDirectory) -> dict[str, object] | None:
+    """The last beat, if there was one."""
+    return read_json(run.heartbeat_json)

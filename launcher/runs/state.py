@@ -1,0 +1,95 @@
+"""state.json, the supervisor's account of a run, and what an interface concludes from it."""
+
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from launcher.runs.directory import RunDirectory, read_json, write_atomic
+from launcher.runs.processes import processes_of_run
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What the supervisor writes; nobody else does."""
+
+    phase: str
+    """``starting``, a phase of the training, ``stopping`` or ``ended``."""
+    supervisor: dict[str, float]
+    """pid and start time."""
+    heartbeat: float
+    """Seconds since the epoch, renewed every second while the supervisor lives."""
+    started: float
+    step: int | None = None
+    child: dict[str, float] | None = None
+    stop: dict[str, Any] | None = None
+    """The stop request it knows of."""
+    result: str | None = None
+    exit_code: int | None = None
+    message: str = ""
+    ended: float | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+
+class Status(StrEnum):
+    """What a run is, as its directory shows it."""
+
+    PREPARED = "prepared"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    LOST = "lost"
+    """The supervisor died without a result."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """A run at a glance."""
+
+    status: Status
+    state: dict[str, Any]
+    """state.json as it is; empty before the start."""
+    orphans: tuple[int, ...] = ()
+    """Training processes that outlived their supervisor."""
+
+    @property
+    def live(self) -> bool:
+        """Whether a supervisor holds it."""
+        return self.status in (Status.RUNNING, Status.STOPPING)
+
+
+def write_state(run: RunDirectory, state: RunState) -> None:
+    """Replaces state.json."""
+    write_atomic(run.state_json, json.dumps(asdict(state), indent=1).encode())
+
+
+def lock_is_held(run: RunDirectory) -> bool:
+    """Whether a supervisor lives: the kernel drops its lock with it, so no reused pid is taken for one."""
+    try:
+        handle = os.open(run.lock, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def status(run: RunDirectory) -> RunStatus:
+    """What a run is now."""
+    state = read_json(run.state_json)
+    if state is None:
+        return RunStatus(Status.PREPARED, {})
+    if lock_is_held(run):
+        return RunStatus(Status.STOPPING if state.get("stop") else Status.RUNNING, state)
+    if state.get("result") in ("completed", "stopped", "failed"):
+        return RunStatus(Status(state["result"]), state)
+    orphans = tuple(process.pid for process in processes_of_run(str(run.path)))
+    return RunStatus(Status.LOST, state, orphans)

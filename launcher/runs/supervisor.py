@@ -1,0 +1,187 @@
+"""The supervisor: starts the training of one run directory, watches it, ends it, and says how it went."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from launcher.errors import ExitCode, RefusedToOverwriteError
+from launcher.runs.directory import RunDirectory
+from launcher.runs.events import EventLog
+from launcher.runs.heartbeat import SUPERVISOR_VARIABLE, read_heartbeat
+from launcher.runs.index import register
+from launcher.runs.outcome import Outcome, read_outcome
+from launcher.runs.processes import RUN_VARIABLE, ProcessIdentity, end_processes, processes_of_run
+from launcher.runs.state import RunState, write_state
+from launcher.runs.stop import request_stop, stop_requested
+
+TICK = 0.25
+STATE_INTERVAL = 1.0
+SILENCE = 60.0
+"""Seconds without a heartbeat after which the person is warned."""
+STANDSTILL = 1800.0
+"""Seconds in one place after which the person is warned; compiling or a slow save may take many minutes."""
+
+
+class Supervisor:
+    """Supervises one launch of one run directory."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        self._events = EventLog(run.events_jsonl)
+        identity = ProcessIdentity.of(os.getpid())
+        self._identity = identity
+        now = time.time()
+        self._state = RunState("starting", supervisor=identity.to_json(), heartbeat=now, started=now)
+        self._warned: set[str] = set()
+
+    def supervise(self) -> int:
+        """Runs the plan to its end; returns the exit code of the run.
+
+        Raises:
+            RefusedToOverwriteError: another supervisor holds the run directory.
+        """
+        lock = self._take_lock()  # kept open, and so held, until this process ends
+        for leftover in (self._run.stop_json, self._run.outcome_json, self._run.heartbeat_json):
+            leftover.unlink(missing_ok=True)  # of an earlier launch
+        self._write()
+        register(self._run)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        with self._run.log.open("ab") as log:
+            try:
+                child = self._start(log)
+            except OSError as error:
+                outcome = Outcome("failed", int(ExitCode.CANNOT_RUN_HERE), f"training did not start: {error}")
+            else:
+                outcome = self._watch(child)
+        self._end(outcome)
+        lock.close()
+        return outcome.exit_code
+
+    def _take_lock(self) -> IO[bytes]:
+        lock = self._run.lock.open("ab")
+        deadline = time.monotonic() + 1.0
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock
+            except BlockingIOError:
+                # An interface that looks whether a supervisor lives holds the lock for an instant.
+                if time.monotonic() > deadline:
+                    raise RefusedToOverwriteError(f"{self._run.path} is being trained already") from None
+                time.sleep(0.05)
+
+    def _start(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
+        plan = self._run.plan()
+        environment = {**os.environ, **plan["environment"]}
+        # ninja, which compiles DeepSpeed's extensions, is installed beside the interpreter.
+        environment["PATH"] = os.pathsep.join(
+            [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
+        )
+        environment[RUN_VARIABLE] = str(self._run.path)
+        environment[SUPERVISOR_VARIABLE] = f"{self._identity.pid}:{self._identity.started}"
+        child = subprocess.Popen(
+            plan["argv"],
+            cwd=self._run.path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            process_group=0,
+        )
+        self._state = replace(self._state, child=ProcessIdentity.of(child.pid).to_json())
+        self._write()
+        return child
+
+    def _watch(self, child: "subprocess.Popen[bytes]") -> Outcome:
+        written = 0.0
+        while child.poll() is None:
+            request = stop_requested(self._run)
+            if request is not None and self._state.stop != asdict(request):
+                self._state = replace(self._state, stop=asdict(request))
+                written = 0.0
+            if request is not None and request.now:
+                return self._end_now(child, request.reason)
+            if time.monotonic() - written > STATE_INTERVAL:
+                written = time.monotonic()
+                self._follow_heartbeat()
+                self._write()
+            time.sleep(TICK)
+        # Whatever the launcher left behind must not go on unnoticed.
+        end_processes(processes_of_run(str(self._run.path)))
+        return read_outcome(self._run) or Outcome(
+            "failed", int(ExitCode.RUN_FAILED), _explain_exit(child.returncode, self._run)
+        )
+
+    def _end_now(self, child: "subprocess.Popen[bytes]", reason: str) -> Outcome:
+        tree = {process.pid: process for process in psutil.Process().children(recursive=True)}
+        tree |= {process.pid: process for process in processes_of_run(str(self._run.path))}
+        end_processes(tree.values())
+        child.wait()
+        return Outcome("stopped", 0, f"{reason}; ended at once, without a checkpoint")
+
+    def _follow_heartbeat(self) -> None:
+        beat = read_heartbeat(self._run)
+        if beat is None:
+            return
+        phase, step, now = str(beat["phase"]), beat.get("step"), time.time()
+        self._state = replace(self._state, phase=phase, step=step if isinstance(step, int) else None)
+        silent = now - float(str(beat["time"]))
+        if silent > SILENCE:
+            self._warn("silence", f"no sign of life from the training for {silent:.0f} s, in phase {phase}")
+        standing = now - float(str(beat["progressed"]))
+        if standing > STANDSTILL:
+            self._warn(phase, f"no progress for {standing / 60:.0f} minutes in phase {phase}")
+
+    def _warn(self, once: str, message: str) -> None:
+        if once not in self._warned:
+            self._warned.add(once)
+            self._events.emit("warning", message=message)
+
+    def _write(self) -> None:
+        self._state = replace(self._state, heartbeat=time.time())
+        try:
+            write_state(self._run, self._state)
+        except OSError as error:
+            # A full disk is the trainer's to report; the lock still shows that the supervisor lives.
+            print(f"state.json: {error}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def _end(self, outcome: Outcome) -> None:
+        self._state = replace(
+            self._state,
+            phase="ended",
+            result=outcome.result,
+            exit_code=outcome.exit_code,
+            message=outcome.message,
+            ended=time.time(),
+        )
+        self._write()
+        self._events.emit("end", **asdict(outcome))
+
+    def _on_signal(self, number: int, _: object) -> None:
+        request_stop(self._run, f"the supervisor got {signal.Signals(number).name}")
+
+
+def _explain_exit(code: int, run: RunDirectory) -> str:
+    """A training that ended without saying how."""
+    killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL) or "Signal 9" in _last_log(run)
+    if killed:
+        return (
+            "the training was killed (signal 9), most likely by the kernel because host RAM ran out; lower "
+            "the batch size, turn off pinned memory, or free RAM"
+        )
+    return f"the training ended with exit code {code} and no word; {run.log} has its last lines"
+
+
+def _last_log(run: RunDirectory, size: int = 8192) -> str:
+    with run.log.open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - size))
+        return log.read().decode("utf-8", "replace")
