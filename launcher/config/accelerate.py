@@ -75,18 +75,14 @@ def read_accelerate(
         values.setdefault("zero_optimization.offload_param.device", "none")
         values.setdefault("gradient_clipping", 0.0)
         values["precision"] = content.get("mixed_precision", "no")
-    launch = LaunchSettings(
-        num_processes=content.get("num_processes", 1), use_cpu=content.get("use_cpu", False)
-    )
+    launch = LaunchSettings(num_processes=content.get("num_processes", 1), use_cpu=content.get("use_cpu", False))
     return launch, values, problems
 
 
 def _what_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
     problems = []
     if content.get("compute_environment") != "LOCAL_MACHINE":
-        problems.append(
-            _unlaunchable("environment", "Amazon SageMaker files are saved, not launched from here")
-        )
+        problems.append(_unlaunchable("environment", "Amazon SageMaker files are saved, not launched from here"))
     elif content.get("distributed_type") != "DEEPSPEED":
         problems.append(_unlaunchable("use_deepspeed", "training runs through DeepSpeed; answer yes"))
     if content.get("num_machines", 1) != 1:
@@ -94,9 +90,7 @@ def _what_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
     if content.get("num_processes", 1) < 1:
         problems.append(Problem("accelerate.num_processes", "must be at least 1"))
     if content.get("dynamo_config"):
-        problems.append(
-            _unlaunchable("use_dynamo", "accelerate does not pass dynamo on to DeepSpeed; answer no")
-        )
+        problems.append(_unlaunchable("use_dynamo", "accelerate does not pass dynamo on to DeepSpeed; answer no"))
     if (content.get("deepspeed_config") or {}).get("deepspeed_moe_layer_cls_names"):
         problems.append(_unlaunchable("use_moe", "SDXL has no mixture of experts; answer no"))
     return problems

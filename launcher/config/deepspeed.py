@@ -28,15 +28,9 @@ class DeepSpeedSettings:
     precision: str = setting(
         "bf16", "Number format of weights and gradients in training; masters stay fp32.", choices=PRECISIONS
     )
-    gradient_accumulation_steps: int = setting(
-        1, "Micro-batches per optimizer step.", unit="micro-batches", minimum=1
-    )
-    gradient_clipping: float = setting(
-        1.0, "Largest global gradient norm; 0 turns clipping off.", minimum=0.0
-    )
-    offload_optimizer_device: str = setting(
-        "cpu", "Where optimizer states and their update live.", choices=DEVICES
-    )
+    gradient_accumulation_steps: int = setting(1, "Micro-batches per optimizer step.", unit="micro-batches", minimum=1)
+    gradient_clipping: float = setting(1.0, "Largest global gradient norm; 0 turns clipping off.", minimum=0.0)
+    offload_optimizer_device: str = setting("cpu", "Where optimizer states and their update live.", choices=DEVICES)
     offload_optimizer_nvme_path: str = setting("", "Folder for optimizer states on NVMe.", path=True)
     offload_optimizer_pin_memory: bool = setting(
         True, "Lock the offload buffers in host RAM: faster copies, memory that cannot be swapped."
@@ -56,13 +50,9 @@ class DeepSpeedSettings:
     allgather_bucket_size: int = setting(
         50_000_000, "Elements gathered at once, stages 1 and 2.", unit="elements", minimum=1
     )
-    overlap_comm: bool = setting(
-        False, "Reduce while the backward pass still runs; costs a second bucket on the GPU."
-    )
+    overlap_comm: bool = setting(False, "Reduce while the backward pass still runs; costs a second bucket on the GPU.")
     contiguous_gradients: bool = setting(True, "Copy gradients into one buffer as they are made.")
-    sub_group_size: int = setting(
-        100_000_000, "Parameters updated at once at stage 3.", unit="elements", minimum=1
-    )
+    sub_group_size: int = setting(100_000_000, "Parameters updated at once at stage 3.", unit="elements", minimum=1)
     stage3_prefetch_bucket_size: int = setting(
         50_000_000, "Parameters fetched ahead at stage 3.", unit="elements", minimum=0
     )
@@ -82,17 +72,13 @@ class DeepSpeedSettings:
         False, "Gather whole 16-bit weights when DeepSpeed saves a model at stage 3."
     )
     optimizer_type: str = setting("AdamW", "The optimizer.", choices=("AdamW", "Adam", "Adagrad", "Lion"))
-    betas: tuple[float, ...] = setting(
-        (0.9, 0.999), "Decay rates of the two moments.", minimum=0.0, maximum=1.0
-    )
+    betas: tuple[float, ...] = setting((0.9, 0.999), "Decay rates of the two moments.", minimum=0.0, maximum=1.0)
     eps: float = setting(1e-8, "Added to the denominator of the update.", minimum=0.0)
     weight_decay: float = setting(0.01, "Decoupled weight decay.", minimum=0.0)
     scheduler_type: str = setting(
         "WarmupLR", "The learning-rate schedule.", choices=("WarmupLR", "WarmupDecayLR", "WarmupCosineLR")
     )
-    warmup_type: str = setting(
-        "log", "Shape of the rise, for WarmupLR and WarmupDecayLR.", choices=("log", "linear")
-    )
+    warmup_type: str = setting("log", "Shape of the rise, for WarmupLR and WarmupDecayLR.", choices=("log", "linear"))
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Keys of an opened file that no setting knows, nested as in the file."""
 
@@ -122,9 +108,7 @@ JSON_PATHS: dict[str, str] = {
     "stage3_max_live_parameters": "zero_optimization.stage3_max_live_parameters",
     "stage3_max_reuse_distance": "zero_optimization.stage3_max_reuse_distance",
     "stage3_param_persistence_threshold": "zero_optimization.stage3_param_persistence_threshold",
-    "stage3_gather_16bit_weights_on_model_save": (
-        "zero_optimization.stage3_gather_16bit_weights_on_model_save"
-    ),
+    "stage3_gather_16bit_weights_on_model_save": ("zero_optimization.stage3_gather_16bit_weights_on_model_save"),
     "optimizer_type": "optimizer.type",
     "betas": "optimizer.params.betas",
     "eps": "optimizer.params.eps",
@@ -215,9 +199,7 @@ def _optimizer(settings: DeepSpeedSettings, learning_rate: float) -> dict[str, A
     }
 
 
-def _schedule(
-    settings: DeepSpeedSettings, learning_rate: float, warmup_steps: int, total_steps: int
-) -> dict[str, Any]:
+def _schedule(settings: DeepSpeedSettings, learning_rate: float, warmup_steps: int, total_steps: int) -> dict[str, Any]:
     params: dict[str, Any] = {"warmup_num_steps": warmup_steps}
     if settings.scheduler_type == "WarmupCosineLR":
         params["total_num_steps"] = total_steps

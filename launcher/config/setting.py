@@ -147,9 +147,7 @@ def declarations(topic: type) -> Iterator[Setting]:
         yield Setting(key=field.name, kind=kind, default=cast(Value, field.default), **field.metadata)
 
 
-def read_topic(
-    topic: type, values: Mapping[str, object], prefix: str
-) -> tuple[dict[str, Value], list[Problem]]:
+def read_topic(topic: type, values: Mapping[str, object], prefix: str) -> tuple[dict[str, Value], list[Problem]]:
     """Parses the values of one topic; keys that are not the topic's are left to the caller.
 
     Args:

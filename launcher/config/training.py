@@ -55,8 +55,7 @@ class DataSettings:
     )
     cache_dir: str = setting(
         "",
-        "Where latents and prompt embeddings are kept between runs. Empty: `cache` beside the run "
-        "directories.",
+        "Where latents and prompt embeddings are kept between runs. Empty: `cache` beside the run directories.",
         path=True,
     )
 
@@ -82,8 +81,7 @@ class OptimizationSettings:
     seed: int = setting(42, "Seed of data order, noise and timesteps.", minimum=0, maximum=2**63 - 1)
     num_eval_images: int = setting(
         8,
-        "Pictures whose loss on fixed, held-out noise is measured before and after training. 0 measures "
-        "nothing.",
+        "Pictures whose loss on fixed, held-out noise is measured before and after training. 0 measures nothing.",
         unit="pictures",
         minimum=0,
     )
@@ -93,9 +91,7 @@ class OptimizationSettings:
 class CheckpointSettings:
     """What is saved while it trains, and where."""
 
-    output_dir: str = setting(
-        "", "Where checkpoints and exports go. Empty: inside the run directory.", path=True
-    )
+    output_dir: str = setting("", "Where checkpoints and exports go. Empty: inside the run directory.", path=True)
     checkpointing_steps: int = setting(
         500, "A checkpoint is written every so many steps, and at the end.", unit="steps", minimum=1
     )
@@ -114,9 +110,7 @@ class ExportSettings:
     """What is left at the end."""
 
     export_pipeline: bool = setting(True, "Write a diffusers pipeline folder when training ends.")
-    export_dtype: str = setting(
-        "bf16", "Number format of the exported U-Net.", choices=("bf16", "fp16", "fp32")
-    )
+    export_dtype: str = setting("bf16", "Number format of the exported U-Net.", choices=("bf16", "fp16", "fp32"))
     num_validation_images: int = setting(
         4,
         "Sample pictures drawn with the exported pipeline when training ends. 0 draws none.",
@@ -194,7 +188,5 @@ def read_training(values: Mapping[str, object]) -> tuple[TrainingSettings, list[
         topics[name] = topic(**parsed)
         problems += found
     known = {declared.key for _, declared in training_declarations()}
-    problems += [
-        Problem(f"training.{key}", "is not a setting", rule="unknown") for key in values if key not in known
-    ]
+    problems += [Problem(f"training.{key}", "is not a setting", rule="unknown") for key in values if key not in known]
     return TrainingSettings(**topics), problems

@@ -28,6 +28,4 @@ def read_outcome(run: RunDirectory) -> Outcome | None:
     content = read_json(run.outcome_json)
     if content is None or content.get("result") not in ("completed", "stopped", "failed"):
         return None
-    return Outcome(
-        cast(Result, content["result"]), int(content.get("exit_code", 1)), str(content.get("message", ""))
-    )
+    return Outcome(cast(Result, content["result"]), int(content.get("exit_code", 1)), str(content.get("message", "")))

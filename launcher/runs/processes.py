@@ -46,10 +46,7 @@ class ProcessIdentity:
         """Whether this very process still runs."""
         try:
             process = psutil.Process(self.pid)
-            return (
-                abs(process.create_time() - self.started) < SAME_START
-                and process.status() != psutil.STATUS_ZOMBIE
-            )
+            return abs(process.create_time() - self.started) < SAME_START and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             return False
 

@@ -83,9 +83,7 @@ class Supervisor:
         plan = self._run.plan()
         environment = {**os.environ, **plan["environment"]}
         # ninja, which compiles DeepSpeed's extensions, is installed beside the interpreter.
-        environment["PATH"] = os.pathsep.join(
-            [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
-        )
+        environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
         environment[RUN_VARIABLE] = str(self._run.path)
         environment[SUPERVISOR_VARIABLE] = f"{self._identity.pid}:{self._identity.started}"
         child = subprocess.Popen(

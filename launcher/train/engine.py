@@ -128,9 +128,7 @@ def build_extensions(config: Mapping[str, Any], world: World, report: Report) ->
 
 def _extension(optimizer: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
     """The op builder an optimizer needs, or None; as ``_configure_basic_optimizer`` builds it."""
-    offloads = (
-        config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none") != "none"
-    )
+    offloads = config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none") != "none"
     if optimizer["type"] in ("Adam", "AdamW"):
         if optimizer.get("params", {}).get("torch_adam"):
             return None

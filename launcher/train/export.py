@@ -39,7 +39,7 @@ def export_pipeline(
         if world.is_main:
             unfinished = folder.with_name(folder.name + ".unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
-            model.pipeline(state, dtype).save_pretrained(unfinished, safe_serialization=True)
+            model.write_pipeline(state, unfinished)
             shutil.rmtree(folder, ignore_errors=True)
             unfinished.rename(folder)
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -68,9 +68,7 @@ def draw_samples(
             prompts = _prompts(export.validation_prompt, captions, count)
             # A CPU computes half precision slower than fp32.
             dtype = DTYPES[export.export_dtype] if device.type == "cuda" else torch.float32
-            pipeline = StableDiffusionXLPipeline.from_pretrained(pipeline_folder, torch_dtype=dtype).to(
-                device
-            )
+            pipeline = StableDiffusionXLPipeline.from_pretrained(pipeline_folder, torch_dtype=dtype).to(device)
             pipeline.set_progress_bar_config(disable=True)
             folder.mkdir(parents=True, exist_ok=True)
             pictures = []

@@ -52,7 +52,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     dtype = DTYPES[precision]
 
     # Everything that is not the U-Net comes and goes before the U-Net is loaded.
-    model = resolve_model(training.model, world, report)
+    model = resolve_model(training, world, report)
     scheduler = model.noise_scheduler()
     require_noise_prediction(scheduler)
     pictures = scan(Path(training.data.instance_data_dir), training.data.resolution)
@@ -100,9 +100,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         global_batch_size=division.global_batch_size,
         pictures=len(dataset),
     )
-    checkpoints = Checkpoints(
-        output_dir, training.checkpoints.checkpoints_total_limit, identity, world, report
-    )
+    checkpoints = Checkpoints(output_dir, training.checkpoints.checkpoints_total_limit, identity, world, report)
     resume = training.checkpoints.resume_from_checkpoint == "latest"
     done = checkpoints.resume(engine) if resume else 0
 

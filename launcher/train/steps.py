@@ -18,9 +18,7 @@ class StepClock:
     """Seconds of a step by phase, without making the device wait: CUDA events where there is CUDA."""
 
     device: torch.device
-    _spans: list[tuple[str, "torch.cuda.Event | float", "torch.cuda.Event | float"]] = field(
-        default_factory=list
-    )
+    _spans: list[tuple[str, "torch.cuda.Event | float", "torch.cuda.Event | float"]] = field(default_factory=list)
     _started: float = field(default_factory=time.perf_counter)
 
     @contextmanager

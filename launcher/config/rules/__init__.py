@@ -11,7 +11,5 @@ __all__ = ["judge"]
 def judge(deepspeed: DeepSpeedSettings, training: TrainingSettings) -> list[Problem]:
     """Every rule these settings break, errors and warnings."""
     return [
-        Problem(rule.field, rule.message, rule.level, rule.id)
-        for rule in RULES
-        if rule.broken(deepspeed, training)
+        Problem(rule.field, rule.message, rule.level, rule.id) for rule in RULES if rule.broken(deepspeed, training)
     ]

@@ -1,0 +1,99 @@
+"""The data set as files: pictures and their captions, found and checked without loading any of them."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from launcher.errors import InvalidInputError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+NAMED = 20
+"""How many faults a message lists before it counts the rest."""
+EXIF_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture with its caption. Width and height are as a viewer shows it, EXIF rotation applied."""
+
+    path: Path
+    caption: str
+    width: int
+    height: int
+
+
+def scan(folder: Path, resolution: int) -> list[Picture]:
+    """The pictures of a folder and below, sorted by path.
+
+    Args:
+        folder: pictures, each with a .txt file of the same name beside it that holds its caption.
+        resolution: side in pixels that each picture must reach in both directions.
+
+    Raises:
+        InvalidInputError: names every fault found: no folder, no pictures, a picture that cannot be read or
+            is smaller than the resolution, a caption without a picture, a picture without a caption.
+    """
+    if not folder.is_dir():
+        raise InvalidInputError(f"{folder} is not a folder; training.instance_data_dir names the folder of pictures")
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    paths = [path for path in files if path.suffix.lower() in SUFFIXES]
+    if not paths:
+        raise InvalidInputError(
+            f"{folder} has no pictures ({', '.join(sorted(SUFFIXES))}); "
+            "put them there, each with its caption in a .txt file of the same name"
+        )
+    pictures: list[Picture] = []
+    faults = list(_lone_captions(files, paths))
+    for path in paths:
+        try:
+            pictures.append(_read(path, resolution))
+        except ValueError as error:
+            faults.append(f"{path}: {error}")
+    if faults:
+        listed = "\n  ".join(faults[:NAMED])
+        more = f"\n  and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
+        raise InvalidInputError(f"{folder} cannot be trained on yet:\n  {listed}{more}")
+    return pictures
+
+
+def _lone_captions(files: list[Path], pictures: list[Path]) -> Iterator[str]:
+    stems = {path.with_suffix("") for path in pictures}
+    for path in files:
+        if path.suffix.lower() == ".txt" and path.with_suffix("") not in stems:
+            yield f"{path}: a caption without a picture; add the picture or remove the caption"
+
+
+def _read(path: Path, resolution: int) -> Picture:
+    if path.stat().st_size == 0:
+        raise ValueError("the file is empty (0 bytes); replace or remove it")
+    width, height = _size(path)
+    if min(width, height) < resolution:
+        raise ValueError(
+            f"{width}x{height} is smaller than the resolution of {resolution}; use larger pictures or lower "
+            "training.resolution"
+        )
+    return Picture(path, _caption(path.with_suffix(".txt")), width, height)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                width, height = image.size
+                turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        raise ValueError(f"cannot be read as a picture ({error}); replace or remove it") from error
+    return (height, width) if turned else (width, height)
+
+
+def _caption(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig").strip()
+    except FileNotFoundError:
+        raise ValueError(f"has no caption; write one into {path.name} beside it") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"its caption {path.name} is not UTF-8 text; save it as UTF-8") from None

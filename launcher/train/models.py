@@ -1,0 +1,203 @@
+"""The model to fine-tune, one component at a time, from whatever it comes as.
+
+A hub id becomes its snapshot, a single file is converted once into a diffusers folder; from there on there is
+one kind of model, a diffusers folder, and one way to load it.
+"""
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+
+from launcher.config.training import TrainingSettings
+from launcher.errors import InvalidInputError
+from launcher.model_files import (
+    COMPONENTS,
+    check_components,
+    component_config,
+    read_weights,
+    weight_files,
+)
+from launcher.train.distributed import World
+from launcher.train.hub import download
+from launcher.train.report import Report
+
+
+def resolve_model(training: TrainingSettings, world: World, report: Report) -> "ModelSource":
+    """Finds, downloads or converts the model; rank 0 does it, the others wait.
+
+    Raises:
+        InvalidInputError: there is no such model, or a component of it is missing.
+        CannotRunHereError: the hub cannot be reached or its model does not fit on the disk.
+    """
+    found: tuple[Path, Path] | None = None
+    failure: Exception | None = None
+    if world.is_main:
+        try:
+            found = _locate(training, report)
+        except Exception as error:
+            failure = error  # the others wait for word: they must hear of it too
+    found, failure = world.from_main((found, failure))
+    if failure is not None:
+        raise failure
+    assert found is not None
+    return ModelSource(*found)
+
+
+def _locate(training: TrainingSettings, report: Report) -> tuple[Path, Path]:
+    name = training.model.pretrained_model_name_or_path
+    path = Path(name)
+    if path.is_file():
+        folder = _convert(path, training, report)
+    else:
+        folder = _folder(name, report)
+    check_components(folder)
+    vae = training.model.pretrained_vae_model_name_or_path
+    return folder, _folder(vae, report, components=()) if vae else folder / "vae"
+
+
+def _folder(name: str, report: Report, components: tuple[str, ...] = COMPONENTS) -> Path:
+    if Path(name).is_dir():
+        return Path(name)
+    if Path(name).is_absolute():
+        raise InvalidInputError(f"{name} does not exist")
+    with report.phase("download") as phase:
+        return download(name, phase.progress, components)
+
+
+def _convert(file: Path, training: TrainingSettings, report: Report) -> Path:
+    """A single file as a diffusers folder beside the caches, made once."""
+    if file.suffix != ".safetensors":
+        raise InvalidInputError(f"{file} is not a .safetensors file; convert it first")
+    cache = Path(training.data.cache_dir) / "models"
+    folder = cache / hashlib.sha256(_digest([file]).encode()).hexdigest()[:16]
+    if (folder / "model_index.json").exists():
+        return folder
+    config = _folder(training.model.pretrained_model_config, report)
+    with report.phase("convert"):
+        unfinished = folder.with_name(folder.name + ".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        try:
+            pipeline = StableDiffusionXLPipeline.from_single_file(
+                str(file), config=str(config), local_files_only=True, torch_dtype=None
+            )
+        except (ValueError, KeyError, RuntimeError, OSError) as error:
+            raise InvalidInputError(
+                f"{file} could not be read as an SDXL model with the configuration of {config}: {error}"
+            ) from error
+        pipeline.save_pretrained(unfinished)
+        unfinished.rename(folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model as a diffusers folder, and the VAE to use with it."""
+
+    folder: Path
+    vae_folder: Path
+
+    def unet(self, dtype: torch.dtype) -> UNet2DConditionModel:
+        """The U-Net on the CPU, in training mode."""
+        unet = UNet2DConditionModel.from_pretrained(self.folder, subfolder="unet", torch_dtype=dtype)
+        return unet.train()
+
+    def vae(self) -> AutoencoderKL:
+        """The VAE on the CPU in fp32: SDXL's overflows in fp16, and latents are computed only once."""
+        return AutoencoderKL.from_pretrained(self.vae_folder, torch_dtype=torch.float32).eval()
+
+    def prompt_pipeline(self) -> StableDiffusionXLPipeline:
+        """Both text encoders and tokenizers in fp32, as a pipeline without U-Net and VAE."""
+        return StableDiffusionXLPipeline.from_pretrained(self.folder, unet=None, vae=None, torch_dtype=torch.float32)
+
+    def noise_scheduler(self) -> DDPMScheduler:
+        """The model's own noise schedule, in the form that adds noise in training."""
+        return DDPMScheduler.from_pretrained(self.folder, subfolder="scheduler")
+
+    @cached_property
+    def vae_config(self) -> dict[str, Any]:
+        """The VAE's configuration."""
+        return component_config(self.vae_folder.parent, self.vae_folder.name)
+
+    @property
+    def vae_scaling_factor(self) -> float:
+        """From latents to what the U-Net sees."""
+        return float(self.vae_config["scaling_factor"])
+
+    @property
+    def unet_parameters(self) -> int:
+        """Parameters of the U-Net."""
+        return read_weights(self.folder / "unet").parameters
+
+    @property
+    def unet_tensors(self) -> int:
+        """Tensors of the U-Net."""
+        return read_weights(self.folder / "unet").tensors
+
+    @cached_property
+    def vae_fingerprint(self) -> str:
+        """What latents depend on: the VAE's configuration and weights."""
+        return _digest([self.vae_folder / "config.json", *weight_files(self.vae_folder)])
+
+    @cached_property
+    def text_fingerprint(self) -> str:
+        """What prompt embeddings depend on: encoders and tokenizers."""
+        folders = [self.folder / name for name in ("text_encoder", "text_encoder_2")]
+        weights = [file for folder in folders for file in [folder / "config.json", *weight_files(folder)]]
+        tokenizers = [
+            file
+            for name in ("tokenizer", "tokenizer_2")
+            for file in sorted((self.folder / name).iterdir())
+            if file.is_file()
+        ]
+        return _digest(weights + tokenizers)
+
+    def write_pipeline(self, state: dict[str, torch.Tensor], folder: Path) -> None:
+        """Writes a pipeline folder: this model with another U-Net.
+
+        Args:
+            state: the U-Net's weights, in the dtype to write. They are not copied.
+            folder: must not exist.
+        """
+        folder.mkdir(parents=True)
+        shutil.copy2(self.folder / "model_index.json", folder)
+        for name in COMPONENTS:
+            if name != "unet":
+                _copy_component(self.vae_folder if name == "vae" else self.folder / name, folder / name)
+        with torch.device("meta"):
+            unet = UNet2DConditionModel.from_config(component_config(self.folder, "unet"))
+        unet.load_state_dict(state, assign=True)
+        unet.save_pretrained(folder / "unet", safe_serialization=True)
+
+
+def _copy_component(source: Path, target: Path) -> None:
+    """Configuration, vocabulary and the weights that are loaded; no other weights that lie there."""
+    target.mkdir()
+    small = [file for file in source.iterdir() if file.suffix in (".json", ".txt")]
+    for file in sorted({*weight_files(source), *small}):
+        shutil.copy2(file, target / file.name)
+
+
+def _digest(files: list[Path]) -> str:
+    """sha256 over the contents of files, in order."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def cache_key(**dependencies: object) -> str:
+    """One name for everything a cached value depends on."""
+    return hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,70 @@
+"""From a picture file to what the VAE sees, and where that lies in the picture."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from launcher.pictures import Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """SDXL's size conditioning; each pair is (height, width) or (top, left), in pixels."""
+
+    original_size: tuple[int, int]
+    crop_top_left: tuple[int, int]
+    target_size: tuple[int, int]
+
+    def time_ids(self) -> torch.Tensor:
+        """(6,) fp32, in the order of StableDiffusionXLPipeline's ``_get_add_time_ids``."""
+        return torch.tensor([*self.original_size, *self.crop_top_left, *self.target_size], dtype=torch.float32)
+
+
+def geometry(picture: Picture, resolution: int) -> Geometry:
+    """Where the centre crop of a picture scaled to ``resolution`` lies."""
+    width, height = _scaled(picture, resolution)
+    return Geometry(
+        original_size=(picture.height, picture.width),
+        crop_top_left=((height - resolution) // 2, (width - resolution) // 2),
+        target_size=(resolution, resolution),
+    )
+
+
+def load_pixels(picture: Picture, resolution: int) -> torch.Tensor:
+    """The centre square of a picture, its shorter side scaled to ``resolution``.
+
+    Returns:
+        (3, resolution, resolution) fp32 in [-1, 1]. Transparency is laid on white.
+
+    Raises:
+        OSError: the file is truncated or damaged.
+    """
+    with Image.open(picture.path) as opened:
+        opened.load()
+        image = _to_rgb(ImageOps.exif_transpose(opened))
+    width, height = _scaled(picture, resolution)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    top, left = geometry(picture, resolution).crop_top_left
+    image = image.crop((left, top, left + resolution, top + resolution))
+    pixels = torch.from_numpy(np.array(image, dtype=np.float32))
+    return pixels.permute(2, 0, 1).contiguous() / 127.5 - 1.0
+
+
+def _scaled(picture: Picture, resolution: int) -> tuple[int, int]:
+    """(width, height) with the shorter side at the resolution."""
+    scale = resolution / min(picture.width, picture.height)
+    return max(resolution, round(picture.width * scale)), max(resolution, round(picture.height * scale))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # 16-bit grey: PIL's own conversion clips at 255 instead of scaling.
+        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
