@@ -1,0 +1,56 @@
+"""The facts of a model that its cost follows from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.errors import InvalidInputError
+from launcher.model_files import component_config, read_weights
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """Sizes of the U-Net, and of what is exported beside it."""
+
+    parameters: int
+    largest_tensor: int
+    """Elements."""
+    is_sdxl: bool
+    """Whether the activations measured for SDXL hold."""
+    other_components_mib: int
+    """VAE, text encoders and tokenizers on disk."""
+    assumed: bool = False
+    """Not read from files: SDXL's own sizes stand in."""
+
+
+SDXL = ModelFacts(
+    parameters=2_567_463_684,
+    largest_tensor=29_491_200,
+    is_sdxl=True,
+    other_components_mib=3440,
+    assumed=True,
+)
+"""SDXL 1.0; VAE and text encoders in fp32."""
+
+SDXL_WIDTHS = [320, 640, 1280]
+
+
+def read_model_facts(model: str) -> ModelFacts:
+    """The facts of a local diffusers folder; SDXL's where the model is not here yet or is a single file.
+
+    Raises:
+        InvalidInputError: the folder's U-Net cannot be read.
+    """
+    folder = Path(model)
+    if not (folder / "unet").is_dir():
+        return SDXL
+    weights = read_weights(folder / "unet")
+    others = sum(
+        file.stat().st_size
+        for file in folder.rglob("*")
+        if file.is_file() and "unet" not in file.relative_to(folder).parts
+    )
+    try:
+        is_sdxl = component_config(folder, "unet")["block_out_channels"] == SDXL_WIDTHS
+    except KeyError as error:
+        raise InvalidInputError(f"{folder}/unet/config.json has no {error}") from error
+    return ModelFacts(weights.parameters, weights.largest, is_sdxl, -(-others // 2**20))

@@ -1,0 +1,1 @@
+"""What this machine has: GPUs, host memory, disks, compiler. Asked without torch, and without touching the GPU."""

@@ -1,0 +1,45 @@
+"""What compiling DeepSpeed's extensions takes."""
+
+import os
+import shutil
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """What was found, and the Debian and Ubuntu package of what was not."""
+
+    compiler: str | None
+    headers: bool
+    """Python.h."""
+    ninja: str | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether an extension can be compiled."""
+        return bool(self.compiler and self.headers and self.ninja)
+
+    @property
+    def missing_packages(self) -> tuple[str, ...]:
+        """What to install."""
+        wanted = (("g++", self.compiler), ("python3-dev", self.headers), ("ninja-build", self.ninja))
+        return tuple(package for package, found in wanted if not found)
+
+
+def read_toolchain(path: str | None = None) -> Toolchain:
+    """Looks for a C++ compiler, Python's headers and ninja as the training process will.
+
+    Args:
+        path: search path; the environment's by default. The interpreter's own folder is searched first, as
+            the supervisor puts it there.
+    """
+    search = os.pathsep.join([str(Path(sys.executable).parent), path or os.environ.get("PATH", os.defpath)])
+    compiler = os.environ.get("CXX") or "c++"
+    return Toolchain(
+        compiler=shutil.which(compiler, path=search) or shutil.which("g++", path=search),
+        headers=(Path(sysconfig.get_paths()["include"]) / "Python.h").is_file(),
+        ninja=shutil.which("ninja", path=search),
+    )

@@ -1,0 +1,125 @@
+"""From settings to everything a run needs: files, command line, environment, estimate."""
+
+import json
+import os
+import platform
+import sys
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from launcher.config.settings import Settings
+from launcher.estimate import Estimate, ModelFacts, estimate, read_model_facts
+from launcher.machine.host import Host, read_host
+from launcher.machine.toolchain import Toolchain, read_toolchain
+
+PACKAGES = ("simpletuner-tui", "torch", "deepspeed", "accelerate", "diffusers", "transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a launch would do."""
+
+    settings: Settings
+    run_dir: Path
+    model: ModelFacts
+    estimate: Estimate
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+    notes: tuple[str, ...]
+    files: dict[str, bytes]
+    """By name; equal answers give equal files, but for plan.json."""
+
+
+def make_plan(settings: Settings, answers: bytes, run_dir: Path) -> Plan:
+    """Plans a run; nothing is written.
+
+    Args:
+        settings: without errors.
+        answers: answers.json, as it will lie in the run directory.
+        run_dir: where the run will be.
+
+    Raises:
+        InvalidInputError: the model's files cannot be read.
+    """
+    run_dir = run_dir.absolute()
+    settings = _with_places(settings, run_dir)
+    host, toolchain = read_host(), read_toolchain()
+    model = read_model_facts(settings.training.model.pretrained_model_name_or_path)
+    cost = estimate(settings, model)
+    argv = _argv(run_dir)
+    environment = _environment(settings, host)
+    notes = _notes(settings, toolchain)
+    plan = {
+        "argv": argv,
+        "environment": environment,
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "estimate": cost.to_json(),
+        "notes": notes,
+    }
+    files = {
+        "answers.json": answers,
+        "accelerate.yaml": yaml.safe_dump(settings.launch.to_yaml_object()).encode(),
+        "deepspeed.json": _json(settings.deepspeed_json()),
+        "training.json": _json(settings.training.to_json()),
+        "plan.json": _json(plan),
+    }
+    return Plan(settings, run_dir, model, cost, argv, environment, notes, files)
+
+
+def _with_places(settings: Settings, run_dir: Path) -> Settings:
+    """Caches lie beside the run directories, so that the next run finds them."""
+    data = settings.training.data
+    if data.cache_dir:
+        return settings
+    data = replace(data, cache_dir=str(run_dir.parent / "cache"))
+    return replace(settings, training=replace(settings.training, data=data))
+
+
+def _argv(run_dir: Path) -> tuple[str, ...]:
+    # Port 0 lets the launcher take a free one, so that two runs can share a machine.
+    launch = ("-m", "accelerate.commands.launch", "--config_file", "accelerate.yaml", "--main_process_port", "0")
+    return (sys.executable, *launch, "-m", "launcher.train", str(run_dir))
+
+
+def _environment(settings: Settings, host: Host) -> dict[str, str]:
+    threads = settings.training.runtime.cpu_threads or max(1, host.cores // settings.launch.num_processes)
+    environment = {
+        # torch elastic sets 1 where nothing is set, which starves the optimizer on the CPU.
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONUNBUFFERED": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TORCH_EXTENSIONS_DIR": os.environ.get(
+            "TORCH_EXTENSIONS_DIR", str(Path(sys.prefix).absolute() / "torch_extensions")
+        ),
+    }
+    if settings.launch.use_cpu:
+        environment |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+    elif not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & set(os.environ):
+        environment["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
+    return environment
+
+
+def _notes(settings: Settings, toolchain: Toolchain) -> tuple[str, ...]:
+    ds = settings.deepspeed
+    if ds.offloads and not toolchain.complete and ds.optimizer_type in ("Adam", "AdamW"):
+        packages = " ".join(toolchain.missing_packages)
+        return (
+            "DeepSpeed's CPU Adam cannot be compiled here; torch's fused AdamW does the same update instead "
+            f"(to compile it: apt install {packages})",
+        )
+    return ()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,218 @@
+"""What refuses to start: every fault that can be known before anything is loaded, all at once."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.config.setting import Level
+from launcher.errors import CannotRunHereError, ExitCode, InvalidInputError, LauncherError
+from launcher.estimate.total import checkpoint_mib
+from launcher.machine.disk import free_bytes, same_filesystem, why_not_writable
+from launcher.machine.gpus import Gpus, Reader, read_nvml
+from launcher.machine.host import Host, read_host
+from launcher.machine.toolchain import Toolchain, read_toolchain
+from launcher.model_files import check_components, resolution_step
+from launcher.pictures import Picture, scan
+from launcher.plan import Plan
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One reason not to start, or to think twice."""
+
+    field: str
+    """The question to change."""
+    message: str
+    level: Level = Level.ERROR
+    exit_code: ExitCode = ExitCode.USAGE
+    forceable: bool = False
+    """An estimate says so; ``--force`` starts anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What is asked of the machine; tests give their own."""
+
+    gpus: Reader = read_nvml
+    host: Callable[[], Host] = read_host
+    toolchain: Callable[[], Toolchain] = read_toolchain
+
+
+def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
+    """Every reason why this plan cannot run here, and every warning."""
+    machine = machine or Machine()
+    gpus = Gpus(()) if plan.settings.launch.use_cpu else machine.gpus()
+    findings = [*_model(plan), *_data(plan), *_folders(plan), *_disk(plan)]
+    findings += [*_gpus(plan, gpus), *_host(plan, machine.host()), *_toolchain(plan, machine.toolchain(), gpus)]
+    return findings
+
+
+def raise_for(findings: list[Finding], *, force: bool = False) -> None:
+    """Raises one error that lists every finding that stops the launch.
+
+    Raises:
+        InvalidInputError: when any of them is the settings' fault.
+        CannotRunHereError: when all of them are this machine's.
+    """
+    stopping = [f for f in findings if f.level is Level.ERROR and not (force and f.forceable)]
+    if not stopping:
+        return
+    text = "\n".join(f"{finding.field}: {finding.message}" for finding in stopping)
+    invalid = any(finding.exit_code is ExitCode.USAGE for finding in stopping)
+    kind: type[LauncherError] = InvalidInputError if invalid else CannotRunHereError
+    raise kind(text)
+
+
+def _model(plan: Plan) -> Iterator[Finding]:
+    name, field = plan.settings.training.model.pretrained_model_name_or_path, "pretrained_model_name_or_path"
+    path = Path(name)
+    if path.is_dir():
+        try:
+            check_components(path)
+            step = resolution_step(path)
+        except (InvalidInputError, KeyError) as error:
+            yield Finding(f"training.{field}", str(error))
+            return
+        yield from _resolution(plan, step)
+    elif path.is_absolute() and not path.exists():
+        yield Finding(f"training.{field}", f"{name} does not exist; give a diffusers folder, a file or a hub id")
+    elif path.is_file() and path.suffix != ".safetensors":
+        yield Finding(f"training.{field}", f"{name} is not a .safetensors file")
+    else:
+        yield from _resolution(plan, step=32)  # SDXL's own
+
+
+def _resolution(plan: Plan, step: int) -> Iterator[Finding]:
+    side = plan.settings.training.data.resolution
+    if side % step:
+        below, above = side // step * step, (side // step + 1) * step
+        nearest = f"{below} or {above}" if below else str(above)
+        yield Finding("training.resolution", f"must be a multiple of {step} for this model: {nearest}, not {side}")
+
+
+def _data(plan: Plan) -> Iterator[Finding]:
+    data = plan.settings.training.data
+    try:
+        pictures: list[Picture] = scan(Path(data.instance_data_dir), data.resolution)
+    except InvalidInputError as error:
+        yield Finding("training.instance_data_dir", str(error))
+        return
+    batch = plan.settings.global_batch_size
+    if batch > len(pictures):
+        yield Finding(
+            "training.train_batch_size",
+            f"one step takes {batch} pictures ({plan.settings.training.optimization.train_batch_size} a micro-batch "
+            f"x {plan.settings.deepspeed.gradient_accumulation_steps} accumulation x "
+            f"{plan.settings.launch.num_processes} processes), but there are only {len(pictures)}; lower one of "
+            "them or add pictures",
+        )
+
+
+def _places(plan: Plan) -> dict[str, Path]:
+    """Folders that are written, by the question that names them."""
+    output = plan.settings.training.checkpoints.output_dir
+    return {
+        "--run-dir": plan.run_dir,
+        "training.output_dir": Path(output) if output else plan.run_dir,
+        "training.cache_dir": Path(plan.settings.training.data.cache_dir),
+    }
+
+
+def _folders(plan: Plan) -> Iterator[Finding]:
+    told = set()
+    for field, path in _places(plan).items():
+        reason = why_not_writable(path)
+        if reason and reason not in told:
+            told.add(reason)
+            message = f"{path} cannot be written: {reason}; choose another"
+            yield Finding(field, message, exit_code=ExitCode.CANNOT_RUN_HERE)
+
+
+def _disk(plan: Plan) -> Iterator[Finding]:
+    places = _places(plan)
+    output, cache = places["training.output_dir"], places["training.cache_dir"]
+    needed = {part.name: part.mib for part in plan.estimate.disk}
+    caches = needed.pop("caches", 0)
+    if caches and same_filesystem(output, cache):
+        needed["caches"] = caches
+    held = _already_there(output)
+    total, free = sum(needed.values()), free_bytes(output) // MIB
+    if total > free + held:
+        parts = ", ".join(f"{name} {_size(mib)}" for name, mib in needed.items())
+        yield Finding(
+            "training.output_dir",
+            f"{output} needs {_size(total)} ({parts}), and {_size(free)} are free on its disk. One checkpoint takes "
+            f"{_size(checkpoint_mib(plan.settings, plan.model))}: lower training.checkpoints_total_limit, turn off "
+            "training.export_pipeline, or choose another disk",
+            exit_code=ExitCode.CANNOT_RUN_HERE,
+            forceable=True,
+        )
+
+
+def _already_there(output: Path) -> int:
+    """MiB of checkpoints and exports of an earlier launch, which this one replaces."""
+    folders = (output / "checkpoints", output / "pipeline")
+    files = (file for folder in folders if folder.is_dir() for file in folder.rglob("*") if file.is_file())
+    return sum(file.stat().st_size for file in files) // MIB
+
+
+def _gpus(plan: Plan, gpus: Gpus) -> Iterator[Finding]:
+    launch, needed = plan.settings.launch, plan.estimate.gpu_mib
+    if launch.use_cpu or not gpus.gpus:
+        if plan.model.is_sdxl:
+            why = "training on the CPU was chosen" if launch.use_cpu else f"no GPU: {gpus.reason}"
+            message = f"{why}; SDXL takes hours a step on a CPU"
+            yield Finding("accelerate.use_cpu", message, level=Level.WARNING)
+        return
+    if launch.num_processes > len(gpus.gpus):
+        yield Finding(
+            "accelerate.num_processes",
+            f"{launch.num_processes} processes want a GPU each, and there are {len(gpus.gpus)}",
+            exit_code=ExitCode.CANNOT_RUN_HERE,
+        )
+    for gpu in gpus.gpus[: launch.num_processes]:
+        name = f"GPU {gpu.index} ({gpu.name})"
+        if needed > gpu.total_mib:
+            message = f"needs {_size(needed)} and {name} has {_size(gpu.total_mib)}; offload more or lower the batch"
+            code = ExitCode.CANNOT_RUN_HERE
+            yield Finding("training.train_batch_size", message, exit_code=code, forceable=True)
+        elif needed > gpu.free_mib:
+            message = (
+                f"needs {_size(needed)}, and {_size(gpu.free_mib)} of {name} are free: another process holds the rest"
+            )
+            yield Finding("training.train_batch_size", message, level=Level.WARNING)
+
+
+def _host(plan: Plan, host: Host) -> Iterator[Finding]:
+    needed = plan.estimate.host_mib
+    if plan.model.is_sdxl and needed > host.total_mib:
+        yield Finding(
+            "deepspeed.zero_optimization.offload_optimizer.pin_memory",
+            f"the run needs {_size(needed)} of host RAM, and this machine has {_size(host.total_mib)}; turning off "
+            "pinned memory saves what pinning rounds up",
+            exit_code=ExitCode.CANNOT_RUN_HERE,
+            forceable=True,
+        )
+    elif plan.model.is_sdxl and needed > host.available_mib:
+        message = f"the run needs {_size(needed)} of host RAM, and {_size(host.available_mib)} are available now"
+        yield Finding("deepspeed.zero_optimization.offload_optimizer.pin_memory", message, level=Level.WARNING)
+
+
+def _toolchain(plan: Plan, toolchain: Toolchain, gpus: Gpus) -> Iterator[Finding]:
+    ds = plan.settings.deepspeed
+    if toolchain.complete or (ds.optimizer_type in ("Adam", "AdamW") and (ds.offloads or not gpus.gpus)):
+        return
+    if ds.optimizer_type == "Adagrad" and not ds.offloads:
+        return  # torch's own
+    yield Finding(
+        "deepspeed.optimizer.type",
+        f"{ds.optimizer_type} needs an extension of DeepSpeed's that cannot be compiled here; install "
+        f"{' '.join(toolchain.missing_packages)} (apt install …), or offload AdamW to cpu, which needs none",
+        exit_code=ExitCode.CANNOT_RUN_HERE,
+    )
+
+
+def _size(mib: int) -> str:
+    return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib} MiB"
