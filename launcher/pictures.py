@@ -59,6 +59,11 @@ def scan(folder: Path, resolution: int) -> list[Picture]:
     return pictures
 
 
+def count(folder: Path) -> int:
+    """How many pictures a folder seems to have, by their names alone."""
+    return sum(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
+
+
 def _lone_captions(files: list[Path], pictures: list[Path]) -> Iterator[str]:
     stems = {path.with_suffix("") for path in pictures}
     for path in files:

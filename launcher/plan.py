@@ -5,7 +5,6 @@ import os
 import platform
 import sys
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ import yaml
 from launcher.config.settings import Settings
 from launcher.estimate import Estimate, ModelFacts, estimate, read_model_facts
 from launcher.machine.host import Host, read_host
+from launcher.machine.packages import installed_version
 from launcher.machine.toolchain import Toolchain, read_toolchain
+from launcher.pictures import count
 
 PACKAGES = ("simpletuner-tui", "torch", "deepspeed", "accelerate", "diffusers", "transformers")
 
@@ -49,14 +50,14 @@ def make_plan(settings: Settings, answers: bytes, run_dir: Path) -> Plan:
     settings = _with_places(settings, run_dir)
     host, toolchain = read_host(), read_toolchain()
     model = read_model_facts(settings.training.model.pretrained_model_name_or_path)
-    cost = estimate(settings, model)
+    cost = estimate(settings, model, pictures=count(Path(settings.training.data.instance_data_dir)))
     argv = _argv(run_dir)
     environment = _environment(settings, host)
     notes = _notes(settings, toolchain)
     plan = {
         "argv": argv,
         "environment": environment,
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}},
         "estimate": cost.to_json(),
         "notes": notes,
     }
@@ -112,13 +113,6 @@ def _notes(settings: Settings, toolchain: Toolchain) -> tuple[str, ...]:
             f"(to compile it: apt install {packages})",
         )
     return ()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _json(content: Any) -> bytes:

@@ -51,6 +51,8 @@ class Setting:
     choices: tuple[str, ...] = ()
     path: bool = False
     """The value is a file-system path: relative ones count from the answers file."""
+    hub: bool = False
+    """A path that may also be the id of a model on the hub."""
     required: bool = False
     """An empty string is not an answer."""
 
@@ -122,6 +124,7 @@ def setting(
     maximum: float | None = None,
     choices: Sequence[str] = (),
     path: bool = False,
+    hub: bool = False,
     required: bool = False,
 ) -> Any:
     """A dataclass field that carries the declaration of a setting."""
@@ -132,6 +135,7 @@ def setting(
         "maximum": maximum,
         "choices": tuple(choices),
         "path": path,
+        "hub": hub,
         "required": required,
     }
     return dataclasses.field(default=default, metadata=facts)

@@ -5,6 +5,7 @@ precision, 4 in fp32). The rules were measured by counting tensors after a step 
 N > 1; activations come from a trace of the true U-Net. What is not known is left out and said so.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -189,7 +190,7 @@ def _activations(settings: Settings, model: ModelFacts) -> float | None:
     return max(SMALLEST_PEAK, one * optimization.train_batch_size * (side / 1024) ** 2)
 
 
-def _parts(parts: dict[str, float]) -> tuple[Part, ...]:
+def _parts(parts: Mapping[str, float]) -> tuple[Part, ...]:
     return tuple(Part(name, round(size / MIB)) for name, size in parts.items() if size)
 
 

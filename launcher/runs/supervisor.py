@@ -53,6 +53,7 @@ class Supervisor:
             leftover.unlink(missing_ok=True)  # of an earlier launch
         self._write()
         register(self._run)
+        self._events.emit("start", supervisor=self._identity.pid)
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         with self._run.log.open("ab") as log:

@@ -122,11 +122,8 @@ def prepare(
     ]
     # Two equal pictures share one file; every rank finds the same list before anyone writes.
     missing_prompts = [caption for caption in captions if not _is_whole(prompt_paths[caption])]
-    missing_latents = [
-        picture
-        for path, picture in {path: picture for path, picture in zip(latent_paths, pictures, strict=True)}.items()
-        if not _is_whole(path)
-    ]
+    picture_of = dict(zip(latent_paths, pictures, strict=True))
+    missing_latents = [picture for path, picture in picture_of.items() if not _is_whole(path)]
     path_of = dict(zip(pictures, latent_paths, strict=True))
     world.barrier()
     if missing_prompts:

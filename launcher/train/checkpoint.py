@@ -170,11 +170,11 @@ class Checkpoints:
         sizes = {str(file.relative_to(path)): file.stat().st_size for file in _files(path)}
         write_atomic(path / MARKER, json.dumps(sizes, indent=2).encode())
         removed = []
-        for old, _ in _numbered(self._folder)[: -self._keep]:
-            # A folder without its marker is not ours to count or to remove: it was named at the start.
-            if _not_whole(old) is None:
-                _discard(old)
-                removed.append(old.name)
+        # A folder without its marker is not ours to count or to remove: it was named at the start.
+        whole = [old for old, _ in _numbered(self._folder) if _not_whole(old) is None]
+        for old in whole[: -self._keep]:
+            _discard(old)
+            removed.append(old.name)
         self._report.event(
             "checkpoint",
             path=str(path),

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants, hf_hub_download, list_repo_files, snapshot_download
 from huggingface_hub.errors import (
@@ -102,17 +103,18 @@ def _require_space(hub_id: str, missing: int) -> None:
         )
 
 
-def _bar(tell: Callable[[int], None]) -> type[tqdm]:
+def _bar(tell: Callable[[int], None]) -> type[Any]:
     """A progress bar class that draws nothing and adds up over files."""
     done = 0
 
-    class Bar(tqdm):  # type: ignore[misc]
-        def __init__(self, *args: object, **kwargs: object) -> None:
+    class Bar(tqdm):  # type: ignore[type-arg]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **{**kwargs, "disable": True})
 
-        def update(self, n: float | None = 1) -> None:
+        def update(self, n: float | None = 1) -> bool | None:
             nonlocal done
             done += int(n or 0)
             tell(done)
+            return None
 
     return Bar

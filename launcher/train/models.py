@@ -58,10 +58,7 @@ def resolve_model(training: TrainingSettings, world: World, report: Report) -> "
 def _locate(training: TrainingSettings, report: Report) -> tuple[Path, Path]:
     name = training.model.pretrained_model_name_or_path
     path = Path(name)
-    if path.is_file():
-        folder = _convert(path, training, report)
-    else:
-        folder = _folder(name, report)
+    folder = _convert(path, training, report) if path.is_file() else _folder(name, report)
     check_components(folder)
     vae = training.model.pretrained_vae_model_name_or_path
     return folder, _folder(vae, report, components=()) if vae else folder / "vae"

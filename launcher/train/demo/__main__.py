@@ -21,7 +21,7 @@ def main() -> int:
             draw_sprites(unfinished)
         else:
             print(f"making a tiny SDXL in {folder} (its VAE learns the pictures for a moment)", flush=True)  # noqa: T201
-            make_tiny_sdxl(unfinished, out / "pictures")
+            make_tiny_sdxl(unfinished)
         unfinished.rename(folder)
     return 0
 

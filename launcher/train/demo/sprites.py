@@ -144,9 +144,9 @@ def draw_sprites(folder: Path) -> None:
     The same bytes every time; what is there is written again.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for index, (thing, colour) in enumerate(product(THINGS, COLOURS)):
-        # 24 pairs over 3 backgrounds; the row shifts, so that no colour keeps one background.
-        background = list(BACKGROUNDS)[(index + index // len(COLOURS)) % len(BACKGROUNDS)]
+    for (row, thing), (column, colour) in product(enumerate(THINGS), enumerate(COLOURS)):
+        # Each thing and each colour is seen before all three, and no two colours before the same sequence.
+        background = list(BACKGROUNDS)[(row * (1 + column % 2) + column) % len(BACKGROUNDS)]
         name = f"{thing}-{colour}-{background}"
         draw_sprite(thing, colour, background).save(folder / f"{name}.png")
         (folder / f"{name}.txt").write_text(caption(thing, colour, background) + "\n", encoding="utf-8")

@@ -15,27 +15,33 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from launcher.train.demo.sprites import BACKGROUNDS, COLOURS, THINGS, caption
 from launcher.train.demo.tokenizer import MAX_LENGTH, make_tokenizer
+from launcher.train.demo.vae import train_vae
 
 TEXT_WIDTHS = (32, 64)
 """Hidden sizes of the two text encoders; SDXL's are 768 and 1280."""
+
+WORD_SPREAD = 50
+"""How much further apart than CLIP's initial 0.02 the encoders' words lie."""
 
 TIME_ID_WIDTH = 16
 """Width that each of the six time ids is embedded in; SDXL's is 256."""
 
 
 def make_tiny_sdxl(folder: Path, seed: int = 0) -> None:
-    """Writes the pipeline folder, with random weights that follow from the seed.
+    """Writes the pipeline folder: a VAE that knows the sprites, and random weights everywhere else.
 
     Args:
         folder: becomes what ``StableDiffusionXLPipeline.from_pretrained`` loads.
-        seed: of the weights.
+        seed: of the weights; the same one gives the same bytes on the same machine.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        vae = _vae()
+        train_vae(vae, seed)
         tokenizers = _tokenizers()
         encoders = _text_encoders(len(tokenizers[0]))
         pipeline = StableDiffusionXLPipeline(
-            vae=_vae(),
+            vae=vae,
             text_encoder=encoders[0],
             text_encoder_2=encoders[1],
             tokenizer=tokenizers[0],
@@ -45,11 +51,15 @@ def make_tiny_sdxl(folder: Path, seed: int = 0) -> None:
             add_watermarker=False,
         )
     pipeline.save_pretrained(folder, safe_serialization=True)
+    for name in ("tokenizer", "tokenizer_2"):
+        # The files that SDXL 1.0 has, in place of the one that transformers writes today.
+        getattr(pipeline, name).backend_tokenizer.model.save(str(folder / name))
+        (folder / name / "tokenizer.json").unlink()
 
 
 def _unet() -> Any:
     """SDXL's shape: text and time conditioning, no attention at the first level, linear projections."""
-    widths = (32, 64, 96)
+    widths = (32, 48, 64)
     return UNet2DConditionModel(
         sample_size=16,
         block_out_channels=widths,
@@ -57,7 +67,7 @@ def _unet() -> Any:
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
         transformer_layers_per_block=[1, 1, 2],
-        attention_head_dim=[1, 2, 3],  # the number of heads, as in every SDXL config
+        attention_head_dim=[1, 3, 4],  # the number of heads, as in every SDXL config
         cross_attention_dim=sum(TEXT_WIDTHS),
         use_linear_projection=True,
         addition_embed_type="text_time",
@@ -70,14 +80,13 @@ def _unet() -> Any:
 def _vae() -> Any:
     """Downscales by 4: one latent pixel for each square of the pixel art."""
     return AutoencoderKL(
-        block_out_channels=(16, 32, 32),
+        block_out_channels=(16, 16, 32),
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         layers_per_block=1,
         latent_channels=4,
         norm_num_groups=8,
         sample_size=64,
-        scaling_factor=0.13025,
     )
 
 
@@ -99,7 +108,7 @@ def _text_encoders(vocabulary: int) -> list[Any]:
         "pad_token_id": 1,
     }
     first, second = TEXT_WIDTHS
-    return [
+    encoders = [
         CLIPTextModel(
             CLIPTextConfig(
                 hidden_size=first,
@@ -119,6 +128,10 @@ def _text_encoders(vocabulary: int) -> list[Any]:
             )
         ),
     ]
+    for encoder in encoders:
+        # Untrained, all words lie close together, and a caption would hardly differ from another.
+        encoder.get_input_embeddings().weight.data.mul_(WORD_SPREAD)
+    return encoders
 
 
 def _scheduler() -> Any:

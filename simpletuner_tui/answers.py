@@ -1,0 +1,219 @@
+"""answers.json: a versioned file of values by question id, and what a run makes of it."""
+
+import difflib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from launcher.config.deepspeed import open_deepspeed_json
+from launcher.config.setting import Level, Problem
+from launcher.config.settings import Settings, read_settings
+from launcher.errors import InvalidInputError
+from launcher.machine.packages import installed_version
+from simpletuner_tui import paths
+from simpletuner_tui.questions.accelerate.file import accelerate_file
+from simpletuner_tui.questions.model import Kind, Question, Resolved, Typed
+
+SCHEMA = 1
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""From each older schema, the content in the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Values by question id, and the folder that relative paths among them count from."""
+
+    values: Mapping[str, object] = field(default_factory=dict)
+    base: Path = field(default_factory=Path.cwd)
+
+    def with_typed(self, typed: Mapping[str, str], folder: Path, registry: Sequence[Question]) -> "Answers":
+        """These answers with some replaced by what was typed in ``folder``.
+
+        Raises:
+            InvalidInputError: an id is unknown.
+        """
+        questions = {question.id: question for question in registry}
+        _refuse_unknown(typed, registry)
+        added = {
+            key: Typed(paths.rebased(text, folder, self.base, hub=questions[key].hub))
+            if questions[key].kind is Kind.PATH
+            else Typed(text)
+            for key, text in typed.items()
+        }
+        return Answers({**self.values, **added}, self.base)
+
+
+def read_answers(content: bytes, base: Path, name: str) -> Answers:
+    """The answers in a file; which of them are right is seen when they are resolved.
+
+    Args:
+        content: the file.
+        base: the folder that relative paths count from.
+        name: of the file, for messages.
+
+    Raises:
+        InvalidInputError: it is not JSON, no file of answers, or from a newer version.
+    """
+    try:
+        document = json.loads(content, object_pairs_hook=_without_repetition)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"{name} is not a JSON file: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("answers"), dict):
+        raise InvalidInputError(f'{name} is not a file of answers: it needs {{"schema": {SCHEMA}, "answers": {{…}}}}')
+    schema = document.get("schema")
+    if isinstance(schema, bool) or not isinstance(schema, int) or schema < 1:
+        raise InvalidInputError(f"{name}: schema must be a whole number from 1 to {SCHEMA}, not {schema!r}")
+    if schema > SCHEMA:
+        made_by = document.get("tool")
+        raise InvalidInputError(
+            f"{name} has schema {schema}, and this version knows {SCHEMA}: it was made by a newer simpletuner-tui"
+            f"{f' ({made_by})' if isinstance(made_by, str) else ''}; update to read it"
+        )
+    for older in range(schema, SCHEMA):
+        document = MIGRATIONS[older](document)
+    return Answers(document["answers"], base)
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = sorted({key for key in keys if keys.count(key) > 1})
+        raise ValueError(f"{', '.join(repeated)} stands there twice")
+    return content
+
+
+def write_answers(resolved: Resolved, base: Path, folder: Path) -> bytes:
+    """The file of everything that was asked, defaults too: a later version's defaults do not change it.
+
+    Args:
+        resolved: answers in force.
+        base: the folder their relative paths count from.
+        folder: where the file will lie.
+    """
+    values = {}
+    for question in resolved.asked:
+        if question.secret or question.id not in resolved.values:
+            continue
+        value = resolved.values[question.id]
+        if question.kind is Kind.PATH and isinstance(value, str):
+            value = paths.rebased(value, base, folder, hub=question.hub)
+        values[question.id] = value
+    document = {
+        "schema": SCHEMA,
+        "tool": installed_version("simpletuner-tui"),
+        "accelerate": installed_version("accelerate"),
+        "deepspeed": installed_version("deepspeed"),
+        "answers": values,
+    }
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What answers amount to."""
+
+    settings: Settings
+    problems: tuple[Problem, ...]
+    """Errors and warnings; ``field`` is a question id."""
+    notes: tuple[str, ...] = ()
+
+    def raise_errors(self) -> None:
+        """Raises one error that lists every fault.
+
+        Raises:
+            InvalidInputError: when there is any.
+        """
+        errors = [f"{problem.field}: {problem.message}" for problem in self.problems if problem.level is Level.ERROR]
+        if errors:
+            raise InvalidInputError("\n".join(errors))
+
+
+def judge_answers(
+    given: Mapping[str, object], resolved: Resolved, base: Path, registry: Sequence[Question], *, strict: bool = False
+) -> Judgement:
+    """Settings from answers, and every fault of them at once.
+
+    Args:
+        given: values by id.
+        resolved: the registry met with them.
+        base: the folder that relative paths count from.
+        registry: every question.
+        strict: an answer left to its default is a fault.
+    """
+    problems = [Problem(key, _unknown(key, registry), rule="unknown") for key in _unknown_ids(given, registry)]
+    problems += [Problem(key, message) for key, message in resolved.faults.items()]
+    if resolved.stop is not None:
+        problems.append(Problem(resolved.stop.id, resolved.stop.text_in(resolved.context), rule="stop"))
+    if strict:
+        problems += [
+            Problem(key, f"is left to its default, {value!r}", rule="strict")
+            for key, value in resolved.values.items()
+            if key not in resolved.answered and key not in resolved.faults
+        ]
+    asked = {question.id for question in resolved.asked}
+    known = {question.id for question in registry}
+    notes = tuple(f"{key} is not asked with these answers and is ignored" for key in given if key in known - asked)
+    if problems:
+        # A rule would only repeat what a faulty answer breaks.
+        return Judgement(Settings(), tuple(problems), notes)
+    settings, found = _read(resolved, base)
+    return Judgement(settings, tuple(found), notes)
+
+
+def _read(resolved: Resolved, base: Path) -> tuple[Settings, list[Problem]]:
+    values = dict(resolved.values)
+    for question in resolved.asked:
+        value = values.get(question.id)
+        if question.kind is Kind.PATH and isinstance(value, str):
+            values[question.id] = paths.absolute(value, base, hub=question.hub)
+    placed = Resolved(resolved.asked, values, resolved.answered, resolved.faults, resolved.probes)
+    accelerate = accelerate_file(placed)
+    deepspeed = _of_namespace(values, "deepspeed.")
+    extra: dict[str, Any] = {}
+    problems: list[Problem] = []
+    chosen = values.get("accelerate.ds_json")
+    if isinstance(chosen, str):
+        try:
+            deepspeed, extra = _open_json(Path(chosen))
+        except InvalidInputError as error:
+            problems.append(Problem("accelerate.ds_json", str(error)))
+    settings, found = read_settings(accelerate, deepspeed, _of_namespace(values, "training."), extra)
+    return settings, problems + found
+
+
+def _of_namespace(values: Mapping[str, object], prefix: str) -> dict[str, object]:
+    return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
+
+
+def _open_json(path: Path) -> tuple[dict[str, object], dict[str, Any]]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"{path} is not a JSON file: {error}") from error
+    if not isinstance(content, dict):
+        raise InvalidInputError(f"{path} holds no JSON object")
+    return open_deepspeed_json(content)
+
+
+def _unknown_ids(given: Mapping[str, object], registry: Sequence[Question]) -> list[str]:
+    known = {question.id for question in registry if question.asks}
+    return [key for key in given if key not in known]
+
+
+def _unknown(key: str, registry: Sequence[Question]) -> str:
+    by_leaf = {question.id.split(".", 1)[1]: question.id for question in registry}
+    near = difflib.get_close_matches(key, [question.id for question in registry], n=3)
+    near += [by_leaf[leaf] for leaf in difflib.get_close_matches(key.split(".", 1)[-1], by_leaf, n=1)]
+    hint = f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
+    return f"no question has this id{hint}"
+
+
+def _refuse_unknown(given: Mapping[str, object], registry: Sequence[Question]) -> None:
+    unknown = _unknown_ids(given, registry)
+    if unknown:
+        raise InvalidInputError("\n".join(f"{key}: {_unknown(key, registry)}" for key in unknown))

@@ -1,0 +1,132 @@
+"""The command line: what was asked for, who does it, and which exit code it ends with."""
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from types import FrameType
+
+from launcher.errors import ExitCode, LauncherError
+from launcher.runs.index import index_path
+from simpletuner_tui.commands import replay, runs
+from simpletuner_tui.commands.questions import questions
+from simpletuner_tui.commands.wizard import accessible_wizard
+from simpletuner_tui.follow import POLL, tell
+
+LOWEST_REFRESH = 0.05
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    signal.signal(signal.SIGHUP, _hang_up)
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(_dispatch(arguments))
+    except LauncherError as error:
+        tell("\n".join(f"error: {line}" if not line.startswith(" ") else line for line in str(error).splitlines()))
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        tell("\ncancelled; nothing was started")
+        return int(ExitCode.CANCELLED)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.OK)
+    except Exception as error:
+        return _report_defect(error)
+
+
+def _dispatch(arguments: argparse.Namespace) -> ExitCode:
+    if arguments.command is not None:
+        result: ExitCode = arguments.command(arguments)
+        return result
+    if arguments.replay is not None:
+        return replay.replay(arguments)
+    return accessible_wizard()
+
+
+def _hang_up(_: int, __: FrameType | None) -> None:
+    # The terminal is gone, so there is nobody to tell; a run that was started has a session of its own.
+    os._exit(ExitCode.HANGUP)
+
+
+def _report_defect(error: Exception) -> int:
+    log = index_path().parent / "error.log"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            traceback.print_exc(file=file)
+        where = f"; {log} has the details"
+    except OSError:
+        where = ""
+    tell(f"error: this should not have happened ({type(error).__name__}: {error}){where}")
+    return int(ExitCode.RUN_FAILED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="simpletuner-tui",
+        description="Fine-tune SDXL's whole U-Net on one or two GPUs with DeepSpeed ZeRO offload. Without a command it "
+        "asks all questions.",
+    )
+    parser.add_argument("--version", action="version", version=f"simpletuner-tui {version('simpletuner-tui')}")
+    parser.add_argument("--accessible", action="store_true", help="questions as numbered lines (also ACCESSIBLE=1)")
+    parser.add_argument("--replay", metavar="FILE", help="answers from a file, - for stdin; runs without questions")
+    parser.add_argument("--dry-run", action="store_true", help="print files and command, write nothing")
+    parser.add_argument("--detach", action="store_true", help="start the run and leave it to itself")
+    parser.add_argument("--force", action="store_true", help="start although the estimate says it does not fit")
+    parser.set_defaults(command=None)
+    _add_answers_options(parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    for name, run, text in (
+        ("check", replay.check, "every fault of a file of answers, and of this machine, at once"),
+        ("estimate", replay.estimate, "what a file of answers costs: GPU memory, host RAM, disk"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("file", metavar="FILE", help="answers, - for stdin")
+        _add_answers_options(command)
+        command.set_defaults(command=run)
+
+    command = commands.add_parser("questions", help="the questions and their ids")
+    command.add_argument("--json", action="store_true")
+    command.set_defaults(command=questions)
+
+    command = commands.add_parser("runs", help="the runs there are")
+    command.add_argument("--json", action="store_true")
+    command.set_defaults(command=runs.list_runs)
+
+    for name, run, text in (
+        ("attach", runs.attach, "follow a run to its end; Ctrl-C detaches"),
+        ("stop", runs.stop, "save a checkpoint and end a run; a second time, end it at once"),
+        ("logs", runs.logs, "what a run's processes wrote"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("run", metavar="RUN", help="a run's name or folder")
+        command.set_defaults(command=run)
+        if name == "attach":
+            command.add_argument("--json", action="store_true", help="events on stdout, one a line")
+            command.add_argument("--refresh", type=_seconds, default=POLL, metavar="S", help="seconds between looks")
+        elif name == "stop":
+            command.add_argument("--now", action="store_true", help="without a checkpoint")
+        else:
+            command.add_argument("--follow", action="store_true", help="until the run ends")
+    return parser
+
+
+def _add_answers_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run-dir", metavar="DIR", help="where the run lies; one that is there is continued")
+    parser.add_argument("--set", action="append", default=[], metavar="ID=VALUE", help="an answer, over the file's")
+    parser.add_argument("--offload_param_path", metavar="DIR", help="folder for NVMe offload, over the file's")
+    parser.add_argument("--strict", action="store_true", help="an answer left to its default is an error")
+    parser.add_argument("--json", action="store_true", help="machine-readable output on stdout")
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not LOWEST_REFRESH <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"between {LOWEST_REFRESH} and 3600 seconds")
+    return seconds

@@ -1,0 +1,127 @@
+"""Answers from a file: run them, check them, price them."""
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from launcher.config.setting import Level
+from launcher.errors import ExitCode, InvalidInputError
+from simpletuner_tui.answers import Answers, read_answers
+from simpletuner_tui.follow import tell
+from simpletuner_tui.launching import Prepared, default_run_dir, prepare, start_and_follow
+from simpletuner_tui.questions import REGISTRY
+from simpletuner_tui.text import estimate_lines
+
+OFFLOAD_PATHS = ("accelerate.param_nvme", "accelerate.optimizer_nvme")
+"""What ``--offload_param_path`` answers, as in SimpleTuner: both of them."""
+
+
+def replay(arguments: Namespace) -> ExitCode:
+    """``--replay FILE``: answers → check → run directory → launch → follow to the end."""
+    prepared = _prepare(arguments, arguments.replay)
+    if arguments.dry_run:
+        _print_plan(prepared, as_json=arguments.json)
+        return _tell_findings(prepared)
+    return start_and_follow(prepared, force=arguments.force, detach=arguments.detach, as_json=arguments.json)
+
+
+def check(arguments: Namespace) -> ExitCode:
+    """``check FILE``: every fault at once, of the answers and of this machine."""
+    prepared = _prepare(arguments, arguments.file)
+    if arguments.json:
+        findings = [
+            {"field": finding.field, "level": finding.level, "message": finding.message}
+            for finding in prepared.findings
+        ]
+        _print_json({"exit_code": int(prepared.exit_code), "findings": findings, "notes": prepared.plan.notes})
+        return prepared.exit_code
+    code = _tell_findings(prepared)
+    if code is ExitCode.OK:
+        tell(f"{arguments.file} can run here")
+    return code
+
+
+def estimate(arguments: Namespace) -> ExitCode:
+    """``estimate FILE``: what it costs."""
+    cost = _prepare(arguments, arguments.file).plan.estimate
+    if arguments.json:
+        _print_json(cost.to_json())
+    else:
+        print("\n".join(estimate_lines(cost)))  # noqa: T201
+    return ExitCode.OK
+
+
+def load_answers(name: str) -> Answers:
+    """Answers from a file, or from stdin when its name is ``-``.
+
+    Raises:
+        InvalidInputError: it cannot be read.
+    """
+    if name == "-":
+        return read_answers(sys.stdin.buffer.read(), Path.cwd(), "stdin")
+    path = Path(name).expanduser()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from error
+    return read_answers(content, path.absolute().parent, str(path))
+
+
+def _prepare(arguments: Namespace, file: str) -> Prepared:
+    answers = load_answers(file).with_typed(_typed(arguments), Path.cwd(), REGISTRY)
+    run_dir = Path(arguments.run_dir).expanduser() if arguments.run_dir else default_run_dir(_name(file))
+    return prepare(answers, run_dir, strict=arguments.strict)
+
+
+def _typed(arguments: Namespace) -> dict[str, str]:
+    typed = {}
+    if arguments.offload_param_path is not None:
+        typed.update(dict.fromkeys(OFFLOAD_PATHS, arguments.offload_param_path))
+    for assignment in arguments.set:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise InvalidInputError(f"--set {assignment}: write it as --set id=value")
+        typed[key.strip()] = value
+    return typed
+
+
+def _name(file: str) -> str:
+    """What runs of a file are called: ``answers.json`` says little, its folder more."""
+    if file == "-":
+        return "sdxl"
+    path = Path(file).expanduser().absolute()
+    return path.parent.name or "sdxl" if path.stem == "answers" else path.stem
+
+
+def _tell_findings(prepared: Prepared) -> ExitCode:
+    for finding in prepared.findings:
+        kind = "error" if finding.level is Level.ERROR else "warning"
+        tell(f"{kind}: {finding.field}: {finding.message}")
+    for note in prepared.plan.notes:
+        tell(f"note: {note}")
+    return prepared.exit_code
+
+
+def _print_plan(prepared: Prepared, *, as_json: bool) -> None:
+    plan = prepared.plan
+    if as_json:
+        files = {name: content.decode() for name, content in plan.files.items()}
+        _print_json(
+            {
+                "run_dir": str(plan.run_dir),
+                "argv": plan.argv,
+                "environment": plan.environment,
+                "files": files,
+                "estimate": plan.estimate.to_json(),
+            }
+        )
+        return
+    for name, content in plan.files.items():
+        print(f"# {plan.run_dir / name}\n{content.decode()}")  # noqa: T201
+    environment = " ".join(f"{key}={value}" for key, value in plan.environment.items())
+    print(f"# in {plan.run_dir}\n{environment} {' '.join(plan.argv)}")  # noqa: T201
+
+
+def _print_json(content: object) -> None:
+    print(json.dumps(content, indent=2, ensure_ascii=False))  # noqa: T201

@@ -1,0 +1,104 @@
+"""Runs that exist: list them, follow one, stop one, read its log."""
+
+import json
+import sys
+import time
+from argparse import Namespace
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+
+from launcher.errors import ExitCode, InvalidInputError
+from launcher.runs.directory import RunDirectory
+from launcher.runs.index import find, known_runs
+from launcher.runs.processes import end_processes
+from launcher.runs.state import RunStatus, Status, status
+from launcher.runs.stop import request_stop, stop_requested
+from simpletuner_tui.follow import follow, tell
+from simpletuner_tui.text import table
+
+ASKED = "asked to stop"
+"""The reason of a stop that a person asked for; others come from a signal or a supervisor's death."""
+
+
+def list_runs(arguments: Namespace) -> ExitCode:
+    """``runs``: every run that is known, oldest first."""
+    runs = [(run, status(run)) for run in known_runs()]
+    if arguments.json:
+        listed = [
+            {"name": run.name, "path": str(run.path), "status": now.status, "orphans": now.orphans, **now.state}
+            for run, now in runs
+        ]
+        print(json.dumps(listed, indent=2))  # noqa: T201
+        return ExitCode.OK
+    if not runs:
+        tell("no runs yet; `simpletuner-tui --replay FILE` starts one")
+        return ExitCode.OK
+    rows = [("NAME", "STATUS", "PHASE", "STEP", "STARTED", "FOLDER"), *(_row(run, now) for run, now in runs)]
+    print("\n".join(table(rows)))  # noqa: T201
+    return ExitCode.OK
+
+
+def attach(arguments: Namespace) -> ExitCode:
+    """``attach RUN``: follows it to its end."""
+    run = find(arguments.run)
+    if status(run).status is Status.PREPARED:
+        raise InvalidInputError(f"{run.name} was never started; replay {run.answers} with --run-dir {run.path}")
+    return follow(run, as_json=arguments.json, offset=_last_start(run), refresh=arguments.refresh)
+
+
+def stop(arguments: Namespace) -> ExitCode:
+    """``stop RUN``: a checkpoint, then the end; a second time, or ``--now``, the end at once."""
+    run = find(arguments.run)
+    now = status(run)
+    if not now.live and not now.orphans:
+        raise InvalidInputError(f"{run.name} does not run: it is {now.status}")
+    earlier = stop_requested(run)
+    if arguments.now or (earlier is not None and earlier.reason == ASKED):
+        request_stop(run, ASKED, now=True)
+        # Nobody but this command ends processes that their supervisor left behind.
+        end_processes([psutil.Process(pid) for pid in now.orphans if psutil.pid_exists(pid)])
+        tell(f"{run.name} is ended at once, without a checkpoint")
+        return ExitCode.OK
+    request_stop(run, ASKED)
+    whose = "its supervisor died; its training" if now.orphans else "it"
+    tell(
+        f"{run.name}: {whose} finishes the step, saves a checkpoint and ends, however long that takes; `stop` again "
+        "ends it at once, without one"
+    )
+    return ExitCode.OK
+
+
+def logs(arguments: Namespace) -> ExitCode:
+    """``logs RUN``: what its processes wrote; ``--follow`` until it ends."""
+    run = find(arguments.run)
+    if not run.log.exists():
+        raise InvalidInputError(f"{run.name} has no log yet")
+    with run.log.open("rb") as log:
+        while True:
+            ended = not status(run).live
+            while chunk := log.read(1 << 16):
+                sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+            if ended or not arguments.follow:
+                return ExitCode.OK
+            time.sleep(0.5)
+
+
+def _row(run: RunDirectory, now: RunStatus) -> tuple[str, ...]:
+    state = now.state
+    started = datetime.fromtimestamp(state["started"]).strftime("%Y-%m-%d %H:%M") if "started" in state else ""
+    step = "" if state.get("step") is None or state.get("phase") != "train" else str(state["step"])
+    shown = f"{now.status}, still training" if now.orphans else str(now.status)
+    return run.name, shown, str(state.get("phase", "")), step, started, str(run.path)
+
+
+def _last_start(run: RunDirectory) -> int:
+    """Where the events of the latest launch begin."""
+    try:
+        content = Path(run.events_jsonl).read_bytes()
+    except FileNotFoundError:
+        return 0
+    found = content.rfind(b'"event": "start"')
+    return content.rfind(b"\n", 0, found) + 1 if found >= 0 else 0

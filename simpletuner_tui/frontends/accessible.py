@@ -1,0 +1,135 @@
+"""The questions as numbered lines on stdin and stdout: for screen readers, dumb terminals and pipes."""
+
+import shutil
+import textwrap
+from typing import TextIO
+
+from launcher.errors import InvalidInputError
+from simpletuner_tui.questions.model import Kind, Question, Typed
+from simpletuner_tui.session import Session
+
+COMMANDS = "Enter keeps what is in brackets. back, rest (keep all that is left), ? (help) and quit are understood."
+
+
+class QuitWalkError(Exception):
+    """The person wants to leave without a run."""
+
+
+class Lines:
+    """Lines out, lines in."""
+
+    def __init__(self, reads: TextIO, writes: TextIO) -> None:
+        self._reads, self._writes = reads, writes
+        self._width = min(100, shutil.get_terminal_size((80, 24)).columns)
+        self._heard = False
+
+    def say(self, text: str = "", indent: str = "") -> None:
+        """A paragraph, wrapped."""
+        wrapped = textwrap.wrap(text, self._width, initial_indent=indent, subsequent_indent=indent) or [""]
+        self._writes.write("\n".join(wrapped) + "\n")
+
+    def hear(self, prompt: str) -> str:
+        """One line that a person types.
+
+        Raises:
+            InvalidInputError: the input is at its end.
+            QuitWalkError: they type ``quit``.
+        """
+        self._writes.write(prompt)
+        self._writes.flush()
+        line = self._reads.readline()
+        if not line:
+            self._writes.write("\n")
+            raise InvalidInputError(self._end_of_input())
+        self._heard = True
+        text = line.rstrip("\r\n")
+        if text.strip().lower() == "quit":
+            raise QuitWalkError
+        return text
+
+    def _end_of_input(self) -> str:
+        if self._heard:
+            return "the input ended before the last question was answered; nothing was started"
+        return (
+            "there is no input to read answers from; use `--replay answers.json` without a terminal, or "
+            "`--accessible` with one answer a line on stdin"
+        )
+
+
+def walk(lines: Lines, session: Session) -> None:
+    """Asks from the session's place to the end of the registry.
+
+    Raises:
+        QuitWalkError: the person leaves.
+        InvalidInputError: the input ends, or accelerate refuses what was chosen and nobody goes back.
+    """
+    section = ""
+    while (question := session.current) is not None:
+        if question.section != section:
+            section = question.section
+            lines.say()
+            lines.say(section)
+            lines.say("-" * len(section))
+        if question.kind is Kind.NOTE:
+            lines.say(question.text_in(session.resolved.context))
+            session.next()
+        elif question.kind is Kind.STOP:
+            _stop(lines, session, question)
+        else:
+            ask(lines, session)
+
+
+def _stop(lines: Lines, session: Session, question: Question) -> None:
+    lines.say(question.text_in(session.resolved.context))
+    while lines.hear("It does not go on from here; back or quit: ").strip().lower() != "back":
+        pass
+    session.back()
+
+
+def ask(lines: Lines, session: Session) -> None:
+    """Asks the current question until it is answered or left.
+
+    Raises:
+        QuitWalkError: the person leaves.
+        InvalidInputError: the input ends.
+    """
+    question, context = session.current, session.resolved.context
+    assert question is not None
+    number, of = session.place
+    lines.say(f"{number}/{of}  {question.text_in(context).strip()}")
+    for row, choice in enumerate(question.choices_in(context), start=1):
+        lines.say(f"{row}. {choice.label}", indent="    ")
+    while session.current is question:
+        typed = lines.hear(_prompt(session))
+        command = typed.strip().lower()
+        if command == "?":
+            lines.say(question.help or "There is no more to say about this one.", indent="    ")
+        elif command == "back":
+            if not session.back():
+                lines.say("This is the first question.", indent="    ")
+        elif command == "rest" and question.id not in session.resolved.faults:
+            session.skip_to_open_question()
+        else:
+            _answer(lines, session, question, typed)
+
+
+def _answer(lines: Lines, session: Session, question: Question, typed: str) -> None:
+    try:
+        if typed.strip() in ("", "rest"):
+            session.accept_default()
+        else:
+            session.answer(_repeated(lines, question, typed) if question.kind is Kind.REPEAT else Typed(typed))
+    except ValueError as error:
+        lines.say(f"That does not do: {error}.", indent="    ")
+
+
+def _repeated(lines: Lines, question: Question, first: str) -> list[str]:
+    texts = [first]
+    while lines.hear(f"{question.more.strip()} ").strip().lower() in ("yes", "y"):
+        texts.append(lines.hear("> "))
+    return texts
+
+
+def _prompt(session: Session) -> str:
+    default = session.default_text()
+    return "> " if default is None else f"[{default or 'none'}] > "

@@ -1,0 +1,30 @@
+"""Paths in answers: where relative ones count from."""
+
+import os
+import re
+from pathlib import Path
+
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+def is_hub_id(text: str, base: Path) -> bool:
+    """Whether a text names a model on the hub: ``owner/name``, unless such a folder is there.
+
+    The rule of diffusers' own ``from_pretrained``; ``./owner/name`` is always a path.
+    """
+    return HUB_ID.fullmatch(text) is not None and not (base / text).exists()
+
+
+def absolute(text: str, base: Path, *, hub: bool = False) -> str:
+    """A path as the plan needs it; an empty one and, where ``hub`` allows it, a hub id stay as they are."""
+    if not text or (hub and is_hub_id(text, base)):
+        return text
+    return os.path.normpath(base / Path(text).expanduser())
+
+
+def rebased(text: str, base: Path, folder: Path, *, hub: bool = False) -> str:
+    """A path that counted from ``base`` so that it counts from ``folder``; absolute ones stay as they are."""
+    if not text or text.startswith("~") or Path(text).is_absolute() or (hub and is_hub_id(text, base)):
+        return text
+    moved = os.path.relpath(base / text, folder)
+    return moved if moved.startswith("..") else f"./{moved}"

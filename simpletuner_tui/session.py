@@ -1,0 +1,118 @@
+"""A walk through the registry: forward, back, and what holds so far."""
+
+from collections.abc import Mapping, Sequence
+
+from launcher.machine.packages import is_installed
+from simpletuner_tui.questions.model import Kind, Question, Resolved, resolve
+
+
+def probe_machine() -> dict[str, bool]:
+    """What conditions ask of this machine, by the name of the probe."""
+    return {"deepspeed": is_installed("deepspeed")}
+
+
+class Session:
+    """One walk. A front end shows :attr:`current`, answers it or goes back; it never knows a question by name.
+
+    Answers of questions that are no longer asked are kept: whoever changes back finds them again.
+    """
+
+    def __init__(
+        self, registry: Sequence[Question], answers: Mapping[str, object], probes: Mapping[str, bool] | None = None
+    ) -> None:
+        """Starts at the first question.
+
+        Args:
+            registry: what is asked.
+            answers: given beforehand, by id.
+            probes: facts of this machine; read from it when None.
+        """
+        self._registry = registry
+        self._answers = dict(answers)
+        self._probes = probe_machine() if probes is None else probes
+        self._position = 0
+        self.resolved: Resolved = resolve(registry, self._answers, self._probes)
+
+    @property
+    def answers(self) -> dict[str, object]:
+        """Everything given so far, by id."""
+        return dict(self._answers)
+
+    @property
+    def current(self) -> Question | None:
+        """The question, note or stop to show now; None when the walk is over."""
+        asked = self.resolved.asked
+        return asked[self._position] if self._position < len(asked) else None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where the walk is, from 1, and how many questions it has as far as is known now."""
+        asking = [question for question in self.resolved.asked if question.asks]
+        before = sum(question.asks for question in self.resolved.asked[: self._position])
+        return before + 1, len(asking)
+
+    def answer(self, given: object) -> None:
+        """Answers the current question and moves on.
+
+        Args:
+            given: ``Typed`` by a person, or a value.
+
+        Raises:
+            ValueError: with a sentence for the person; nothing has changed then.
+        """
+        question = self._asking()
+        value = question.accept(given, self.resolved.context)
+        self._answers[question.id] = value
+        self._resolve()
+        self._position += 1
+
+    def accept_default(self) -> None:
+        """Leaves the current question at its answer so far, or its default, and moves on.
+
+        Raises:
+            ValueError: it has neither, or its answer so far is no longer valid.
+        """
+        question = self._asking()
+        if question.id in self.resolved.faults:
+            raise ValueError("an answer is needed here")
+        self._position += 1
+
+    def next(self) -> None:
+        """Moves past a note."""
+        if self.current is not None and self.current.kind is Kind.NOTE:
+            self._position += 1
+
+    def back(self) -> bool:
+        """Moves to the question before; False at the first one."""
+        asked = self.resolved.asked
+        earlier = [index for index in range(min(self._position, len(asked))) if asked[index].asks]
+        if not earlier:
+            return False
+        self._position = earlier[-1]
+        return True
+
+    def go_to(self, question_id: str) -> None:
+        """Moves to a question that is asked."""
+        self._position = [question.id for question in self.resolved.asked].index(question_id)
+
+    def skip_to_open_question(self) -> None:
+        """Takes answers so far and defaults up to the next question that has neither, a stop, or the end."""
+        while (question := self.current) is not None:
+            if question.kind is Kind.STOP or question.id in self.resolved.faults:
+                return
+            self._position += 1
+
+    def default_text(self) -> str | None:
+        """What an empty answer to the current question means, as a person would type it; None without one."""
+        question = self._asking()
+        value = self.resolved.values.get(question.id)
+        return None if value is None else question.show(value, self.resolved.context)
+
+    def _asking(self) -> Question:
+        question = self.current
+        if question is None or not question.asks:
+            raise LookupError("no question is open")
+        return question
+
+    def _resolve(self) -> None:
+        self.resolved = resolve(self._registry, self._answers, self._probes)

@@ -1,0 +1,49 @@
+"""Numbers as people read them."""
+
+from collections.abc import Iterable
+
+from launcher.estimate import Estimate, Part
+
+
+def size(mib: float) -> str:
+    """Memory or disk space."""
+    return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.0f} MiB"
+
+
+def duration(seconds: float) -> str:
+    """A span of time, in its two largest units."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def bar(done: float, total: float, width: int, *, ascii_only: bool) -> str:
+    """A progress bar ``width`` characters wide."""
+    filled = int(width * min(1.0, done / total)) if total else 0
+    full, empty = ("#", ".") if ascii_only else ("█", "░")
+    return full * filled + empty * (width - filled)
+
+
+def table(rows: Iterable[Iterable[str]]) -> list[str]:
+    """Rows with their columns aligned; the last one is left as long as it is."""
+    listed = [list(row) for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*listed, strict=True)] if listed else []
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in listed]
+
+
+def estimate_lines(cost: Estimate) -> list[str]:
+    """An estimate, part by part."""
+    lines = [
+        *_cost("GPU memory, each GPU, while training", cost.gpu_steps),
+        *_cost("GPU memory, each GPU, at the start", cost.gpu_start),
+        *_cost("Host RAM", cost.host),
+        *_cost("Disk", cost.disk),
+    ]
+    return lines + [f"Note: {note}." for note in cost.notes]
+
+
+def _cost(title: str, parts: tuple[Part, ...]) -> list[str]:
+    total = size(sum(part.mib for part in parts))
+    return [f"{title}: {total}", *(f"  {line}" for line in table((part.name, size(part.mib)) for part in parts))]
