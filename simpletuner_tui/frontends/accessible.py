@@ -42,6 +42,8 @@ class Lines:
             self._writes.write("\n")
             raise InvalidInputError(self._end_of_input())
         self._heard = True
+        if not self._reads.isatty():
+            self._writes.write(line)  # a terminal shows what is typed; a pipe does not
         text = line.rstrip("\r\n")
         if text.strip().lower() == "quit":
             raise QuitWalkError

@@ -1,0 +1,37 @@
+"""What every test stands on: an environment of its own, and the demo's model and pictures."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment(tmp_path_factory):
+    """Nothing of the person who runs the tests is read or written; compiled extensions are kept."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(home / "state"))
+        patch.setenv("HF_HOME", str(home / "huggingface"))
+        patch.setenv(
+            "TORCH_EXTENSIONS_DIR", os.environ.get("TORCH_EXTENSIONS_DIR", str(ROOT / ".venv/torch_extensions"))
+        )
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests/lib"), os.environ.get("PYTHONPATH", "")]).strip(":"))
+        for variable in ("ACCESSIBLE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "OMP_NUM_THREADS"):
+            patch.delenv(variable, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def assets(pytestconfig, own_environment) -> Path:
+    """The demo's pictures and tiny SDXL, made by the project's own command; kept until that command changes."""
+    sources = sorted((ROOT / "launcher/train/demo").glob("*.py"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    folder = Path(pytestconfig.cache.mkdir(f"demo-assets-{digest}"))
+    subprocess.run([sys.executable, "-m", "launcher.train.demo", str(folder)], check=True, cwd=ROOT)
+    return folder

@@ -1,0 +1,65 @@
+"""``python -m harness.stand_in RUN_DIR MODE``: behaves like a training process towards its supervisor."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from launcher.runs.directory import RunDirectory
+from launcher.runs.events import EventLog
+from launcher.runs.heartbeat import Heartbeat
+from launcher.runs.outcome import Outcome, write_outcome
+from launcher.runs.stop import request_stop, stop_requested
+
+SAVE_SECONDS = float(os.environ.get("STAND_IN_SAVE_SECONDS", "0"))
+
+
+def steps(run: RunDirectory, last: int) -> None:
+    events = EventLog(run.events_jsonl)
+    with Heartbeat(run, on_orphaned=lambda: request_stop(run, "the supervisor of this run died")) as heartbeat:
+        for step in range(1, last + 1):
+            time.sleep(0.1)
+            heartbeat.progress("train", step)
+            seconds = {"total": 0.1}
+            events.emit("step", step=step, max_steps=last, loss=1 / step, lr=1e-3, grad_norm=1.0, seconds=seconds)
+            if request := stop_requested(run):
+                events.emit("stopping", reason=request.reason, step=step)
+                time.sleep(SAVE_SECONDS)
+                (run.path / "saved").touch()
+                write_outcome(run, Outcome("stopped", 0, f"stopped at step {step}: {request.reason}"))
+                return
+    write_outcome(run, Outcome("completed", 0, f"trained {last} steps"))
+
+
+def stubborn_child(run: RunDirectory) -> None:
+    """As torch elastic does it: in a session of its own; and one that does not end when asked."""
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    (run.path / "child").write_text(str(child.pid))
+
+
+def main() -> None:
+    run, mode = RunDirectory(Path(sys.argv[1])), sys.argv[2]
+    if mode == "short":
+        steps(run, 3)
+    elif mode == "long":
+        steps(run, 6000)
+    elif mode == "long with child":
+        stubborn_child(run)
+        steps(run, 6000)
+    elif mode == "silent exit":
+        sys.exit(7)
+    elif mode == "killed with child":
+        stubborn_child(run)
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif mode == "failure":
+        write_outcome(run, Outcome("failed", 2, "this picture is damaged"))
+        sys.exit(2)
+    elif mode == "environment":
+        write_outcome(run, Outcome("completed", 0, os.environ["PATH"]))
+
+
+if __name__ == "__main__":
+    main()

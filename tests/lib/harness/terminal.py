@@ -1,0 +1,76 @@
+"""A command in a real pseudo-terminal."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+
+
+class Terminal:
+    """Runs a command with a terminal of its own; hanging up closes it as a dropped line does."""
+
+    def __init__(self, *command: str, columns: int = 80, rows: int = 24, cwd=None, **environment: str) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.process = subprocess.Popen(
+            list(command),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            cwd=cwd,
+            env={**os.environ, "TERM": "xterm", **environment},
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(slave)
+        self.seen = ""
+
+    def read_until(self, text: str, seconds: float = 60.0) -> str:
+        """Everything shown so far, once ``text`` is in it."""
+        deadline = time.monotonic() + seconds
+        while text not in self.seen:
+            if time.monotonic() > deadline or not self._read(0.1) and self.process.poll() is not None:
+                raise AssertionError(f"{text!r} was not shown:\n{self.seen}")
+        return self.seen
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self.type("\x03")
+
+    def hang_up(self) -> None:
+        os.close(self._master)
+        self._master = -1
+
+    def wait(self, seconds: float = 60.0) -> int:
+        """The exit code; keeps reading, so that nobody waits for a full terminal."""
+        deadline = time.monotonic() + seconds
+        while self.process.poll() is None and time.monotonic() < deadline:
+            self._read(0.1)
+        while self._read(0.1):
+            pass
+        return self.process.wait(1)
+
+    def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        if self._master >= 0:
+            self.hang_up()
+
+    def _read(self, seconds: float) -> bool:
+        if self._master < 0 or not select.select([self._master], [], [], seconds)[0]:
+            return False
+        try:
+            self.seen += os.read(self._master, 1 << 16).decode("utf-8", "replace")
+        except OSError:
+            return False
+        return True
