@@ -64,8 +64,8 @@ def component_config(folder: Path, component: str) -> dict[str, Any]:
     name = "scheduler_config.json" if component == "scheduler" else "config.json"
     try:
         config: dict[str, Any] = json.loads((folder / component / name).read_bytes())
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"{folder / component / name} cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidInputError(f"{folder / component / name} cannot be read: {error}; copy it again") from error
     return config
 
 
@@ -94,8 +94,8 @@ def _shapes(path: Path) -> list[list[int]]:
         end = 8 + length + max((entry["data_offsets"][1] for entry in described), default=0)
         if path.stat().st_size < end:
             raise ValueError(f"{path.stat().st_size} of {end} bytes are there")
-        return [entry["shape"] for entry in described]
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+        return [[int(side) for side in entry["shape"]] for entry in described]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, struct.error) as error:
         raise InvalidInputError(f"{path} is not a whole safetensors file: {error}; copy it again") from error
 
 
@@ -107,7 +107,19 @@ def _elements(shape: list[int]) -> int:
 
 
 def resolution_step(folder: Path) -> int:
-    """What a training resolution must be a multiple of: the VAE's downscale times the U-Net's."""
-    vae = component_config(folder, "vae")
-    unet = component_config(folder, "unet")
-    return int(2 ** (len(vae["block_out_channels"]) - 1) * 2 ** (len(unet["block_out_channels"]) - 1))
+    """What a training resolution must be a multiple of: the VAE's downscale times the U-Net's.
+
+    Raises:
+        InvalidInputError: a configuration cannot be read, or is of another kind of model.
+    """
+    return _downscale(folder, "vae") * _downscale(folder, "unet")
+
+
+def _downscale(folder: Path, component: str) -> int:
+    try:
+        blocks = len(component_config(folder, component)["block_out_channels"])
+    except (KeyError, TypeError) as error:
+        raise InvalidInputError(
+            f"{folder / component / 'config.json'} has no list of block_out_channels; copy it again from the model"
+        ) from error
+    return int(2 ** (blocks - 1))

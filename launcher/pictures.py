@@ -13,6 +13,8 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 NAMED = 20
 """How many faults a message lists before it counts the rest."""
 EXIF_ORIENTATION = 0x0112
+ON_ITS_SIDE = (5, 6, 7, 8)
+"""EXIF orientations that swap width and height."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +88,10 @@ def _read(path: Path, resolution: int) -> Picture:
 def _size(path: Path) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # of large pictures and of damaged EXIF data, which trains all the same
             with Image.open(path) as image:
                 width, height = image.size
-                turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+                turned = image.getexif().get(EXIF_ORIENTATION) in ON_ITS_SIDE
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise ValueError(f"cannot be read as a picture ({error}); replace or remove it") from error
     return (height, width) if turned else (width, height)
@@ -102,3 +104,5 @@ def _caption(path: Path) -> str:
         raise ValueError(f"has no caption; write one into {path.name} beside it") from None
     except UnicodeDecodeError:
         raise ValueError(f"its caption {path.name} is not UTF-8 text; save it as UTF-8") from None
+    except OSError as error:
+        raise ValueError(f"its caption {path.name} cannot be read ({error.strerror}); replace it") from error

@@ -72,7 +72,7 @@ def _model(plan: Plan) -> Iterator[Finding]:
         try:
             check_components(path)
             step = resolution_step(path)
-        except (InvalidInputError, KeyError) as error:
+        except InvalidInputError as error:
             yield Finding(f"training.{field}", str(error))
             return
         yield from _resolution(plan, step)

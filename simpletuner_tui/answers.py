@@ -3,16 +3,18 @@
 import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from launcher.config.accelerate import PATHS_FROM_DEEPSPEED_CONFIG
 from launcher.config.deepspeed import open_deepspeed_json
 from launcher.config.setting import Level, Problem
 from launcher.config.settings import Settings, read_settings
 from launcher.errors import InvalidInputError
 from launcher.machine.packages import installed_version
 from simpletuner_tui import paths
+from simpletuner_tui.questions.accelerate import ACCELERATE
 from simpletuner_tui.questions.accelerate.file import accelerate_file
 from simpletuner_tui.questions.model import Kind, Question, Resolved, Typed
 
@@ -181,7 +183,26 @@ def _read(resolved: Resolved, base: Path) -> tuple[Settings, list[Problem]]:
         except InvalidInputError as error:
             problems.append(Problem("accelerate.ds_json", str(error)))
     settings, found = read_settings(accelerate, deepspeed, _of_namespace(values, "training."), extra)
-    return settings, problems + found
+    return settings, problems + [_by_question(problem, resolved) for problem in found]
+
+
+def _by_question(problem: Problem, resolved: Resolved) -> Problem:
+    """A problem of a DeepSpeed value, named by the question that a person can change."""
+    path = problem.field.removeprefix("deepspeed.")
+    if path == problem.field or problem.field in resolved.values:
+        return problem
+    if "accelerate.ds_json" in resolved.values:
+        return replace(problem, field="accelerate.ds_json", message=f"{path}: {problem.message}")
+    return replace(problem, field=_OWNERS.get(path, problem.field))
+
+
+_OWNERS = {
+    PATHS_FROM_DEEPSPEED_CONFIG[key]: question.id
+    for question in ACCELERATE
+    for target in question.sets
+    if (key := target.path.removeprefix("deepspeed_config.")) in PATHS_FROM_DEEPSPEED_CONFIG
+} | {"precision": "accelerate.mixed_precision"}
+"""Which of accelerate's questions sets a DeepSpeed value, by its JSON path."""
 
 
 def _of_namespace(values: Mapping[str, object], prefix: str) -> dict[str, object]:
@@ -191,13 +212,13 @@ def _of_namespace(values: Mapping[str, object], prefix: str) -> dict[str, object
 def _open_json(path: Path) -> tuple[dict[str, object], dict[str, Any]]:
     try:
         content = json.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise InvalidInputError(f"{path} holds no JSON object")
+        return open_deepspeed_json(content)
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"{path} is not a JSON file: {error}") from error
-    if not isinstance(content, dict):
-        raise InvalidInputError(f"{path} holds no JSON object")
-    return open_deepspeed_json(content)
 
 
 def _unknown_ids(given: Mapping[str, object], registry: Sequence[Question]) -> list[str]:
@@ -206,8 +227,9 @@ def _unknown_ids(given: Mapping[str, object], registry: Sequence[Question]) -> l
 
 
 def _unknown(key: str, registry: Sequence[Question]) -> str:
-    by_leaf = {question.id.split(".", 1)[1]: question.id for question in registry}
-    near = difflib.get_close_matches(key, [question.id for question in registry], n=3)
+    ids = [question.id for question in registry if question.asks]
+    by_leaf = {known.split(".", 1)[-1]: known for known in ids}
+    near = difflib.get_close_matches(key, ids, n=3)
     near += [by_leaf[leaf] for leaf in difflib.get_close_matches(key.split(".", 1)[-1], by_leaf, n=1)]
     hint = f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
     return f"no question has this id{hint}"

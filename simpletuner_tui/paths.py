@@ -12,14 +12,17 @@ def is_hub_id(text: str, base: Path) -> bool:
 
     The rule of diffusers' own ``from_pretrained``; ``./owner/name`` is always a path.
     """
-    return HUB_ID.fullmatch(text) is not None and not (base / text).exists()
+    try:
+        return HUB_ID.fullmatch(text) is not None and not (base / text).exists()
+    except OSError:  # too long for a path, or in a folder that is not ours to read
+        return True
 
 
 def absolute(text: str, base: Path, *, hub: bool = False) -> str:
     """A path as the plan needs it; an empty one and, where ``hub`` allows it, a hub id stay as they are."""
     if not text or (hub and is_hub_id(text, base)):
         return text
-    return os.path.normpath(base / Path(text).expanduser())
+    return os.path.normpath(base / os.path.expanduser(text))  # noqa: PTH111 - Path takes ./~x for somebody's home
 
 
 def rebased(text: str, base: Path, folder: Path, *, hub: bool = False) -> str:

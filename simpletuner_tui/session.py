@@ -105,7 +105,7 @@ class Session:
     def default_text(self) -> str | None:
         """What an empty answer to the current question means, as a person would type it; None without one."""
         question = self._asking()
-        value = self.resolved.values.get(question.id)
+        value = None if question.id in self.resolved.faults else self.resolved.values.get(question.id)
         return None if value is None else question.show(value, self.resolved.context)
 
     def _asking(self) -> Question:

@@ -7,12 +7,12 @@ from launcher.estimate import Estimate, Part
 
 def size(mib: float) -> str:
     """Memory or disk space."""
-    return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.0f} MiB"
+    return f"{mib / 1024:.1f} GiB" if round(mib) >= 1024 else f"{mib:.0f} MiB"
 
 
 def duration(seconds: float) -> str:
     """A span of time, in its two largest units."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -21,7 +21,9 @@ def own_environment(tmp_path_factory):
         patch.setenv(
             "TORCH_EXTENSIONS_DIR", os.environ.get("TORCH_EXTENSIONS_DIR", str(ROOT / ".venv/torch_extensions"))
         )
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests/lib"), os.environ.get("PYTHONPATH", "")]).strip(":"))
+        patch.setenv(
+            "PYTHONPATH", os.pathsep.join([str(ROOT / "tests/lib"), os.environ.get("PYTHONPATH", "")]).strip(":")
+        )
         for variable in ("ACCESSIBLE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "OMP_NUM_THREADS"):
             patch.delenv(variable, raising=False)
         yield

@@ -6,6 +6,7 @@ own waste memory on one or two GPUs; the docstring says so.
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -247,19 +248,20 @@ def open_deepspeed_json(content: Mapping[str, Any]) -> tuple[dict[str, object], 
     known = deepspeed_declarations()
     values: dict[str, object] = {}
     extra: dict[str, Any] = {}
-    for path, value in _flatten(content):
+    for keys, value in _leaves(content):
+        # A key that holds a dot itself is none of ours, whatever it looks like.
+        path = "" if any("." in key for key in keys) else ".".join(keys)
         if path in known and path != "precision":
             values[path] = value
         elif path in ("bf16.enabled", "fp16.enabled"):
             if value:
-                values["precision"] = path.split(".")[0]
+                values["precision"] = keys[0]
         elif path not in _OF_THE_RUN:
-            extra[path] = value
-    if not {"bf16", "fp16"} & set(content):
-        values["precision"] = "no"
+            _put(extra, keys, value)
+    values.setdefault("precision", "no")
     for device in ("offload_optimizer", "offload_param"):
         values.setdefault(f"zero_optimization.{device}.device", "none")
-    return values, _nest(extra)
+    return values, extra
 
 
 _OF_THE_RUN = frozenset(
@@ -276,25 +278,28 @@ _OF_THE_RUN = frozenset(
 )
 
 
-def _flatten(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    leaves: list[tuple[str, Any]] = []
+def _leaves(content: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    leaves: list[tuple[tuple[str, ...], Any]] = []
     for key, value in content.items():
         if isinstance(value, Mapping) and value:
-            leaves += _flatten(value, f"{prefix}{key}.")
+            leaves += _leaves(value, (*above, key))
         else:
-            leaves.append((f"{prefix}{key}", value))
+            leaves.append(((*above, key), value))
     return leaves
 
 
 def _nest(paths: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for path, value in paths.items():
-        *parents, leaf = path.split(".")
-        place = nested
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[leaf] = value
+        _put(nested, tuple(path.split(".")), value)
     return nested
+
+
+def _put(nested: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
+    *parents, leaf = keys
+    for parent in parents:
+        nested = nested.setdefault(parent, {})
+    nested[leaf] = value
 
 
 def _merge(base: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -308,5 +313,4 @@ def _merge(base: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
 
 def with_overrides(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a DeepSpeed JSON with values replaced by path, as this machine needs them."""
-    copy = _nest(dict(_flatten(content)))
-    return _merge(copy, _nest(overrides))
+    return _merge(deepcopy(dict(content)), _nest(overrides))

@@ -72,6 +72,8 @@ class Setting:
             raise ValueError("must not be empty")
         if isinstance(parsed, str) and any(ord(character) < 32 for character in parsed):
             raise ValueError("must not contain control characters")
+        if isinstance(parsed, str) and not _is_unicode(parsed):
+            raise ValueError("must not contain half a character: it cannot be written as UTF-8")
         return parsed
 
     def _check_bounds(self, number: float) -> None:
@@ -80,6 +82,14 @@ class Setting:
             raise ValueError(f"must be at least {self.minimum:g}{unit}, not {number:g}")
         if self.maximum is not None and number > self.maximum:
             raise ValueError(f"must be at most {self.maximum:g}{unit}, not {number:g}")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, from JSON or from a file name of another encoding
+        return False
+    return True
 
 
 def _convert(kind: type, value: object) -> Value:

@@ -51,6 +51,8 @@ def read_model_facts(model: str) -> ModelFacts:
     )
     try:
         is_sdxl = component_config(folder, "unet")["block_out_channels"] == SDXL_WIDTHS
-    except KeyError as error:
-        raise InvalidInputError(f"{folder}/unet/config.json has no {error}") from error
+    except (KeyError, TypeError) as error:
+        raise InvalidInputError(
+            f"{folder}/unet/config.json has no block_out_channels; copy it again from the model"
+        ) from error
     return ModelFacts(weights.parameters, weights.largest, is_sdxl, -(-others // 2**20))

@@ -112,6 +112,8 @@ def _gpu_steps(settings: Settings, model: ModelFacts, activations: float) -> tup
     if not ds.offloads:
         states = (1 + MOMENTS[ds.optimizer_type]) * 4 * parameters
         parts["optimizer states"] = states / ranks if ds.stage else states
+        if ds.stage in (1, 2):
+            parts["gradients in fp32 at the step"] = 4 * parameters / ranks
     return _parts(parts)
 
 

@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 
 def nearest_existing(path: Path) -> Path:
     """The path, or the closest folder above it that exists."""
-    return next(place for place in (path, *path.parents) if place.exists())
+    # Unlike Path.exists, this takes a place that cannot be looked at for one that is not there.
+    return next(place for place in (path, *path.parents) if os.path.exists(place))  # noqa: PTH110
 
 
 def free_bytes(path: Path) -> int:
@@ -22,7 +24,12 @@ def why_not_writable(path: Path) -> str | None:
         return f"{existing} is a file"
     if not os.access(existing, os.W_OK | os.X_OK):
         return f"{existing} cannot be written by this user"
-    return None
+    try:
+        # Permissions are not all: root has them in /proc, and so has anyone on a disk that went read-only.
+        with tempfile.TemporaryFile(dir=existing):
+            return None
+    except OSError as error:
+        return f"{existing} cannot be written ({error.strerror})"
 
 
 def same_filesystem(one: Path, other: Path) -> bool:

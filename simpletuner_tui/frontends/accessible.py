@@ -100,7 +100,7 @@ def ask(lines: Lines, session: Session) -> None:
     number, of = session.place
     lines.say(f"{number}/{of}  {question.text_in(context).strip()}")
     for row, choice in enumerate(question.choices_in(context), start=1):
-        lines.say(f"{row}. {choice.label}", indent="    ")
+        lines.say(f"{row}. {choice.label}" if question.numbered_in(context) else choice.label, indent="    ")
     while session.current is question:
         typed = lines.hear(_prompt(session))
         command = typed.strip().lower()

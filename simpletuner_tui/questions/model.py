@@ -93,6 +93,10 @@ class Question:
         """The rows as they are offered now."""
         return self.choices(context) if callable(self.choices) else self.choices
 
+    def numbered_in(self, context: Context) -> bool:
+        """Whether a row may be called by its number: not where rows are numbers themselves, such as stages 0 to 3."""
+        return not any(row.label.strip().isdigit() for row in self.choices_in(context))
+
     def default_in(self, context: Context) -> Answer | None:
         """What an empty answer means now; None where an answer is needed."""
         return self.default(context) if callable(self.default) else self.default
@@ -125,7 +129,9 @@ class Question:
         return self.parse(answer, context) if isinstance(answer, Typed) else self.validate(answer, context)
 
     def show(self, answer: Answer, context: Context) -> str:
-        """An answer as a person would type it."""
+        """An answer as a person would type it; never a secret."""
+        if self.secret:
+            return "***"
         if self.kind is Kind.YES_NO:
             return "yes" if answer else "no"
         if self.kind is Kind.MENU:
@@ -148,9 +154,11 @@ class Question:
             "when": self.when.to_json() if self.when else None,
             "sets": [target.path for target in self.sets],
             "secret": self.secret,
+            "more": self.more,
             "help": self.help,
         }
-        return {key: value for key, value in described.items() if value not in (None, "", [], False)}
+        # A default of no, 0 or nothing is one; without any, an answer is needed.
+        return {key: value for key, value in described.items() if value or (key == "default" and value is not None)}
 
 
 class Typed(str):
@@ -229,7 +237,7 @@ def _menu(question: Question, answer: object, context: Context) -> Answer:
         if type(answer) is type(row.value) and answer == row.value:
             return row.value
     for row in rows:
-        if isinstance(answer, str) and answer.strip().lower() == row.label.lower():
+        if isinstance(answer, str) and answer.strip().lower() == row.label.strip().lower():
             return row.value
     raise ValueError(f"must be one of {', '.join(str(row.value) for row in rows)}, not {answer!r}")
 
@@ -274,7 +282,8 @@ def _path(question: Question, answer: object, context: Context) -> Answer:
     if len(text.encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in text.split("/")):
         raise ValueError("is too long for a path")
     try:
-        Path(text).expanduser()
+        if text.startswith("~"):
+            Path(text).expanduser()
     except RuntimeError as error:
         raise ValueError(f"names a home folder that does not exist: {text}") from error
     return text
@@ -307,12 +316,14 @@ _VALIDATORS: dict[Kind, Callable[[Question, object, Context], Answer]] = {
 def _typed_menu(question: Question, typed: str, context: Context) -> object:
     rows = question.choices_in(context)
     text = typed.strip()
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= len(rows):
+    numbered = question.numbered_in(context)
+    if numbered and text in map(str, range(1, len(rows) + 1)):
         return rows[int(text) - 1].value
     for row in rows:
         if text.lower() in (str(row.value).lower(), row.label.strip().lower()):
             return row.value
-    raise ValueError(f"type a number from 1 to {len(rows)}, or one of {', '.join(str(r.value) for r in rows)}")
+    by_number = f"a number from 1 to {len(rows)}, or " if numbered else ""
+    raise ValueError(f"type {by_number}one of {', '.join(str(row.value) for row in rows)}")
 
 
 def _typed_yes_no(question: Question, typed: str, context: Context) -> object:
@@ -340,11 +351,11 @@ def _typed_numbers(question: Question, typed: str, context: Context) -> object:
 
 
 def _typed_texts(question: Question, typed: str, context: Context) -> object:
-    return [typed]
+    return [str(typed)]
 
 
 def _as_is(question: Question, typed: str, context: Context) -> object:
-    return typed
+    return str(typed)  # a file's writer knows no subclasses
 
 
 _PARSERS: dict[Kind, Callable[[Question, str, Context], object]] = {

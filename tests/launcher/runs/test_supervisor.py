@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness.runs import gone, stand_in_run, wait_for, wait_until_over
 
+from harness.runs import gone, stand_in_run, wait_for, wait_until_over
 from launcher.errors import RefusedToOverwriteError
 from launcher.runs.directory import create
 from launcher.runs.events import read_events

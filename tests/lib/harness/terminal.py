@@ -26,7 +26,7 @@ class Terminal:
             cwd=cwd,
             env={**os.environ, "TERM": "xterm", **environment},
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 -- the tests have no threads
         )
         os.close(slave)
         self.seen = ""
@@ -35,7 +35,7 @@ class Terminal:
         """Everything shown so far, once ``text`` is in it."""
         deadline = time.monotonic() + seconds
         while text not in self.seen:
-            if time.monotonic() > deadline or not self._read(0.1) and self.process.poll() is not None:
+            if time.monotonic() > deadline or (not self._read(0.1) and self.process.poll() is not None):
                 raise AssertionError(f"{text!r} was not shown:\n{self.seen}")
         return self.seen
 

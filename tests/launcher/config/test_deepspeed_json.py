@@ -1,0 +1,319 @@
+"""deepspeed.json: written for each stage, accepted by DeepSpeed itself, opened again without loss."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from launcher.config.deepspeed import (
+    JSON_PATHS,
+    DeepSpeedSettings,
+    deepspeed_declarations,
+    open_deepspeed_json,
+    read_deepspeed,
+    to_deepspeed_json,
+    with_overrides,
+)
+from launcher.config.setting import declarations
+
+STAGE_3_ONLY = {
+    "sub_group_size",
+    "stage3_prefetch_bucket_size",
+    "stage3_max_live_parameters",
+    "stage3_max_reuse_distance",
+    "stage3_param_persistence_threshold",
+    "stage3_gather_16bit_weights_on_model_save",
+}
+ALWAYS = {"stage", "reduce_bucket_size", "overlap_comm"}
+OPTIMIZERS = ("AdamW", "Adam", "Adagrad", "Lion")
+SCHEDULERS = ("WarmupLR", "WarmupDecayLR", "WarmupCosineLR")
+
+
+def written(**changed) -> dict:
+    settings = replace(DeepSpeedSettings(), **changed)
+    return to_deepspeed_json(settings, train_batch_size=3, learning_rate=2e-6, warmup_steps=7, total_steps=90)
+
+
+def opened(content: dict) -> DeepSpeedSettings:
+    values, extra = open_deepspeed_json(json.loads(json.dumps(content)))
+    settings, problems = read_deepspeed(values, extra)
+    assert problems == []
+    return settings
+
+
+# written
+
+
+def test_every_setting_has_a_place_of_its_own_in_the_json():
+    assert set(JSON_PATHS) == {setting.key for setting in declarations(DeepSpeedSettings)}
+    assert len(deepspeed_declarations()) == len(JSON_PATHS)
+
+
+@pytest.mark.parametrize(
+    ("stage", "offload", "keys"),
+    [
+        (0, "none", {"stage"}),
+        (0, "cpu", {"stage"}),
+        (1, "none", ALWAYS | {"allgather_bucket_size", "contiguous_gradients"}),
+        (2, "cpu", ALWAYS | {"allgather_bucket_size", "contiguous_gradients", "offload_optimizer"}),
+        (3, "none", ALWAYS | STAGE_3_ONLY),
+        (3, "cpu", ALWAYS | STAGE_3_ONLY | {"offload_optimizer"}),
+    ],
+)
+def test_a_stage_gets_its_own_keys_only(stage, offload, keys):
+    content = written(stage=stage, offload_optimizer_device=offload)
+    assert set(content["zero_optimization"]) == keys
+    assert content["zero_optimization"]["stage"] == stage
+
+
+def test_what_the_run_determines_is_written():
+    content = written(gradient_accumulation_steps=4, gradient_clipping=0.0)
+    assert content["train_micro_batch_size_per_gpu"] == 3
+    assert content["gradient_accumulation_steps"] == 4
+    # DeepSpeed takes a clipping that is left out for 1.0, so that 0 must stand there.
+    assert content["gradient_clipping"] == 0.0
+    assert "train_batch_size" not in content
+
+
+@pytest.mark.parametrize(("precision", "sections"), [("no", set()), ("bf16", {"bf16"}), ("fp16", {"fp16"})])
+def test_a_precision_enables_its_section(precision, sections):
+    content = written(precision=precision)
+    assert {"bf16", "fp16"} & set(content) == sections
+    for section in sections:
+        assert content[section] == {"enabled": True}
+
+
+@pytest.mark.parametrize(
+    ("device", "section"),
+    [
+        ("none", None),
+        ("cpu", {"device": "cpu", "pin_memory": False}),
+        ("nvme", {"device": "nvme", "pin_memory": False, "nvme_path": "/nvme"}),
+    ],
+)
+@pytest.mark.parametrize("part", ["offload_optimizer", "offload_param"])
+def test_an_offload_section_names_device_pinning_and_path(part, device, section):
+    changed = {f"{part}_device": device, f"{part}_pin_memory": False, f"{part}_nvme_path": "/nvme"}
+    assert written(stage=3, **changed)["zero_optimization"].get(part) == (
+        section if part == "offload_param" or section else None
+    )
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "params"),
+    [
+        ("AdamW", {"lr", "betas", "eps", "weight_decay"}),
+        ("Adam", {"lr", "betas", "eps", "weight_decay"}),
+        ("Adagrad", {"lr", "eps", "weight_decay"}),
+        ("Lion", {"lr", "betas", "weight_decay"}),
+    ],
+)
+def test_an_optimizer_gets_the_parameters_its_class_takes(optimizer, params):
+    content = written(optimizer_type=optimizer)["optimizer"]
+    assert content["type"] == optimizer
+    assert set(content["params"]) == params
+    assert content["params"]["lr"] == 2e-6
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "params"),
+    [
+        ("WarmupLR", {"warmup_min_lr": 0.0, "warmup_max_lr": 2e-6, "warmup_num_steps": 7, "warmup_type": "linear"}),
+        (
+            "WarmupDecayLR",
+            {
+                "warmup_min_lr": 0.0,
+                "warmup_max_lr": 2e-6,
+                "warmup_num_steps": 7,
+                "warmup_type": "linear",
+                "total_num_steps": 90,
+            },
+        ),
+        ("WarmupCosineLR", {"warmup_num_steps": 7, "total_num_steps": 90}),
+    ],
+)
+def test_a_schedule_reaches_the_learning_rate_and_ends_with_the_run(scheduler, params):
+    content = written(scheduler_type=scheduler, warmup_type="linear")["scheduler"]
+    assert content == {"type": scheduler, "params": params}
+
+
+def test_deepspeed_itself_accepts_every_json_that_is_written():
+    """The only test here that starts DeepSpeed; in a process of its own, so that this one stays without torch."""
+    contents = [
+        written(stage=stage, offload_optimizer_device=offload, offload_param_device=parameters, precision=precision)
+        for stage, offload, parameters, precision in product(
+            range(4), ("none", "cpu", "nvme"), ("none", "cpu"), ("no", "bf16", "fp16")
+        )
+    ]
+    contents += [written(optimizer_type=o, scheduler_type=s) for o, s in product(OPTIMIZERS, SCHEDULERS)]
+    wrong = [{**written(), "zero_optimization": {"stagee": 2}}]
+    script = """
+import json, sys
+from deepspeed.runtime.config import DeepSpeedConfig
+from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+from deepspeed.runtime.lr_schedules import WarmupCosineLR, WarmupDecayLR, WarmupLR
+import inspect
+
+accepted = []
+for content in json.load(sys.stdin):
+    try:
+        zero = DeepSpeedZeroConfig(**content["zero_optimization"])
+        whole = DeepSpeedConfig(content)
+        assert int(zero.stage) == int(whole.zero_config.stage) == content["zero_optimization"]["stage"]
+        schedule = {c.__name__: c for c in (WarmupLR, WarmupDecayLR, WarmupCosineLR)}[whole.scheduler_name]
+        inspect.signature(schedule).bind(None, **whole.scheduler_params)
+        assert whole.gradient_clipping == content["gradient_clipping"]
+        accepted.append(True)
+    except Exception as error:
+        accepted.append(f"{error}: {content}")
+print("ACCEPTED", json.dumps(accepted))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps(contents + wrong),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert ran.returncode == 0, ran.stderr
+    accepted = json.loads(ran.stdout.rpartition("ACCEPTED")[2])
+    assert [verdict for verdict in accepted[:-1] if verdict is not True] == []
+    assert accepted[-1] is not True
+
+
+# opened
+
+
+@pytest.mark.parametrize("stage", range(4))
+@pytest.mark.parametrize("precision", ["no", "fp16", "bf16"])
+def test_what_is_written_opens_as_the_same_settings(stage, precision):
+    offloads = [("none", "none")]
+    if stage:
+        offloads += [("cpu", "none"), ("nvme", "none")]
+    if stage == 3:
+        offloads += [("cpu", "cpu"), ("none", "nvme")]
+    for (states, parameters), optimizer, scheduler, number in product(offloads, OPTIMIZERS, SCHEDULERS, (1, 2)):
+        settings = DeepSpeedSettings(
+            stage=stage,
+            precision=precision,
+            gradient_accumulation_steps=number,
+            gradient_clipping=number - 1.0,
+            offload_optimizer_device=states,
+            offload_optimizer_pin_memory=states == "none" or number == 1,
+            offload_optimizer_nvme_path="/nvme" if states == "nvme" else "",
+            offload_param_device=parameters,
+            offload_param_nvme_path="/nvme" if parameters == "nvme" else "",
+            reduce_bucket_size=50_000_000 * number if stage else 50_000_000,
+            sub_group_size=100_000_000 * number if stage == 3 else 100_000_000,
+            overlap_comm=bool(stage) and number == 2,
+            optimizer_type=optimizer,
+            weight_decay=0.1 * number,
+            betas=(0.9, 0.999) if optimizer == "Adagrad" else (0.8, 0.95),
+            scheduler_type=scheduler,
+            warmup_type="log" if scheduler == "WarmupCosineLR" else "linear",
+        )
+        content = to_deepspeed_json(settings, train_batch_size=3, learning_rate=2e-6, warmup_steps=7, total_steps=90)
+        assert opened(content) == settings
+
+
+def test_keys_that_no_setting_knows_are_kept_and_written_back_untouched():
+    content = {
+        "zero_optimization": {
+            "stage": 3,
+            "round_robin_gradients": True,
+            "offload_optimizer": {"device": "cpu", "buffer_count": 6},
+            "leaf_module": {},
+        },
+        "optimizer": {"type": "AdamW", "params": {"lr": 1.0, "torch_adam": True}},
+        "bf16": {"enabled": True, "check_grad_overflow": False},
+        "aio": {"block_size": 1048576, "single_submit": False},
+        "a.b": 1,
+        "list": [1, {"c": None}],
+        "nothing": None,
+    }
+    before = json.dumps(content)
+    settings = opened(content)
+    assert settings.extra == {
+        "zero_optimization": {
+            "round_robin_gradients": True,
+            "offload_optimizer": {"buffer_count": 6},
+            "leaf_module": {},
+        },
+        "optimizer": {"params": {"torch_adam": True}},
+        "bf16": {"check_grad_overflow": False},
+        "aio": {"block_size": 1048576, "single_submit": False},
+        "a.b": 1,
+        "list": [1, {"c": None}],
+        "nothing": None,
+    }
+    again = to_deepspeed_json(settings, train_batch_size=1, learning_rate=1e-5, warmup_steps=1, total_steps=1)
+    assert again["zero_optimization"]["offload_optimizer"] == {"device": "cpu", "pin_memory": True, "buffer_count": 6}
+    assert again["zero_optimization"]["leaf_module"] == {}
+    assert again["optimizer"]["params"]["torch_adam"] is True
+    assert again["bf16"] == {"enabled": True, "check_grad_overflow": False}
+    assert (again["aio"], again["a.b"], again["list"], again["nothing"]) == (
+        content["aio"],
+        content["a.b"],
+        content["list"],
+        None,
+    )
+    assert json.dumps(content) == before
+
+
+def test_the_learning_rate_and_batch_of_an_opened_file_give_way_to_the_runs():
+    content = {
+        "train_batch_size": 64,
+        "train_micro_batch_size_per_gpu": 8,
+        "optimizer": {"type": "AdamW", "params": {"lr": 0.1}},
+        "scheduler": {"type": "WarmupLR", "params": {"warmup_max_lr": 0.1, "warmup_num_steps": 999}},
+    }
+    settings = opened(content)
+    assert settings.extra == {}
+    again = to_deepspeed_json(settings, train_batch_size=1, learning_rate=1e-5, warmup_steps=2, total_steps=3)
+    assert again["train_micro_batch_size_per_gpu"] == 1
+    assert again["optimizer"]["params"]["lr"] == again["scheduler"]["params"]["warmup_max_lr"] == 1e-5
+    assert again["scheduler"]["params"]["warmup_num_steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("sections", "precision"),
+    [
+        ({}, "no"),
+        ({"bf16": {}}, "no"),
+        ({"bf16": {"enabled": False}}, "no"),
+        ({"fp16": {"enabled": False}, "bf16": {"enabled": False}}, "no"),
+        ({"fp16": {"enabled": False}, "bf16": {"enabled": True}}, "bf16"),
+        ({"fp16": {"enabled": True}, "bf16": {"enabled": False}}, "fp16"),
+    ],
+)
+def test_the_precision_of_an_opened_file_is_the_section_that_is_enabled(sections, precision):
+    assert opened(sections).precision == precision
+
+
+def test_an_opened_file_without_optimizer_and_schedule_gets_the_projects_own():
+    settings = opened({"zero_optimization": {"stage": 1}})
+    assert (settings.optimizer_type, settings.scheduler_type) == ("AdamW", "WarmupLR")
+    assert (settings.offload_optimizer_device, settings.offload_param_device) == ("none", "none")
+
+
+def test_a_value_of_an_opened_file_that_is_no_setting_is_named():
+    values, extra = open_deepspeed_json({"gradient_clipping": "auto", "zero_optimization": {"stage": 4}})
+    problems = read_deepspeed(values, extra)[1]
+    assert {problem.field for problem in problems} == {
+        "deepspeed.gradient_clipping",
+        "deepspeed.zero_optimization.stage",
+    }
+
+
+def test_overrides_leave_the_original_alone():
+    content = written()
+    before = json.dumps(content)
+    changed = with_overrides(content, {"optimizer.params.torch_adam": True, "zero_optimization.stage": 1})
+    assert changed["optimizer"]["params"]["torch_adam"] is True
+    assert changed["optimizer"]["params"]["lr"] == 2e-6
+    assert changed["zero_optimization"]["stage"] == 1
+    assert json.dumps(content) == before

@@ -1,0 +1,79 @@
+"""``python -m harness.many_engines JOB``: trains many DeepSpeed configurations in one process (one of several ranks).
+
+JOB is a JSON file: model folder, pictures, cache, steps and cases by name, each a DeepSpeed configuration. Rank 0
+leaves ``NAME.pt`` with the losses, learning rates, gradient norms and final fp32 weights of each case beside it.
+"""
+
+import gc
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from launcher.config.training import DataSettings, TrainingSettings
+from launcher.pictures import scan
+from launcher.train import caches
+from launcher.train.batches import Batches, Division
+from launcher.train.distributed import World
+from launcher.train.engine import Engine
+from launcher.train.loop import Loop
+from launcher.train.models import ModelSource
+from launcher.train.report import Report
+
+
+class Recorder(Report):
+    """Keeps the step events."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = []
+
+    def event(self, name, **fields):
+        if name == "step":
+            self.steps.append(fields)
+
+
+def main() -> None:
+    path = Path(sys.argv[1])
+    job = json.loads(path.read_text())
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    world = World.join()
+    model = ModelSource(Path(job["model"]), Path(job["model"]) / "vae")
+    training = TrainingSettings(data=DataSettings(resolution=job["resolution"], cache_dir=job["cache"]))
+    pictures = scan(Path(job["pictures"]), job["resolution"])
+    dataset = caches.prepare(training, model, pictures, torch.float32, world, Report())
+    scheduler = model.noise_scheduler()
+    batches = Batches(
+        dataset,
+        seed=job["seed"],
+        scaling_factor=model.vae_scaling_factor,
+        timesteps=scheduler.config.num_train_timesteps,
+        device=world.device,
+        dtype=torch.float32,
+    )
+    for name, config in job["cases"].items():
+        engine = Engine(model.unet(torch.float32), config)
+        recorder = Recorder()
+        division = Division(
+            world.rank,
+            world.world_size,
+            config["train_micro_batch_size_per_gpu"],
+            config["gradient_accumulation_steps"],
+        )
+        loop = Loop(engine, batches, scheduler, division, world, recorder, lambda: None)
+        loop.steps(0, job["steps"], save_every=10**9, save=lambda step: None)
+        weights = {key: value.detach().float().cpu().clone() for key, value in engine.master_weights()}
+        if world.is_main:
+            told = {key: [step[key] for step in recorder.steps] for key in ("loss", "lr", "grad_norm")}
+            torch.save({**told, "weights": weights}, path.parent / f"{name}.pt")
+            print(name, told["loss"][-1], flush=True)
+        del engine, loop
+        gc.collect()
+        world.barrier()
+    world.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""The numbers are right: every ZeRO stage and offload trains what a plain PyTorch AdamW loop trains.
+
+All cases see the same eight pictures a step, however they are divided into ranks and micro-batches, so one
+reference serves them all. Tolerances: every case adds up the same fp32 gradients in another order, which differs
+in the last bits (2**-24, 6e-8 relative). Losses are means over thousands of squares and were measured to agree
+within 2e-7; ten times that is allowed. AdamW divides a gradient by its own size, so where a gradient is nothing but
+rounding, single weights may go another way by up to a learning rate a step; all together they were measured to
+end within 2e-5 of the distance that training moved them, and five times that is allowed.
+
+CI takes a pairwise cover of place, accumulation and number of processes, `make test-all` the full product.
+"""
+
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.train.batches import Batches, Division
+from launcher.train.objective import noise_prediction_loss
+
+STEPS, SEED, PICTURES_A_STEP = 20, 7, 8
+LEARNING_RATE, WARMUP_STEPS, CLIPPING = 1e-3, 5, 1.0
+LOSS_TOLERANCE = 2e-6
+"""Relative."""
+WEIGHT_TOLERANCE = 1e-4
+"""Of the distance that training moved the weights, in the 2-norm over all of them."""
+
+PLACES = {
+    "zero0": {"stage": 0},
+    "zero1": {"stage": 1},
+    "zero2": {"stage": 2},
+    "zero3": {"stage": 3},
+    "zero1-cpu": {"stage": 1, "offload_optimizer_device": "cpu"},
+    "zero2-cpu": {"stage": 2, "offload_optimizer_device": "cpu"},
+    "zero3-cpu": {"stage": 3, "offload_optimizer_device": "cpu"},
+    "zero3-cpu-params": {"stage": 3, "offload_optimizer_device": "cpu", "offload_param_device": "cpu"},
+}
+ACCUMULATIONS = (1, 4)
+WORLD_SIZES = (1, 2)
+
+
+def in_cover(place: str, accumulation: int, world_size: int) -> bool:
+    """Half of the product: every place meets each accumulation and each number of processes."""
+    return (list(PLACES).index(place) + ACCUMULATIONS.index(accumulation) + WORLD_SIZES.index(world_size)) % 2 == 0
+
+
+CASES = [
+    pytest.param(
+        (world_size, cover),
+        place,
+        accumulation,
+        marks=[] if cover else [pytest.mark.exhaustive],
+        id=f"{place}, accumulation {accumulation}, processes {world_size}",
+    )
+    for cover in (True, False)
+    for world_size in WORLD_SIZES
+    for place, accumulation in itertools.product(PLACES, ACCUMULATIONS)
+    if in_cover(place, accumulation, world_size) is cover
+]
+
+
+def deepspeed_config(place: dict, world_size: int, accumulation: int) -> dict:
+    settings = DeepSpeedSettings(
+        **{"offload_optimizer_device": "none", **place},
+        precision="no",
+        gradient_accumulation_steps=accumulation,
+        gradient_clipping=CLIPPING,
+        warmup_type="linear",
+        # Small ones, so that a tiny model fills several.
+        reduce_bucket_size=200_000,
+        allgather_bucket_size=200_000,
+        sub_group_size=500_000,
+        stage3_prefetch_bucket_size=50_000,
+        stage3_param_persistence_threshold=1_000,
+    )
+    return to_deepspeed_json(
+        settings,
+        train_batch_size=PICTURES_A_STEP // accumulation // world_size,
+        learning_rate=LEARNING_RATE,
+        warmup_steps=WARMUP_STEPS,
+        total_steps=STEPS,
+    )
+
+
+@pytest.fixture(scope="session")
+def reference(model, dataset):
+    """A plain loop: torch's AdamW, its own clipping, the warm-up written out."""
+    scheduler = model.noise_scheduler()
+    unet = model.unet(torch.float32)
+    start = torch.cat([parameter.detach().flatten().clone() for parameter in unet.parameters()])
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+    batches = Batches(
+        dataset,
+        seed=SEED,
+        scaling_factor=model.vae_scaling_factor,
+        timesteps=1000,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+    )
+    losses, rates, norms = [], [], []
+    for step, batch in enumerate(batches.run(Division(0, 1, PICTURES_A_STEP, 1), 0, STEPS)):
+        for group in optimizer.param_groups:
+            # DeepSpeed's schedule begins to count after the first update.
+            group["lr"] = LEARNING_RATE * min(1.0, max(0, step - 1) / WARMUP_STEPS)
+        loss = noise_prediction_loss(unet, scheduler, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(unet.parameters(), CLIPPING)))
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        losses.append(loss.item())
+    weights = {name: parameter.detach() for name, parameter in unet.named_parameters()}
+    end = torch.cat([weight.flatten() for weight in weights.values()])
+    return {"loss": losses, "lr": rates, "grad_norm": norms, "weights": weights, "moved": float((end - start).norm())}
+
+
+@pytest.fixture(scope="session")
+def trained(request, assets, cache_dir, dataset, tmp_path_factory):
+    """A group of cases, trained by the real engine and loop; the same processes go through all of them."""
+    world_size, cover = request.param
+    folder = tmp_path_factory.mktemp(f"parity-{world_size}")
+    cases = {
+        f"{place}-{accumulation}": deepspeed_config(settings, world_size, accumulation)
+        for (place, settings), accumulation in itertools.product(PLACES.items(), ACCUMULATIONS)
+        if in_cover(place, accumulation, world_size) is cover
+    }
+    job = {
+        "model": str(assets / "model"),
+        "pictures": str(assets / "pictures"),
+        "cache": str(cache_dir),
+        "resolution": 32,
+        "seed": SEED,
+        "steps": STEPS,
+        "cases": cases,
+    }
+    (folder / "job.json").write_text(json.dumps(job))
+    run_ranks(folder, world_size)
+    return folder
+
+
+def run_ranks(folder, world_size: int) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_WORLD_SIZE": str(world_size),
+        "OMP_NUM_THREADS": str(2 // world_size),
+        "DS_ACCELERATOR": "cpu",
+        "CUDA_VISIBLE_DEVICES": "",
+        # ninja, as the supervisor does it
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
+    ranks = []
+    for rank in range(world_size):
+        with (folder / f"rank-{rank}.log").open("wb") as log:
+            command = [sys.executable, "-m", "harness.many_engines", str(folder / "job.json")]
+            environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            ranks.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+    codes = [rank.wait(540) for rank in ranks]
+    assert codes == [0] * world_size, (folder / "rank-0.log").read_text()[-4000:]
+
+
+@pytest.mark.parametrize(("trained", "place", "accumulation"), CASES, indirect=["trained"])
+def test_it_trains_what_plain_pytorch_trains(trained, reference, place, accumulation):
+    case = torch.load(trained / f"{place}-{accumulation}.pt")
+    assert case["lr"] == pytest.approx(reference["lr"], rel=1e-6)
+    assert case["loss"] == pytest.approx(reference["loss"], rel=LOSS_TOLERANCE)
+    if place != "zero0":  # without ZeRO and half precision DeepSpeed does not tell
+        assert case["grad_norm"] == pytest.approx(reference["grad_norm"], rel=1e-5)
+    assert case["weights"].keys() == reference["weights"].keys()
+    apart = torch.stack([(case["weights"][name] - weight).norm() for name, weight in reference["weights"].items()])
+    assert float(apart.norm()) < WEIGHT_TOLERANCE * reference["moved"]
