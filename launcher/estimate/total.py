@@ -14,8 +14,6 @@ from launcher.estimate.model import ModelFacts
 
 MIB = 2**20
 
-ADAM_BYTES = 12
-"""fp32 master and two moments."""
 MOMENTS = {"AdamW": 2, "Adam": 2, "Adagrad": 1, "Lion": 1}
 
 CHECKPOINTED_PEAK = 691.0
@@ -24,6 +22,8 @@ FULL_PEAK = 6600.0
 """The same without gradient checkpointing."""
 SMALLEST_PEAK = 62.0
 """MiB that one weight's gradient takes however small the pictures are."""
+PER_TENSOR_ROUNDING = 1.31
+"""What pinning SDXL's 1,680 tensors one by one takes of their size: each is rounded up by itself."""
 PROCESS_MIB = 526
 """A CUDA context, as measured on an H200."""
 
@@ -107,14 +107,21 @@ def _gpu_steps(settings: Settings, model: ModelFacts, activations: float) -> tup
             parts["gathered parameters"] = c * min(ds.stage3_max_live_parameters, parameters)
     if ds.stage > 0:
         buckets = 2 if ds.overlap_comm and ds.stage < 3 else 1
-        parts["reduce bucket"] = c * ds.reduce_bucket_size * buckets + 2 * 2 * model.largest_tensor
+        parts["reduce bucket"] = c * ds.reduce_bucket_size * buckets
+    if ds.stage in (1, 2) and ds.offloads:
+        parts["gradient on its way to the host"] = c * model.largest_tensor
     parts["gradients"] = _gpu_gradients(settings, parameters, c)
     if not ds.offloads:
-        states = (1 + MOMENTS[ds.optimizer_type]) * 4 * parameters
+        states = (_master_bytes(settings) + 4 * MOMENTS[ds.optimizer_type]) * parameters
         parts["optimizer states"] = states / ranks if ds.stage else states
         if ds.stage in (1, 2):
             parts["gradients in fp32 at the step"] = 4 * parameters / ranks
     return _parts(parts)
+
+
+def _master_bytes(settings: Settings) -> int:
+    """fp32 copies of the weights, which plain fp32 training does not keep."""
+    return 0 if settings.deepspeed.precision == "no" and settings.deepspeed.stage == 0 else 4
 
 
 def _gpu_gradients(settings: Settings, parameters: int, c: int) -> float:
@@ -138,58 +145,75 @@ def _host(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
     ds, parameters, ranks = settings.deepspeed, model.parameters, settings.launch.num_processes
     c = 4 if ds.precision == "no" else 2
     parts: dict[str, float] = {"Python, torch and CUDA libraries": 2600 * MIB * ranks}
+    pin = ds.offload_optimizer_pin_memory
+    buffers = "optimizer, pinned" if pin else "optimizer, buffers"
+    share = parameters / ranks
     if ds.offloads and ds.stage in (1, 2):
-        pinned = [4 * parameters, 4 * parameters, c * parameters]  # master, gradient, staging
+        sizes = [4 * share, 4 * share, c * share, c * model.largest_tensor]  # master, gradient, two for staging
+        parts[buffers] = ranks * sum(_rounded(size) if pin else size for size in sizes)
         if ds.stage == 2 and ds.gradient_accumulation_steps > 1:
-            pinned.append(c * parameters)
-        parts["optimizer, pinned"] = sum(_rounded(size / ranks, ds.offload_optimizer_pin_memory) for size in pinned)
-        parts["optimizer, pinned"] *= ranks
+            parts[buffers] += c * parameters * (PER_TENSOR_ROUNDING if pin else 1)
         parts["optimizer, pageable"] = 4 * MOMENTS[ds.optimizer_type] * parameters
-    elif ds.offloads:
-        parts["optimizer, pinned"] = (4 + c) * parameters
+    elif ds.offloads and ds.stage == 3:
+        groups, rest = divmod(share, ds.sub_group_size)
+        sizes = [*[4 * ds.sub_group_size] * int(groups), 4 * rest, c * share]  # gradients in fp32, as they come
+        parts[buffers] = ranks * sum(_rounded(size) if pin else size for size in sizes)
         parts["optimizer, pageable"] = 4 * (1 + MOMENTS[ds.optimizer_type]) * parameters
-        if ds.offload_param_device != "none":
-            parts["parameters, pinned"] = c * parameters
+    if ds.offload_param_device != "none" and ds.stage == 3:
+        # DeepSpeed pins this buffer whatever offload_param.pin_memory says.
+        parts["parameters, pinned"] = ranks * _rounded(c * share)
     return _parts(parts)
 
 
-def _rounded(size: float, pinned: bool) -> float:
+def _rounded(size: float) -> float:
     """torch rounds a pinned block up to a power of two."""
-    return 2 ** (int(size) - 1).bit_length() if pinned and size > 1 else size
+    return 2 ** (int(size) - 1).bit_length() if size > 1 else size
 
 
 def _disk(settings: Settings, model: ModelFacts, pictures: int) -> tuple[Part, ...]:
-    ds, training, parameters = settings.deepspeed, settings.training, model.parameters
-    c = 4 if ds.precision == "no" else 2
-    masters = 0 if ds.precision == "no" and ds.stage == 0 else 4
-    one = (c + masters + 4 * MOMENTS[ds.optimizer_type]) * parameters
-    if ds.stage == 3:
-        one -= c * parameters  # stage 3 keeps its weights as masters only
-    # While the newest is written, those kept are still there.
-    kept = training.checkpoints.checkpoints_total_limit + 1
-    parts = {f"checkpoints, {kept} at a time": one * kept}
+    training, c = settings.training, 4 if settings.deepspeed.precision == "no" else 2
+    together = _checkpoints_together(settings)
+    parts = {f"checkpoints, {together} at a time": together * _checkpoint_bytes(settings, model)}
     if training.export.export_pipeline:
         export_bytes = 4 if training.export.export_dtype == "fp32" else 2
-        parts["exported pipeline"] = export_bytes * parameters + model.other_components_mib * MIB
+        parts["exported pipeline"] = export_bytes * model.parameters + model.other_components_mib * MIB
     if pictures:
         latents = 2 * 4 * 4 * (training.data.resolution // 8) ** 2
         parts["caches"] = pictures * (latents + c * (77 * 2048 + 1280))
     return _parts(parts)
 
 
+def _checkpoints_together(settings: Settings) -> int:
+    """While the newest is written, those kept are still there; a short run never writes so many."""
+    checkpoints = settings.training.checkpoints
+    written = -(-settings.training.optimization.max_train_steps // checkpoints.checkpointing_steps)
+    return min(checkpoints.checkpoints_total_limit + 1, written)
+
+
+def _checkpoint_bytes(settings: Settings, model: ModelFacts) -> int:
+    ds = settings.deepspeed
+    weights = 4 if ds.precision == "no" else 2
+    if ds.stage == 3:
+        weights = 0  # stage 3 keeps its weights as masters only
+    return (weights + _master_bytes(settings) + 4 * MOMENTS[ds.optimizer_type]) * model.parameters
+
+
 def checkpoint_mib(settings: Settings, model: ModelFacts) -> int:
     """One checkpoint: 14 bytes a parameter with Adam in half precision at stages 1 and 2."""
-    kept = settings.training.checkpoints.checkpoints_total_limit + 1
-    return _disk(settings, model, 0)[0].mib // kept
+    return round(_checkpoint_bytes(settings, model) / MIB)
 
 
 def _activations(settings: Settings, model: ModelFacts) -> float | None:
-    """MiB at the peak: linear in batch and pixels to 1 % from 512 px up, a few tens of MiB low at 128 px."""
+    """MiB at the peak: linear in batch and pixels to 1 % from 512 px up, a few tens of MiB low at 128 px.
+
+    Traced in half precision; fp32 takes twice that.
+    """
     if not model.is_sdxl:
         return None
     optimization, side = settings.training.optimization, settings.training.data.resolution
     one = CHECKPOINTED_PEAK if optimization.gradient_checkpointing else FULL_PEAK
-    return max(SMALLEST_PEAK, one * optimization.train_batch_size * (side / 1024) ** 2)
+    wide = 2 if settings.deepspeed.precision == "no" else 1
+    return wide * max(SMALLEST_PEAK, one * optimization.train_batch_size * (side / 1024) ** 2)
 
 
 def _parts(parts: Mapping[str, float]) -> tuple[Part, ...]:
