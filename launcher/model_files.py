@@ -1,6 +1,8 @@
 """What a diffusers folder holds, read without torch."""
 
 import json
+import os
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,13 @@ COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tok
 """What fine-tuning SDXL needs of a pipeline."""
 
 WEIGHTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+
+HALF_PRECISION = re.compile(r"\.fp16[.-]")
+"""In the name of a variant's file, or of one shard of it."""
+DAMAGED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, struct.error)
+"""What reading JSON and headers of any content can raise."""
+DEEPEST = 16
+"""More blocks than any U-Net or VAE has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +39,7 @@ def check_components(folder: Path) -> None:
     Raises:
         InvalidInputError: names the folder and everything that is missing.
     """
-    if not (folder / "model_index.json").is_file():
+    if not is_file(folder / "model_index.json"):
         raise InvalidInputError(
             f"{folder} is not a diffusers model: it has no model_index.json. Give the folder that a "
             "pipeline's save_pretrained wrote, a .safetensors file, or a hub id"
@@ -41,32 +50,82 @@ def check_components(folder: Path) -> None:
             f"{folder} lacks {', '.join(missing)}: training SDXL needs {', '.join(COMPONENTS)}, each with its "
             "configuration and weights; copy what is missing from the model it came from"
         )
+    shards = [f"{name}/{shard}" for name in WEIGHTS for shard in missing_shards(folder / name)]
+    if shards:
+        raise InvalidInputError(f"{folder} lacks {', '.join(shards)}; copy them from the model it came from")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; one that cannot be looked at, or whose name cannot be, is not."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises there
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; one that cannot be looked at, or whose name cannot be, is not."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises there
 
 
 def _is_there(folder: Path, component: str) -> bool:
     inside = folder / component
     if component == "scheduler":
-        return (inside / "scheduler_config.json").is_file()
+        return is_file(inside / "scheduler_config.json")
     if component in WEIGHTS:
-        return (inside / "config.json").is_file() and bool(weight_files(inside))
-    return (inside / "vocab.json").is_file() or (inside / "tokenizer.json").is_file()
+        return is_file(inside / "config.json") and bool(weight_files(inside))
+    return is_file(inside / "vocab.json") or is_file(inside / "tokenizer.json")
 
 
 def weight_files(component: Path) -> list[Path]:
     """The weight files a component is loaded from, half-precision variants left out where full ones are."""
     safe = sorted(component.glob("*.safetensors"))
-    full = [path for path in safe if ".fp16." not in path.name]
+    full = [path for path in safe if not HALF_PRECISION.search(path.name)]
     return full or safe or sorted(component.glob("*.bin"))
 
 
+def component_files(component: Path) -> list[Path]:
+    """What an exported pipeline keeps of a component: configuration, vocabulary and the weights it is loaded from."""
+    small = [path for suffix in ("json", "txt") for path in component.glob(f"*.{suffix}")]
+    return sorted({*small, *weight_files(component)})
+
+
+def missing_shards(component: Path) -> list[str]:
+    """Names of weight files that a component's index lists and that are not there."""
+    names: set[str] = set()
+    for index in sorted(component.glob("*.safetensors.index.json")):
+        try:
+            names |= set(json.loads(index.read_bytes())["weight_map"].values())
+        except (OSError, *DAMAGED) as error:
+            raise InvalidInputError(f"{index} cannot be read: {error}; copy it again") from error
+    return sorted(name for name in names if not is_file(component / str(name)))
+
+
 def component_config(folder: Path, component: str) -> dict[str, Any]:
-    """A component's configuration."""
-    name = "scheduler_config.json" if component == "scheduler" else "config.json"
+    """A component's configuration.
+
+    Raises:
+        InvalidInputError: it is missing, damaged or no JSON object.
+    """
+    path = folder / component / ("scheduler_config.json" if component == "scheduler" else "config.json")
     try:
-        config: dict[str, Any] = json.loads((folder / component / name).read_bytes())
+        config = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise InvalidInputError(f"{folder / component / name} cannot be read: {error}; copy it again") from error
+        raise InvalidInputError(f"{path} cannot be read: {error}; copy it again") from error
+    if not isinstance(config, dict):
+        raise InvalidInputError(f"{path} is no JSON object; copy it again")
     return config
+
+
+def block_widths(folder: Path, component: str) -> list[int]:
+    """Channels of each block of the U-Net or the VAE, from its configuration.
+
+    Raises:
+        InvalidInputError: the configuration cannot be read, or is of another kind of model.
+    """
+    widths = component_config(folder, component).get("block_out_channels")
+    if not isinstance(widths, list) or not 1 <= len(widths) <= DEEPEST:
+        raise InvalidInputError(
+            f"{folder / component / 'config.json'} has no list of block_out_channels; copy it again from the model"
+        )
+    return widths
 
 
 def read_weights(component: Path) -> Weights:
@@ -75,11 +134,23 @@ def read_weights(component: Path) -> Weights:
     Raises:
         InvalidInputError: a file is no whole safetensors file, or there is none.
     """
-    shapes = [shape for path in weight_files(component) for shape in _shapes(path)]
+    safe = [path for path in weight_files(component) if path.suffix == ".safetensors"]
+    shapes = [shape for path in safe for shape in _shapes(path)]
     if not shapes:
-        raise InvalidInputError(f"{component} has no safetensors weights")
+        raise InvalidInputError(
+            f"{component} has no safetensors weights; save the model again with safe_serialization=True"
+        )
     sizes = [_elements(shape) for shape in shapes]
     return Weights(parameters=sum(sizes), tensors=len(sizes), largest=max(sizes))
+
+
+def check_whole(file: Path) -> None:
+    """Refuses a safetensors file that is cut off or something else, from its header alone.
+
+    Raises:
+        InvalidInputError: names the file and what is wrong with it.
+    """
+    _shapes(file)
 
 
 def _shapes(path: Path) -> list[list[int]]:
@@ -95,7 +166,7 @@ def _shapes(path: Path) -> list[list[int]]:
         if path.stat().st_size < end:
             raise ValueError(f"{path.stat().st_size} of {end} bytes are there")
         return [[int(side) for side in entry["shape"]] for entry in described]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, struct.error) as error:
+    except (OSError, *DAMAGED) as error:
         raise InvalidInputError(f"{path} is not a whole safetensors file: {error}; copy it again") from error
 
 
@@ -116,10 +187,4 @@ def resolution_step(folder: Path) -> int:
 
 
 def _downscale(folder: Path, component: str) -> int:
-    try:
-        blocks = len(component_config(folder, component)["block_out_channels"])
-    except (KeyError, TypeError) as error:
-        raise InvalidInputError(
-            f"{folder / component / 'config.json'} has no list of block_out_channels; copy it again from the model"
-        ) from error
-    return int(2 ** (blocks - 1))
+    return int(2 ** (len(block_widths(folder, component)) - 1))

@@ -1,11 +1,13 @@
 """The data set as files: pictures and their captions, found and checked without loading any of them."""
 
+import os
+import stat
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from launcher.errors import InvalidInputError
 
@@ -28,7 +30,7 @@ class Picture:
 
 
 def scan(folder: Path, resolution: int) -> list[Picture]:
-    """The pictures of a folder and below, sorted by path.
+    """The pictures of a folder and below, sorted by path; hidden files and folders are passed over.
 
     Args:
         folder: pictures, each with a .txt file of the same name beside it that holds its caption.
@@ -36,19 +38,21 @@ def scan(folder: Path, resolution: int) -> list[Picture]:
 
     Raises:
         InvalidInputError: names every fault found: no folder, no pictures, a picture that cannot be read or
-            is smaller than the resolution, a caption without a picture, a picture without a caption.
+            is smaller than the resolution, a caption without a picture, a picture without a caption, a folder
+            or a link that leads nowhere.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises where it may not look
         raise InvalidInputError(f"{folder} is not a folder; training.instance_data_dir names the folder of pictures")
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    faults: list[str] = []
+    files = sorted(_files(folder, faults))
     paths = [path for path in files if path.suffix.lower() in SUFFIXES]
-    if not paths:
+    if not paths and not faults:
         raise InvalidInputError(
             f"{folder} has no pictures ({', '.join(sorted(SUFFIXES))}); "
             "put them there, each with its caption in a .txt file of the same name"
         )
     pictures: list[Picture] = []
-    faults = list(_lone_captions(files, paths))
+    faults += _lone_captions(files, paths)
     for path in paths:
         try:
             pictures.append(_read(path, resolution))
@@ -63,7 +67,24 @@ def scan(folder: Path, resolution: int) -> list[Picture]:
 
 def count(folder: Path) -> int:
     """How many pictures a folder seems to have, by their names alone."""
-    return sum(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
+    return sum(path.suffix.lower() in SUFFIXES for path in _files(folder, []))
+
+
+def _files(folder: Path, faults: list[str]) -> Iterator[Path]:
+    """Files of a folder and below, none of them hidden; links to folders are followed, each folder once."""
+    seen: set[tuple[int, int]] = set()
+
+    def unreadable(error: OSError) -> None:
+        faults.append(f"{error.filename}: the folder cannot be read ({error.strerror}); change its permissions")
+
+    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        status = Path(place).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
 def _lone_captions(files: list[Path], pictures: list[Path]) -> Iterator[str]:
@@ -74,7 +95,13 @@ def _lone_captions(files: list[Path], pictures: list[Path]) -> Iterator[str]:
 
 
 def _read(path: Path, resolution: int) -> Picture:
-    if path.stat().st_size == 0:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror}); replace or remove it") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("is no file; remove it")
+    if status.st_size == 0:
         raise ValueError("the file is empty (0 bytes); replace or remove it")
     width, height = _size(path)
     if min(width, height) < resolution:
@@ -92,7 +119,7 @@ def _size(path: Path) -> tuple[int, int]:
             with Image.open(path) as image:
                 width, height = image.size
                 turned = image.getexif().get(EXIF_ORIENTATION) in ON_ITS_SIDE
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError, RuntimeError) as error:
         raise ValueError(f"cannot be read as a picture ({error}); replace or remove it") from error
     return (height, width) if turned else (width, height)
 

@@ -93,8 +93,9 @@ def _environment(settings: Settings, host: Host) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "TORCH_EXTENSIONS_DIR": os.environ.get(
-            "TORCH_EXTENSIONS_DIR", str(Path(sys.prefix).absolute() / "torch_extensions")
+        # Absolute: the training process runs in another folder.
+        "TORCH_EXTENSIONS_DIR": str(
+            Path(os.environ.get("TORCH_EXTENSIONS_DIR") or f"{sys.prefix}/torch_extensions").absolute()
         ),
     }
     if settings.launch.use_cpu:
@@ -106,10 +107,11 @@ def _environment(settings: Settings, host: Host) -> dict[str, str]:
 
 def _notes(settings: Settings, toolchain: Toolchain) -> tuple[str, ...]:
     ds = settings.deepspeed
-    if ds.offloads and not toolchain.complete and ds.optimizer_type in ("Adam", "AdamW"):
+    if not toolchain.complete and ds.optimizer_type in ("Adam", "AdamW"):
         packages = " ".join(toolchain.missing_packages)
+        name = "CPU Adam" if ds.offloads else "fused Adam"
         return (
-            "DeepSpeed's CPU Adam cannot be compiled here; torch's fused AdamW does the same update instead "
+            f"DeepSpeed's {name} cannot be compiled here; torch's fused AdamW does the same update instead "
             f"(to compile it: apt install {packages})",
         )
     return ()

@@ -1,6 +1,8 @@
 """What refuses to start: every fault that can be known before anything is loaded, all at once."""
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +10,10 @@ from launcher.config.setting import Level
 from launcher.errors import CannotRunHereError, ExitCode, InvalidInputError, LauncherError
 from launcher.estimate.total import checkpoint_mib
 from launcher.machine.disk import free_bytes, same_filesystem, why_not_writable
-from launcher.machine.gpus import Gpus, Reader, read_nvml
+from launcher.machine.gpus import Gpus, Reader, read_nvml, visible
 from launcher.machine.host import Host, read_host
 from launcher.machine.toolchain import Toolchain, read_toolchain
-from launcher.model_files import check_components, resolution_step
+from launcher.model_files import check_components, check_whole, is_file, is_folder, resolution_step, weight_files
 from launcher.pictures import Picture, scan
 from launcher.plan import Plan
 
@@ -43,10 +45,16 @@ class Machine:
 def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
     """Every reason why this plan cannot run here, and every warning."""
     machine = machine or Machine()
-    gpus = Gpus(()) if plan.settings.launch.use_cpu else machine.gpus()
-    findings = [*_model(plan), *_data(plan), *_folders(plan), *_disk(plan)]
-    findings += [*_gpus(plan, gpus), *_host(plan, machine.host()), *_toolchain(plan, machine.toolchain(), gpus)]
-    return findings
+    gpus = Gpus(())
+    if not plan.settings.launch.use_cpu:
+        gpus = visible(machine.gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    of_model = list(_model(plan))
+    findings = [*_vae(plan), *_data(plan), *_folders(plan), *_disk(plan)]
+    findings += [*_gpus(plan, gpus), *_host(plan, machine.host()), *_toolchain(plan, machine.toolchain())]
+    if of_model and plan.model.assumed:
+        # The estimate is of another model than the one that is meant.
+        findings = [finding for finding in findings if not finding.forceable]
+    return [*of_model, *findings]
 
 
 def raise_for(findings: list[Finding], *, force: bool = False) -> None:
@@ -66,22 +74,45 @@ def raise_for(findings: list[Finding], *, force: bool = False) -> None:
 
 
 def _model(plan: Plan) -> Iterator[Finding]:
-    name, field = plan.settings.training.model.pretrained_model_name_or_path, "pretrained_model_name_or_path"
-    path = Path(name)
-    if path.is_dir():
-        try:
+    field = "training.pretrained_model_name_or_path"
+    path = Path(plan.settings.training.model.pretrained_model_name_or_path)
+    step = 32  # SDXL's own, where the model is not here or is one file
+    try:
+        if is_folder(path):
             check_components(path)
             step = resolution_step(path)
-        except InvalidInputError as error:
-            yield Finding(f"training.{field}", str(error))
-            return
-        yield from _resolution(plan, step)
-    elif path.is_absolute() and not path.exists():
-        yield Finding(f"training.{field}", f"{name} does not exist; give a diffusers folder, a file or a hub id")
-    elif path.is_file() and path.suffix != ".safetensors":
-        yield Finding(f"training.{field}", f"{name} is not a .safetensors file")
+        elif is_file(path):
+            _check_single_file(path)
+            yield from _absent(plan, "pretrained_model_config")
+        elif path.is_absolute():
+            raise InvalidInputError(f"{path} does not exist; give a diffusers folder, a file or a hub id")
+    except InvalidInputError as error:
+        yield Finding(field, str(error))
     else:
-        yield from _resolution(plan, step=32)  # SDXL's own
+        yield from _resolution(plan, step)
+
+
+def _check_single_file(path: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise InvalidInputError(f"{path} is not a .safetensors file")
+    check_whole(path)
+
+
+def _vae(plan: Plan) -> Iterator[Finding]:
+    key = "pretrained_vae_model_name_or_path"
+    name = plan.settings.training.model.pretrained_vae_model_name_or_path
+    yield from _absent(plan, key)
+    path = Path(name)
+    if name and is_folder(path) and not (is_file(path / "config.json") and weight_files(path)):
+        message = f"{path} is not a diffusers VAE: it has no config.json with weights beside it"
+        yield Finding(f"training.{key}", message)
+
+
+def _absent(plan: Plan, key: str) -> Iterator[Finding]:
+    """What should be a folder here and is none; hub ids are not looked for."""
+    name: str = getattr(plan.settings.training.model, key)
+    if Path(name).is_absolute() and not is_folder(Path(name)):
+        yield Finding(f"training.{key}", f"{name} is no folder; give a diffusers folder or a hub id")
 
 
 def _resolution(plan: Plan, step: int) -> Iterator[Finding]:
@@ -134,12 +165,13 @@ def _disk(plan: Plan) -> Iterator[Finding]:
     places = _places(plan)
     output, cache = places["training.output_dir"], places["training.cache_dir"]
     needed = {part.name: part.mib for part in plan.estimate.disk}
-    caches = needed.pop("caches", 0)
-    if caches and same_filesystem(output, cache):
-        needed["caches"] = caches
+    caches = needed.get("caches", 0)
+    if caches and not same_filesystem(output, cache):
+        del needed["caches"]
+        yield from _cache_disk(cache, caches)
     held = _already_there(output)
     total, free = sum(needed.values()), free_bytes(output) // MIB
-    if total > free + held:
+    if total > free + held and not why_not_writable(output):
         parts = ", ".join(f"{name} {_size(mib)}" for name, mib in needed.items())
         yield Finding(
             "training.output_dir",
@@ -151,11 +183,30 @@ def _disk(plan: Plan) -> Iterator[Finding]:
         )
 
 
+def _cache_disk(cache: Path, needed: int) -> Iterator[Finding]:
+    free, held = free_bytes(cache) // MIB, _mib_below(cache)
+    if needed > free + held and not why_not_writable(cache):
+        yield Finding(
+            "training.cache_dir",
+            f"{cache} needs {_size(needed)} for latents and prompt embeddings, and {_size(free)} are free on its disk; "
+            "choose another disk",
+            exit_code=ExitCode.CANNOT_RUN_HERE,
+            forceable=True,
+        )
+
+
 def _already_there(output: Path) -> int:
     """MiB of checkpoints and exports of an earlier launch, which this one replaces."""
-    folders = (output / "checkpoints", output / "pipeline")
-    files = (file for folder in folders if folder.is_dir() for file in folder.rglob("*") if file.is_file())
-    return sum(file.stat().st_size for file in files) // MIB
+    return sum(_mib_below(output / name) for name in ("checkpoints", "pipeline"))
+
+
+def _mib_below(folder: Path) -> int:
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # removed meanwhile
+                size += Path(place, name).lstat().st_size
+    return size // MIB
 
 
 def _gpus(plan: Plan, gpus: Gpus) -> Iterator[Finding]:
@@ -187,11 +238,12 @@ def _gpus(plan: Plan, gpus: Gpus) -> Iterator[Finding]:
 
 def _host(plan: Plan, host: Host) -> Iterator[Finding]:
     needed = plan.estimate.host_mib
+    pinned = plan.settings.deepspeed.offload_optimizer_pin_memory
+    advice = "; turning off pinned memory saves what pinning rounds up" if pinned else ""
     if plan.model.is_sdxl and needed > host.total_mib:
         yield Finding(
             "deepspeed.zero_optimization.offload_optimizer.pin_memory",
-            f"the run needs {_size(needed)} of host RAM, and this machine has {_size(host.total_mib)}; turning off "
-            "pinned memory saves what pinning rounds up",
+            f"the run needs {_size(needed)} of host RAM, and this machine has {_size(host.total_mib)}{advice}",
             exit_code=ExitCode.CANNOT_RUN_HERE,
             forceable=True,
         )
@@ -200,16 +252,16 @@ def _host(plan: Plan, host: Host) -> Iterator[Finding]:
         yield Finding("deepspeed.zero_optimization.offload_optimizer.pin_memory", message, level=Level.WARNING)
 
 
-def _toolchain(plan: Plan, toolchain: Toolchain, gpus: Gpus) -> Iterator[Finding]:
+def _toolchain(plan: Plan, toolchain: Toolchain) -> Iterator[Finding]:
     ds = plan.settings.deepspeed
-    if toolchain.complete or (ds.optimizer_type in ("Adam", "AdamW") and (ds.offloads or not gpus.gpus)):
-        return
+    if toolchain.complete or ds.optimizer_type in ("Adam", "AdamW"):
+        return  # torch's fused AdamW stands in for Adam
     if ds.optimizer_type == "Adagrad" and not ds.offloads:
         return  # torch's own
     yield Finding(
         "deepspeed.optimizer.type",
         f"{ds.optimizer_type} needs an extension of DeepSpeed's that cannot be compiled here; install "
-        f"{' '.join(toolchain.missing_packages)} (apt install …), or offload AdamW to cpu, which needs none",
+        f"{' '.join(toolchain.missing_packages)} (apt install …), or choose AdamW, which needs none",
         exit_code=ExitCode.CANNOT_RUN_HERE,
     )
 

@@ -79,9 +79,14 @@ class Setting:
     def _check_bounds(self, number: float) -> None:
         unit = f" {self.unit}" if self.unit else ""
         if self.minimum is not None and number < self.minimum:
-            raise ValueError(f"must be at least {self.minimum:g}{unit}, not {number:g}")
+            raise ValueError(f"must be at least {_shown(self.minimum)}{unit}, not {_shown(number)}")
         if self.maximum is not None and number > self.maximum:
-            raise ValueError(f"must be at most {self.maximum:g}{unit}, not {number:g}")
+            raise ValueError(f"must be at most {_shown(self.maximum)}{unit}, not {_shown(number)}")
+
+
+def _shown(number: float) -> str:
+    """A whole number with all its digits: a bound and what lies just beyond it must not look the same."""
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 def _is_unicode(text: str) -> bool:

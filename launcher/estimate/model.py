@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.errors import InvalidInputError
-from launcher.model_files import component_config, read_weights
+from launcher.model_files import COMPONENTS, block_widths, component_files, is_folder, read_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +40,11 @@ def read_model_facts(model: str) -> ModelFacts:
         InvalidInputError: the folder's U-Net cannot be read.
     """
     folder = Path(model)
-    if not (folder / "unet").is_dir():
+    if not is_folder(folder / "unet"):
         return SDXL
     weights = read_weights(folder / "unet")
     others = sum(
-        file.stat().st_size
-        for file in folder.rglob("*")
-        if file.is_file() and "unet" not in file.relative_to(folder).parts
+        file.stat().st_size for name in COMPONENTS if name != "unet" for file in component_files(folder / name)
     )
-    try:
-        is_sdxl = component_config(folder, "unet")["block_out_channels"] == SDXL_WIDTHS
-    except (KeyError, TypeError) as error:
-        raise InvalidInputError(
-            f"{folder}/unet/config.json has no block_out_channels; copy it again from the model"
-        ) from error
+    is_sdxl = block_widths(folder, "unet") == SDXL_WIDTHS
     return ModelFacts(weights.parameters, weights.largest, is_sdxl, -(-others // 2**20))

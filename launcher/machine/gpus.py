@@ -1,6 +1,7 @@
 """GPUs by NVML. No CUDA context is opened on the card that is measured."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -49,7 +50,31 @@ def read_nvml() -> Gpus:
     except pynvml.NVMLError as error:
         return Gpus((), reason=f"the NVIDIA driver fails ({error})")
     finally:
-        pynvml.nvmlShutdown()
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def visible(gpus: Gpus, devices: str | None) -> Gpus:
+    """The GPUs that CUDA will show the training processes, in its order.
+
+    Args:
+        gpus: all of the machine.
+        devices: the environment's ``CUDA_VISIBLE_DEVICES``: indices or UUIDs, up to the first that names none.
+    """
+    if devices is None or not gpus.gpus or "MIG-" in devices:
+        return gpus
+    shown: list[Gpu] = []
+    for name in devices.split(","):
+        found = [gpu for gpu in gpus.gpus if _is_named(gpu, name.strip())]
+        if len(found) != 1:
+            break
+        shown += found
+    reason = "" if shown else f"CUDA_VISIBLE_DEVICES={devices} hides all {len(gpus.gpus)} of them"
+    return Gpus(shown, reason)
+
+
+def _is_named(gpu: Gpu, name: str) -> bool:
+    return name == str(gpu.index) or (name.startswith("GPU-") and gpu.uuid.startswith(name))
 
 
 def _read(pynvml: Any, index: int) -> Gpu:

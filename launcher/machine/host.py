@@ -32,23 +32,48 @@ def read_host(cgroup: Path = Path("/sys/fs/cgroup")) -> Host:
 
 def _cgroup_memory(cgroup: Path) -> tuple[int | None, int]:
     """Limit and use in bytes: cgroup v2 first, then v1; no limit is None."""
-    for limit_file, use_file in (
-        (cgroup / "memory.max", cgroup / "memory.current"),
-        (cgroup / "memory" / "memory.limit_in_bytes", cgroup / "memory" / "memory.usage_in_bytes"),
+    v1 = cgroup / "memory"
+    for limit_file, use_file, stat_file, cache in (
+        (cgroup / "memory.max", cgroup / "memory.current", cgroup / "memory.stat", "inactive_file"),
+        (v1 / "memory.limit_in_bytes", v1 / "memory.usage_in_bytes", v1 / "memory.stat", "total_inactive_file"),
     ):
         try:
-            return int(limit_file.read_text()), int(use_file.read_text())
+            limit, used = int(limit_file.read_text()), int(use_file.read_text())
         except (OSError, ValueError):  # "max" stands for no limit
             continue
+        return limit, max(used - _statistic(stat_file, cache), 0)
     return None, 0
+
+
+def _statistic(file: Path, name: str) -> int:
+    """Bytes of one kind: files that were read count as used, and are given up before anything fails."""
+    try:
+        return next(int(line.split()[1]) for line in file.read_text().splitlines() if line.split()[0] == name)
+    except (OSError, ValueError, LookupError, StopIteration):
+        return 0
 
 
 def _cores(cgroup: Path) -> int:
     usable = len(os.sched_getaffinity(0))
-    logical, physical = psutil.cpu_count(logical=True) or 1, psutil.cpu_count(logical=False) or 1
-    cores = max(1, usable * physical // logical)
-    try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return cores
+    logical = psutil.cpu_count(logical=True) or 1
+    cores = physical_share(usable, logical, psutil.cpu_count(logical=False))
+    quota = _cgroup_cores(cgroup)
+    return cores if quota is None else max(1, min(cores, quota))
+
+
+def physical_share(usable: int, logical: int, physical: int | None) -> int:
+    """Physical cores behind the logical ones a process may use; every one counts where nobody knows."""
+    return max(1, usable * (physical or logical) // logical)
+
+
+def _cgroup_cores(cgroup: Path) -> int | None:
+    """Whole cores that a container's quota pays for: cgroup v2 first, then v1; no quota is None."""
+    v1 = cgroup / "cpu"
+    for files in ((cgroup / "cpu.max",), (v1 / "cpu.cfs_quota_us", v1 / "cpu.cfs_period_us")):
+        try:
+            quota, period = map(int, " ".join(file.read_text() for file in files).split())
+            if quota > 0:  # -1 stands for none in v1, as "max" does in v2
+                return quota // period
+        except (OSError, ValueError, ZeroDivisionError):
+            continue
+    return None

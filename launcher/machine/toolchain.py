@@ -1,6 +1,7 @@
 """What compiling DeepSpeed's extensions takes."""
 
 import os
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -36,10 +37,18 @@ def read_toolchain(path: str | None = None) -> Toolchain:
         path: search path; the environment's by default. The interpreter's own folder is searched first, as
             the supervisor puts it there.
     """
-    search = os.pathsep.join([str(Path(sys.executable).parent), path or os.environ.get("PATH", os.defpath)])
-    compiler = os.environ.get("CXX") or "c++"
+    path = os.environ.get("PATH", os.defpath) if path is None else path
+    search = os.pathsep.join([str(Path(sys.executable).parent), path])
     return Toolchain(
-        compiler=shutil.which(compiler, path=search) or shutil.which("g++", path=search),
-        headers=(Path(sysconfig.get_paths()["include"]) / "Python.h").is_file(),
+        compiler=shutil.which(_compiler(), path=search),
+        headers=os.access(Path(sysconfig.get_paths()["include"]) / "Python.h", os.R_OK),
         ninja=shutil.which("ninja", path=search),
     )
+
+
+def _compiler() -> str:
+    """What torch will call: ``$CXX``, which may carry arguments, or ``c++``."""
+    try:
+        return shlex.split(os.environ.get("CXX", "c++"))[0]
+    except (ValueError, IndexError):
+        return os.environ["CXX"]

@@ -116,8 +116,15 @@ def test_every_number_of_a_list_has_the_bounds():
 def test_a_bound_beyond_what_a_float_tells_apart_is_exact():
     seed = declared(int, maximum=2**63 - 1)
     assert seed.parse(2**63 - 1) == 2**63 - 1
-    with pytest.raises(ValueError, match="at most"):
+    with pytest.raises(ValueError, match=f"must be at most {2**63 - 1}, not {2**63}"):
         seed.parse(2**63)
+
+
+def test_bounds_are_told_as_they_were_typed():
+    with pytest.raises(ValueError, match="must be at most 4096 px, not 12345678"):
+        declared(int, maximum=4096, unit="px").parse(12345678)
+    with pytest.raises(ValueError, match=r"must be at most 1, not 1\.5"):
+        declared(float, maximum=1.0).parse(1.5)
 
 
 def test_a_choice_is_one_of_those_named():

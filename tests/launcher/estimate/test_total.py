@@ -1,0 +1,329 @@
+"""The estimate against what DeepSpeed was measured to allocate, and against SDXL on a real card."""
+
+from dataclasses import replace
+
+import pytest
+
+from launcher.estimate import SDXL, Estimate, ModelFacts, estimate
+from launcher.estimate.total import PROCESS_MIB, checkpoint_mib
+
+MIB = 2**20
+GB = 1e9
+P, L = SDXL.parameters, SDXL.largest_tensor
+PIN = "zero_optimization.offload_optimizer.pin_memory"
+BUCKET = "zero_optimization.reduce_bucket_size"
+SUB_GROUP = "zero_optimization.sub_group_size"
+MAX_LIVE = "zero_optimization.stage3_max_live_parameters"
+PREFETCH = "zero_optimization.stage3_prefetch_bucket_size"
+OVERLAP = "zero_optimization.overlap_comm"
+OPTIMIZER = "optimizer.type"
+B = 50_000_000
+"""Our bucket."""
+NONE = {"offload_optimizer_device": "none"}
+PARAMETERS_TOO = {"zero_stage": 3, "offload_param_device": "cpu"}
+CONTEXT = "CUDA context and kernels"
+LIBRARIES = "Python, torch and CUDA libraries"
+
+
+@pytest.fixture
+def cost(make_settings):
+    def cost(model: ModelFacts = SDXL, pictures: int = 0, **changed: object) -> Estimate:
+        return estimate(make_settings(**changed), model, pictures)
+
+    return cost
+
+
+def of(parts, *leave_out: str) -> float:
+    """Bytes of the parts of a cost, without some of them."""
+    return sum(part.mib for part in parts if part.name not in leave_out) * MIB
+
+
+def states(cost: Estimate) -> float:
+    """Bytes on the GPU that DeepSpeed allocates while it trains."""
+    return of(cost.gpu_steps, CONTEXT, "activations")
+
+
+def host(cost: Estimate) -> float:
+    return of(cost.host, LIBRARIES)
+
+
+def about(value: float):
+    """To the rounding of each part to a MiB."""
+    return pytest.approx(value, abs=4 * MIB)
+
+
+# GPU, by stage and offload: P parameters, N ranks, B the bucket, L the largest tensor, in bytes for bf16 and AdamW
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 8])
+@pytest.mark.parametrize(
+    ("changed", "formula"),
+    [
+        ({"zero_stage": 0, **NONE}, lambda n: 2 * P + 2 * P + 12 * P),
+        ({"zero_stage": 1, **NONE}, lambda n: 2 * P + 12 * P / n + 2 * P + 4 * P / n + 2 * B),
+        ({"zero_stage": 2, **NONE}, lambda n: 2 * P + 12 * P / n + 2 * P / n + 4 * P / n + 2 * B),
+        ({"zero_stage": 3, **NONE}, lambda n: 16 * P / n + 2 * B + (2e9 if n > 1 else 0)),
+        ({"zero_stage": 1}, lambda n: 2 * P + 2 * P + 2 * B + 2 * L),
+        ({"zero_stage": 2}, lambda n: 2 * P + 2 * B + 2 * L),
+        ({"zero_stage": 3}, lambda n: 2 * P / n + 2 * B + (2e9 if n > 1 else 0)),
+        (PARAMETERS_TOO, lambda n: 2 * B + 2e9 + 2 * B),
+        ({**PARAMETERS_TOO, **NONE}, lambda n: 2 * B + 2e9 + 2 * B + 2 * P / n + 12 * P / n),
+    ],
+)
+def test_a_stage_puts_on_the_gpu_what_deepspeed_allocates(cost, changed, formula, ranks):
+    assert states(cost(num_processes=ranks, **changed)) == about(formula(ranks))
+
+
+def test_no_offload_at_stage_2_is_36_gb_resident_and_51_at_the_step(cost):
+    steps = cost(zero_stage=2, **NONE).gpu_steps
+    resident = of(steps, CONTEXT, "activations", "gradients", "gradients in fp32 at the step", "reduce bucket")
+    peak = of(steps, CONTEXT, "activations", "reduce bucket")
+    assert resident / GB == pytest.approx(36, abs=0.5)
+    assert peak / GB == pytest.approx(51.3, abs=0.1)
+
+
+def test_overlap_takes_a_second_bucket_below_stage_3(cost):
+    for stage, more in ((1, 2 * B), (2, 2 * B), (3, 0)):
+        changed = {"zero_stage": stage, OVERLAP: True}
+        assert states(cost(**changed)) - states(cost(zero_stage=stage)) == about(more)
+
+
+def test_deepspeeds_own_bucket_takes_a_gigabyte(cost):
+    assert states(cost(**{BUCKET: 500_000_000})) / GB == pytest.approx(5.1 + 1.0 + 0.06, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("changed", "formula"),
+    [
+        ({"zero_stage": 0, **NONE}, 4 * P + 4 * P + 8 * P),  # the weights are their own masters
+        ({"zero_stage": 1, **NONE}, 4 * P + 12 * P + 4 * P + 4 * P + 4 * B),
+        ({"zero_stage": 2}, 4 * P + 4 * B + 4 * L),
+    ],
+)
+def test_fp32_takes_four_bytes_where_half_precision_takes_two(cost, changed, formula):
+    assert states(cost(mixed_precision="no", **changed)) == about(formula)
+
+
+@pytest.mark.parametrize("optimizer", ["Adagrad", "Lion"])
+def test_one_moment_instead_of_two_saves_four_bytes(cost, optimizer):
+    less = host(cost()) - host(cost(**{OPTIMIZER: optimizer}))
+    assert less == about(4 * P)
+    less = checkpoint_mib_of(cost) - checkpoint_mib_of(cost, **{OPTIMIZER: optimizer})
+    assert less * MIB == about(4 * P)
+
+
+def checkpoint_mib_of(cost, **changed):
+    (part,) = cost(max_train_steps=1, export_pipeline=False, **changed).disk
+    return part.mib
+
+
+def test_gathered_parameters_are_never_more_than_there_are(cost):
+    tiny = replace(SDXL, parameters=1_000_000)
+    live = {part.name: part.mib for part in cost(tiny, **PARAMETERS_TOO).gpu_steps}["gathered parameters"]
+    assert live * MIB == about(2 * (1_000_000 + B))
+
+
+def test_building_the_engine_flattens_the_weights_at_stages_1_and_2(cost):
+    for stage in (1, 2):
+        start = of(cost(zero_stage=stage).gpu_start, CONTEXT)
+        assert start / GB == pytest.approx(15.4, abs=0.05)
+    assert of(cost(zero_stage=3).gpu_start, CONTEXT) == about(2 * P)
+    assert of(cost(**PARAMETERS_TOO).gpu_start, CONTEXT) == 0
+
+
+def test_the_gpu_needs_the_larger_of_start_and_steps(cost):
+    small, large = cost(), cost(train_batch_size=32)
+    assert small.gpu_mib == sum(part.mib for part in small.gpu_start) > sum(part.mib for part in small.gpu_steps)
+    assert large.gpu_mib == sum(part.mib for part in large.gpu_steps) > sum(part.mib for part in large.gpu_start)
+
+
+# activations
+
+
+def activations(cost: Estimate) -> int:
+    return {part.name: part.mib for part in cost.gpu_steps}["activations"]
+
+
+def test_activations_grow_with_the_batch_and_with_the_pixels(cost):
+    assert activations(cost()) == 691
+    assert activations(cost(train_batch_size=8)) == 8 * 691
+    assert activations(cost(resolution=512)) == pytest.approx(691 / 4, abs=1)
+    assert activations(cost(resolution=2048, train_batch_size=2)) == 8 * 691
+
+
+def test_activations_never_fall_below_one_weights_gradient(cost):
+    assert activations(cost(resolution=32)) == 62
+
+
+def test_without_checkpointing_activations_are_ten_times_as_many(cost):
+    assert activations(cost(gradient_checkpointing=False)) == 6600
+
+
+def test_activations_in_fp32_are_twice_as_large(cost):
+    assert activations(cost(mixed_precision="no")) == 2 * 691
+    assert activations(cost(mixed_precision="fp16")) == 691
+
+
+# host RAM
+
+
+@pytest.mark.parametrize(
+    ("changed", "accounted", "rounded"),
+    [
+        ({"zero_stage": 2}, 46.2, 63.5),
+        ({"zero_stage": 2, "gradient_accumulation_steps": 4}, 51.3, 70.2),
+        ({"zero_stage": 1}, 46.2, 63.5),
+        ({"zero_stage": 1, "gradient_accumulation_steps": 4}, 46.2, 63.5),
+        ({"zero_stage": 3, SUB_GROUP: 1_000_000_000}, 46.2, 52.3),
+        ({**PARAMETERS_TOO, SUB_GROUP: 1_000_000_000}, 51.3, 61.0),
+        (NONE, 0, 0),
+        ({"zero_stage": 0, **NONE}, 0, 0),
+    ],
+)
+def test_sdxl_takes_this_much_host_ram_in_gb(cost, changed, accounted, rounded):
+    assert host(cost(**changed)) / GB == pytest.approx(rounded, abs=0.2)
+    unpinned = host(cost(**changed, **{PIN: False})) / GB
+    # The parameters' buffer stays pinned, and rounded, whatever is said.
+    always = (2**33 - 2 * P) / GB if "offload_param_device" in changed else 0
+    assert unpinned == pytest.approx(accounted + always, abs=0.2)
+
+
+def test_parameters_alone_may_be_offloaded(cost):
+    assert host(cost(**PARAMETERS_TOO, **NONE)) == about(2**33)
+
+
+def test_smaller_sub_groups_round_up_less_or_more_but_never_below_what_is_needed(cost):
+    for size in (10_000_000, 100_000_000, 2**27, 500_000_000, 10**10):
+        with_rounding = host(cost(zero_stage=3, **{SUB_GROUP: size}))
+        assert 18 * P - 4 * MIB <= with_rounding <= 24 * P + 4 * MIB
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_all_ranks_together_need_what_one_would_but_for_rounding_and_libraries(cost, stage):
+    changed = {"zero_stage": stage, PIN: False}
+    one, four = cost(**changed), cost(num_processes=4, **changed)
+    assert host(four) == pytest.approx(host(one), abs=3 * 2 * L + 4 * MIB)
+    assert of(four.host) - host(four) == 4 * (of(one.host) - host(one))
+
+
+def test_what_is_not_pinned_is_not_called_so(cost):
+    assert [part.name for part in cost().host] == [LIBRARIES, "optimizer, pinned", "optimizer, pageable"]
+    assert [part.name for part in cost(**{PIN: False}).host][1] == "optimizer, buffers"
+
+
+# disk
+
+
+def disk(cost: Estimate) -> dict[str, int]:
+    return {part.name: part.mib for part in cost.disk}
+
+
+@pytest.mark.parametrize(
+    ("changed", "bytes_each"),
+    [
+        ({"zero_stage": 2}, 14),
+        ({"zero_stage": 1}, 14),
+        ({"zero_stage": 3}, 12),
+        ({"zero_stage": 0, **NONE}, 14),
+        ({"zero_stage": 0, **NONE, "mixed_precision": "no"}, 12),
+        ({"zero_stage": 2, "mixed_precision": "no"}, 16),
+        ({"zero_stage": 2, OPTIMIZER: "Lion"}, 10),
+    ],
+)
+def test_a_checkpoint_takes_this_many_bytes_a_parameter(make_settings, changed, bytes_each):
+    assert checkpoint_mib(make_settings(**changed), SDXL) * MIB == about(bytes_each * P)
+
+
+def test_a_checkpoint_of_sdxl_is_36_gb_and_one_more_than_is_kept_lies_there(make_settings, cost):
+    assert checkpoint_mib(make_settings(), SDXL) * MIB / GB == pytest.approx(36, abs=0.1)
+    changed = {"max_train_steps": 1000, "checkpointing_steps": 10}
+    assert disk(cost(checkpoints_total_limit=1, **changed))["checkpoints, 2 at a time"] * MIB == about(2 * 14 * P)
+    assert disk(cost(checkpoints_total_limit=4, **changed))["checkpoints, 5 at a time"] * MIB == about(5 * 14 * P)
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "together"), [(10, 500, 1), (500, 500, 1), (501, 500, 2), (1000, 500, 2), (1001, 500, 3)]
+)
+def test_a_short_run_never_writes_as_many_checkpoints_as_it_may_keep(cost, steps, every, together):
+    names = disk(cost(max_train_steps=steps, checkpointing_steps=every, checkpoints_total_limit=2))
+    assert f"checkpoints, {together} at a time" in names
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("bf16", 2), ("fp16", 2), ("fp32", 4)])
+def test_an_exported_pipeline_is_the_unet_and_all_that_belongs_to_it(cost, dtype, size):
+    exported = disk(cost(export_dtype=dtype))["exported pipeline"]
+    assert exported * MIB == about(size * P + SDXL.other_components_mib * MIB)
+    assert "exported pipeline" not in disk(cost(export_pipeline=False))
+
+
+def test_caches_are_latents_and_prompts_of_every_picture(cost):
+    # Mean and deviation of 4 x 128 x 128 in fp32; 77 x 2048 and 1280 in bf16.
+    each = 2 * 4 * 128 * 128 * 4 + (77 * 2048 + 1280) * 2
+    assert disk(cost(pictures=1000))["caches"] * MIB == about(1000 * each)
+    assert disk(cost(pictures=1000, resolution=512))["caches"] * MIB == about(1000 * (each - 2 * 3 * 64 * 64 * 16))
+    assert "caches" not in disk(cost())
+
+
+def test_disk_is_the_sum_of_its_parts(cost):
+    whole = cost(pictures=500)
+    assert whole.disk_mib == sum(disk(whole).values())
+
+
+# what is not known
+
+
+def test_what_is_assumed_or_left_out_is_said(cost):
+    here = replace(SDXL, assumed=False)
+    assert cost(here).notes == ()
+    assert cost().notes == ("the model is not here yet: SDXL's own sizes are assumed",)
+    tiny = cost(replace(here, is_sdxl=False))
+    assert tiny.notes == ("activations are known for SDXL's U-Net only and left out",)
+    assert "activations" not in {part.name for part in tiny.gpu_steps}
+
+
+def test_keys_of_an_opened_file_are_not_counted_and_that_is_said(make_settings):
+    settings = make_settings()
+    settings = replace(settings, deepspeed=replace(settings.deepspeed, extra={"aio": {"block_size": 1}}))
+    assert "keys of the opened DeepSpeed file" in " ".join(estimate(settings, SDXL).notes)
+
+
+def test_the_json_has_totals_and_parts(cost):
+    whole = cost(pictures=5)
+    content = whole.to_json()
+    for name in ("gpu", "host", "disk"):
+        assert content[f"{name}_mib"] == getattr(whole, f"{name}_mib")
+    assert {"name": CONTEXT, "mib": PROCESS_MIB} in content["gpu_steps"]
+    assert set(content) == {"gpu_mib", "host_mib", "disk_mib", "gpu_steps", "gpu_start", "host", "disk", "notes"}
+
+
+# SDXL's U-Net on an NVIDIA H200 with stock DeepSpeed 0.19.8, bf16 and gradient checkpointing: MiB that torch had
+# allocated at the peak of its steps, and MiB of the process as nvidia-smi prints it, of start and steps together.
+STOCK = {BUCKET: 500_000_000}
+LEAN_3 = {**PARAMETERS_TOO, MAX_LIVE: 200_000_000}
+H200 = [
+    ({**STOCK, "train_batch_size": 8}, 11_593, 16_684),
+    ({**STOCK, "train_batch_size": 8, "resolution": 128}, 6_255, 16_360),
+    (STOCK, 6_726, 16_358),
+    ({"train_batch_size": 8}, 10_732, 15_962),
+    ({}, 5_865, None),
+    ({"train_batch_size": 8, "resolution": 128}, 5_413, None),
+    ({**PARAMETERS_TOO, **STOCK, "train_batch_size": 8}, 8_589, 14_766),
+    (LEAN_3, 1_355, 3_566),
+    ({**NONE, "train_batch_size": 8}, 53_940, 61_438),
+    ({**STOCK, "zero_stage": 3, "train_batch_size": 8}, 10_676, 12_900),
+]
+
+
+@pytest.mark.parametrize(("changed", "allocated", "process"), H200)
+def test_the_estimate_is_near_what_an_h200_showed(cost, changed, allocated, process):
+    whole = cost(**changed)
+    assert of(whole.gpu_steps, CONTEXT) / MIB == pytest.approx(allocated, rel=0.08)
+    if process is not None:
+        # Gathering parameters fragments what torch keeps, by up to a third; that is not foreseen.
+        least = 0.65 if "offload_param_device" in changed else 0.9
+        assert least * process <= whole.gpu_mib <= 1.02 * process
+
+
+def test_the_host_ram_is_near_what_an_h200s_machine_showed(cost):
+    assert cost(**STOCK).host_mib / 1024 == pytest.approx(62.5, rel=0.03)
+    assert cost(**PARAMETERS_TOO, **{SUB_GROUP: 10**9}).host_mib / 1024 == pytest.approx(65.3, rel=0.1)

@@ -1,0 +1,167 @@
+"""GPUs as NVML tells of them; the module that asks the driver is the only thing made up here."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from launcher.machine.gpus import Gpu, Gpus, read_nvml, visible
+
+MIB = 2**20
+
+
+class NVMLError(Exception):
+    pass
+
+
+class FakeNvml(ModuleType):
+    """``pynvml`` over cards of our own: each has a name, a uuid and memory by the first and second call."""
+
+    NVMLError = NVMLError
+    nvmlMemory_v2 = 0x2000028
+
+    def __init__(self, *cards: SimpleNamespace, init=None, count=None, shutdown=None) -> None:
+        super().__init__("pynvml")
+        self.cards = cards
+        self.calls = []
+        self._raises = {"init": init, "count": count, "shutdown": shutdown}
+
+    def _call(self, name):
+        self.calls.append(name)
+        if self._raises.get(name):
+            raise NVMLError(self._raises[name])
+
+    def nvmlInit(self):
+        self._call("init")
+
+    def nvmlShutdown(self):
+        self._call("shutdown")
+
+    def nvmlDeviceGetCount(self):
+        self._call("count")
+        return len(self.cards)
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        if isinstance(self.cards[index], Exception):
+            raise self.cards[index]
+        return self.cards[index]
+
+    def nvmlDeviceGetMemoryInfo(self, handle, version=None):
+        if version == self.nvmlMemory_v2 and handle.v2 is None:
+            raise NVMLError("Function Not Found")
+        return handle.v2 if version == self.nvmlMemory_v2 else handle.v1
+
+    def nvmlDeviceGetUUID(self, handle):
+        return handle.uuid
+
+    def nvmlDeviceGetName(self, handle):
+        return handle.name
+
+
+def memory(total, free, used):
+    return SimpleNamespace(total=total * MIB, free=free * MIB, used=used * MIB)
+
+
+def card(number=0, name="NVIDIA GeForce RTX 4090", v2=True):
+    """One of 24 GiB, of which the driver keeps 616 MiB for itself."""
+    return SimpleNamespace(
+        name=name,
+        uuid=f"GPU-{number}{number}-beef",
+        v1=memory(24564, 23000, 1564),
+        v2=memory(24564, 23000, 948) if v2 else None,
+    )
+
+
+@pytest.fixture
+def nvml(monkeypatch):
+    def install(*cards, **raises) -> FakeNvml:
+        fake = FakeNvml(*cards, **raises)
+        monkeypatch.setitem(sys.modules, "pynvml", fake)
+        return fake
+
+    return install
+
+
+def test_a_card_is_told_in_mib_without_what_the_driver_keeps_for_itself(nvml):
+    fake = nvml(card())
+    assert list(read_nvml().gpus) == [Gpu(0, "GPU-00-beef", "NVIDIA GeForce RTX 4090", 24564, 23000, 948)]
+    assert fake.calls == ["init", "count", "shutdown"]
+
+
+def test_an_older_driver_is_asked_by_the_first_call(nvml):
+    nvml(card(v2=False))
+    (gpu,) = read_nvml().gpus
+    assert (gpu.total_mib, gpu.free_mib, gpu.used_mib) == (24564, 23000, 1564)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3"),
+        (b"Tesla V100-SXM2-16GB", "Tesla V100-SXM2-16GB"),
+        (b"\xff odd", "� odd"),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "NVIDIA A100-SXM4-40GB MIG 1g.5gb"),
+    ],
+)
+def test_names_are_text_whatever_the_driver_gives(nvml, name, shown):
+    nvml(card(name=name))
+    assert read_nvml().gpus[0].name == shown
+
+
+def test_several_cards_are_told_by_index(nvml):
+    nvml(card(0), card(1, "NVIDIA RTX A4000"))
+    assert [(gpu.index, gpu.name) for gpu in read_nvml().gpus] == [
+        (0, "NVIDIA GeForce RTX 4090"),
+        (1, "NVIDIA RTX A4000"),
+    ]
+
+
+def test_no_driver_is_no_gpu_and_says_why(nvml):
+    fake = nvml(init="NVML Shared Library Not Found")
+    assert read_nvml() == Gpus((), "no NVIDIA driver answers (NVML Shared Library Not Found)")
+    assert fake.calls == ["init"]
+
+
+def test_a_machine_without_cards_has_none(nvml):
+    nvml()
+    assert list(read_nvml().gpus) == []
+
+
+@pytest.mark.parametrize("shutdown", [None, "Driver Not Loaded"])
+def test_a_driver_that_fails_midway_is_no_gpu_and_says_why(nvml, shutdown):
+    fake = nvml(card(), NVMLError("GPU is lost"), shutdown=shutdown)
+    assert read_nvml() == Gpus((), "the NVIDIA driver fails (GPU is lost)")
+    assert fake.calls[-1] == "shutdown"
+    nvml(card(), count="Unknown Error", shutdown=shutdown)
+    assert read_nvml().reason == "the NVIDIA driver fails (Unknown Error)"
+
+
+# what CUDA shows of them
+
+
+CARDS = Gpus([Gpu(n, f"GPU-{n}{n}-beef", "a", 1, 1, 0) for n in range(4)])
+
+
+@pytest.mark.parametrize(
+    ("devices", "indices"),
+    [
+        (None, [0, 1, 2, 3]),
+        ("2", [2]),
+        ("3, 1", [3, 1]),
+        ("GPU-22-beef", [2]),
+        ("GPU-1,0", [1, 0]),
+        ("1,9,2", [1]),
+        ("MIG-4f3a", [0, 1, 2, 3]),
+    ],
+)
+def test_cuda_shows_the_devices_that_the_environment_names(devices, indices):
+    assert [gpu.index for gpu in visible(CARDS, devices).gpus] == indices
+
+
+@pytest.mark.parametrize("devices", ["", "-1", "9", "GPU-", "NoDevFiles"])
+def test_devices_that_are_hidden_are_not_there_and_it_is_said_why(devices):
+    assert visible(CARDS, devices) == Gpus([], f"CUDA_VISIBLE_DEVICES={devices} hides all 4 of them")
+
+
+def test_without_cards_the_first_reason_stays():
+    assert visible(Gpus((), "no driver"), "0").reason == "no driver"
