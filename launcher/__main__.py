@@ -14,7 +14,7 @@ def main() -> int:
         print("usage: python -m launcher RUN_DIR", file=sys.stderr)  # noqa: T201
         return ExitCode.USAGE
     try:
-        return Supervisor(RunDirectory(Path(sys.argv[1]).absolute())).supervise()
+        return Supervisor(RunDirectory(Path(sys.argv[1]).resolve())).supervise()
     except LauncherError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code

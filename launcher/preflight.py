@@ -18,6 +18,7 @@ from launcher.pictures import Picture, scan
 from launcher.plan import Plan
 
 MIB = 2**20
+MODEL = "training.pretrained_model_name_or_path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,9 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
     of_model = list(_model(plan))
     findings = [*_vae(plan), *_data(plan), *_folders(plan), *_disk(plan)]
     findings += [*_gpus(plan, gpus), *_host(plan, machine.host()), *_toolchain(plan, machine.toolchain())]
-    if of_model and plan.model.assumed:
-        # The estimate is of another model than the one that is meant.
-        findings = [finding for finding in findings if not finding.forceable]
+    if plan.model.assumed and any(finding.field == MODEL for finding in of_model):
+        # There is no model; what an estimate of SDXL says would be of another one than is meant.
+        findings = [each for each in findings if each.level is Level.ERROR and not each.forceable]
     return [*of_model, *findings]
 
 
@@ -74,7 +75,6 @@ def raise_for(findings: list[Finding], *, force: bool = False) -> None:
 
 
 def _model(plan: Plan) -> Iterator[Finding]:
-    field = "training.pretrained_model_name_or_path"
     path = Path(plan.settings.training.model.pretrained_model_name_or_path)
     step = 32  # SDXL's own, where the model is not here or is one file
     try:
@@ -87,7 +87,7 @@ def _model(plan: Plan) -> Iterator[Finding]:
         elif path.is_absolute():
             raise InvalidInputError(f"{path} does not exist; give a diffusers folder, a file or a hub id")
     except InvalidInputError as error:
-        yield Finding(field, str(error))
+        yield Finding(MODEL, str(error))
     else:
         yield from _resolution(plan, step)
 

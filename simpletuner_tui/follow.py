@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from launcher.errors import ExitCode
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import read_events
+from launcher.runs.outcome import read_outcome
 from launcher.runs.state import RunStatus, Status, status
 from simpletuner_tui.progress import Progress
 from simpletuner_tui.text import bar, duration
@@ -60,6 +61,7 @@ def follow(run: RunDirectory, *, as_json: bool = False, offset: int = 0, refresh
     """
     progress = Progress()
     show: _Lines | _Json = _Json() if as_json else _Lines(sys.stderr, progress)
+    told_lost = False
     try:
         while True:
             current = status(run)  # asked first: what it tells of its end is then read below
@@ -67,22 +69,31 @@ def follow(run: RunDirectory, *, as_json: bool = False, offset: int = 0, refresh
             for event in events:
                 progress.take(event)
                 show.event(event)
+            if current.orphans and not told_lost:
+                told_lost = True
+                show.clear()
+                tell(f"warning: the supervisor of {run.name} died; its training saves a checkpoint and ends")
             show.refresh()
-            if not current.live:
+            if not current.going:
                 break
             time.sleep(refresh)
     except KeyboardInterrupt:
         show.clear()
-        tell(
-            f"\nDetached; {run.name} goes on.\n"
-            f"  simpletuner-tui attach {run.name}    follows it again\n"
-            f"  simpletuner-tui stop {run.name}      saves a checkpoint and ends it"
-        )
-        return ExitCode.CANCELLED
+        return detach(run)
     show.clear()
     if not as_json:
         _summarise(run, progress, current)
     return _exit_code(current)
+
+
+def detach(run: RunDirectory) -> ExitCode:
+    """Says how to come back to a run that goes on."""
+    tell(
+        f"\nDetached; {run.name} goes on.\n"
+        f"  simpletuner-tui attach {run.name}    follows it again\n"
+        f"  simpletuner-tui stop {run.name}      saves a checkpoint and ends it"
+    )
+    return ExitCode.CANCELLED
 
 
 def tell(message: str) -> None:
@@ -199,8 +210,10 @@ def _training_figures(progress: Progress) -> list[str]:
 
 def _summarise(run: RunDirectory, progress: Progress, current: RunStatus) -> None:
     if current.status is Status.LOST:
+        outcome = read_outcome(run)
         tell(
-            f"The supervisor of {run.name} died without a word (killed, or the machine went down).\n"
+            f"error: the supervisor of {run.name} died without a word (killed, or the machine went down)"
+            f"{f'; its training {outcome.message}' if outcome else ''}\n"
             f"  log  {run.log}\nStart it again with the same --run-dir: it continues from its newest checkpoint."
         )
     elif current.status is Status.FAILED:

@@ -1,21 +1,25 @@
 """From answers to a started run: the part every front end shares."""
 
+import os
+import signal
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.config.setting import Level
 from launcher.errors import ExitCode, RefusedToOverwriteError
 from launcher.plan import Plan, make_plan
-from launcher.preflight import Finding, preflight, raise_for
+from launcher.preflight import Finding, Machine, preflight, raise_for
 from launcher.runs.directory import RunDirectory, create
 from launcher.runs.spawn import launch
-from launcher.runs.state import lock_is_held
+from launcher.runs.state import refuse_taken
 from simpletuner_tui import follow
 from simpletuner_tui.answers import Answers, judge_answers, write_answers
 from simpletuner_tui.follow import tell
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import Resolved, resolve
+from simpletuner_tui.questions.model import Question, Resolved, resolve
 from simpletuner_tui.session import probe_machine
 
 
@@ -34,22 +38,41 @@ class Prepared:
             return ExitCode.USAGE
         return ExitCode.CANNOT_RUN_HERE if errors else ExitCode.OK
 
+    def forced(self) -> "Prepared":
+        """The same where ``--force`` makes a warning of what only an estimate says."""
+        lowered = (replace(each, level=Level.WARNING) if each.forceable else each for each in self.findings)
+        return replace(self, findings=tuple(lowered))
 
-def prepare(answers: Answers, run_dir: Path, *, strict: bool = False) -> Prepared:
+
+def prepare(
+    answers: Answers,
+    run_dir: Path,
+    *,
+    registry: Sequence[Question] = REGISTRY,
+    strict: bool = False,
+    machine: Machine | None = None,
+) -> Prepared:
     """Plans a run; nothing is written.
+
+    Args:
+        answers: what was chosen.
+        run_dir: where the run will lie.
+        registry: every question.
+        strict: an answer left to its default is a fault.
+        machine: what it would run on; this one by default.
 
     Raises:
         InvalidInputError: lists every fault of the answers.
     """
-    resolved = resolve(REGISTRY, answers.values, probe_machine())
-    judgement = judge_answers(answers.values, resolved, answers.base, REGISTRY, strict=strict)
+    resolved = resolve(registry, answers.values, probe_machine())
+    judgement = judge_answers(answers.values, resolved, answers.base, registry, strict=strict)
     for note in judgement.notes:
         tell(f"note: {note}")
     judgement.raise_errors()
     for problem in judgement.problems:
         tell(f"warning: {problem.field}: {problem.message}")
     plan = make_plan(judgement.settings, _saved(resolved, answers.base, run_dir), run_dir)
-    return Prepared(plan, tuple(preflight(plan)))
+    return Prepared(plan, tuple(preflight(plan, machine)))
 
 
 def _saved(resolved: Resolved, base: Path, run_dir: Path) -> bytes:
@@ -62,10 +85,12 @@ def start(prepared: Prepared, *, force: bool = False) -> RunDirectory:
     Raises:
         LauncherError: this machine cannot run it, or the run directory is taken.
     """
+    if force:
+        prepared = prepared.forced()
     for finding in prepared.findings:
-        if finding.level is Level.WARNING or (force and finding.forceable):
+        if finding.level is Level.WARNING:
             tell(f"warning: {finding.field}: {finding.message}")
-    raise_for(list(prepared.findings), force=force)
+    raise_for(list(prepared.findings))
     plan = prepared.plan
     resumes = plan.settings.training.checkpoints.resume_from_checkpoint == "latest"
     _refuse_taken(plan.run_dir, resumes=resumes)
@@ -78,15 +103,36 @@ def start(prepared: Prepared, *, force: bool = False) -> RunDirectory:
 
 def start_and_follow(prepared: Prepared, *, force: bool, detach: bool, as_json: bool) -> ExitCode:
     """Starts a run and shows it to its end, or leaves it to itself."""
-    events = RunDirectory(prepared.plan.run_dir).events_jsonl
-    offset = events.stat().st_size if events.exists() else 0
-    run = start(prepared, force=force)
+    offset = _told_before(RunDirectory(prepared.plan.run_dir))
+    with _interrupts_held() as interrupts:
+        run = start(prepared, force=force)
+    if interrupts:
+        return follow.detach(run)
     if detach:
         print(run.path)  # noqa: T201
         tell(f"{run.name} trains by itself: simpletuner-tui attach {run.name} · stop {run.name} · logs {run.name}")
         return ExitCode.OK
     tell(f"{run.name} in {run.path}")
     return follow.follow(run, as_json=as_json, offset=offset)
+
+
+def _told_before(run: RunDirectory) -> int:
+    """Bytes of events from earlier launches."""
+    try:
+        return run.events_jsonl.stat().st_size
+    except OSError:
+        return 0
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[list[int]]:
+    """Ctrl-C waits, for a moment: between a supervisor's start and its first word nobody would know whether it runs."""
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def default_run_dir(name: str) -> Path:
@@ -98,14 +144,11 @@ def default_run_dir(name: str) -> Path:
 
 def _refuse_taken(path: Path, *, resumes: bool) -> None:
     run = RunDirectory(path)
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if not os.path.exists(path) or not os.listdir(path):  # noqa: PTH110, PTH208 - Path.exists raises for long names
         return
     if not run.plan_json.exists():
         raise RefusedToOverwriteError(f"{path} is there already and is no run; choose another with --run-dir")
-    if lock_is_held(run):
-        raise RefusedToOverwriteError(
-            f"{path} is being trained already; follow it with `simpletuner-tui attach {run.name}`"
-        )
+    refuse_taken(run)
     if not resumes:
         raise RefusedToOverwriteError(
             f"{path} holds a run already, and training.resume_from_checkpoint is `no`; answer `latest` to continue "

@@ -7,6 +7,11 @@ from pathlib import Path
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
+def typed_path(text: str) -> Path:
+    """A path from the command line; the home of nobody there is left as it was typed."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path's own raises for ~nobody
+
+
 def is_hub_id(text: str, base: Path) -> bool:
     """Whether a text names a model on the hub: ``owner/name``, unless such a folder is there.
 

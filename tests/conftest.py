@@ -38,7 +38,7 @@ def own_environment(tmp_path_factory):
         patch.setenv(
             "PYTHONPATH", os.pathsep.join([str(ROOT / "tests/lib"), os.environ.get("PYTHONPATH", "")]).strip(":")
         )
-        for variable in ("ACCESSIBLE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "OMP_NUM_THREADS"):
+        for variable in ("ACCESSIBLE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "OMP_NUM_THREADS", "PYTHONUNBUFFERED"):
             patch.delenv(variable, raising=False)
         yield
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,12 +116,15 @@ def create(path: Path, files: Mapping[str, bytes]) -> RunDirectory:
     Raises:
         CannotRunHereError: it cannot be written.
     """
-    run = RunDirectory(path.absolute())
+    run = RunDirectory(path.resolve())
+    is_new = not os.path.exists(run.path)  # noqa: PTH110 - Path's own raises where a name is too long
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             write_atomic(run.path / name, content)
     except OSError as error:
+        if is_new:
+            shutil.rmtree(run.path, ignore_errors=True)  # half a run would stand in the way of the next try
         raise CannotRunHereError(
             f"the run directory {run.path} cannot be written: {error.strerror}; choose another with --run-dir"
         ) from error

@@ -9,10 +9,15 @@ from launcher.errors import InvalidInputError
 from launcher.runs.directory import RunDirectory, write_atomic
 
 
-def index_path() -> Path:
-    """Where the index lies, by the XDG base directory specification."""
+def state_folder() -> Path:
+    """Where this tool keeps what outlives a run, by the XDG base directory specification."""
     state_home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state_home) / "simpletuner-tui" / "runs.json"
+    return Path(state_home) / "simpletuner-tui"
+
+
+def index_path() -> Path:
+    """Where the index lies."""
+    return state_folder() / "runs.json"
 
 
 def register(run: RunDirectory) -> None:
@@ -38,9 +43,9 @@ def find(name: str) -> RunDirectory:
     Raises:
         InvalidInputError: there is none, or several have that name.
     """
-    path = Path(name).expanduser()
-    if (path / "plan.json").exists():
-        return RunDirectory(path.absolute())
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 - Path's own raises for ~nobody
+    if os.path.exists(path / "plan.json"):  # noqa: PTH110 - Path's own raises where a name is too long
+        return RunDirectory(path.resolve())
     runs = known_runs()
     named = [run for run in runs if run.name == name]
     if len(named) == 1:

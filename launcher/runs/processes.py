@@ -53,13 +53,14 @@ class ProcessIdentity:
 
 def processes_of_run(path: str, *, but: Iterable[int] = ()) -> list[psutil.Process]:
     """Living processes that belong to the run directory ``path``, wherever they were started from."""
-    left_out = {os.getpid(), *but}
+    left_out, path = {os.getpid(), *but}, os.path.realpath(path)
     found = []
     for process in psutil.process_iter():
         if process.pid in left_out:
             continue
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(RUN_VARIABLE) == path and process.status() != psutil.STATUS_ZOMBIE:
+            run = process.environ().get(RUN_VARIABLE)
+            if run and os.path.realpath(run) == path and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 

@@ -5,9 +5,10 @@ import subprocess
 import sys
 import time
 
-from launcher.errors import CannotRunHereError, RefusedToOverwriteError
+from launcher.errors import CannotRunHereError, ExitCode
 from launcher.runs.directory import RunDirectory, read_json
-from launcher.runs.state import lock_is_held
+from launcher.runs.processes import ProcessIdentity
+from launcher.runs.state import refuse_taken
 
 PATIENCE = 30.0
 """Seconds a supervisor may take to say that it lives."""
@@ -22,10 +23,7 @@ def launch(run: RunDirectory) -> None:
         RefusedToOverwriteError: the run is being trained already.
         CannotRunHereError: the supervisor did not come up.
     """
-    if lock_is_held(run):
-        raise RefusedToOverwriteError(
-            f"{run.path} is being trained already; follow it with `simpletuner-tui attach {run.name}`"
-        )
+    refuse_taken(run)
     before = read_json(run.state_json) or {}
     with run.log.open("ab") as log:
         supervisor = subprocess.Popen(
@@ -38,10 +36,14 @@ def launch(run: RunDirectory) -> None:
         )
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        state = read_json(run.state_json)
-        if state is not None and state.get("started") != before.get("started"):
+        state = read_json(run.state_json) or {}
+        # Another launch of the same run may have been faster; its supervisor's word is not this one's.
+        told = ProcessIdentity.from_json(state.get("supervisor"))
+        if told is not None and told.pid == supervisor.pid and state.get("started") != before.get("started"):
             return
-        if supervisor.poll() is not None:
+        if (code := supervisor.poll()) is not None:
+            if code == ExitCode.REFUSED_TO_OVERWRITE:
+                refuse_taken(run)
             break
         time.sleep(0.05)
     raise CannotRunHereError(f"the supervisor of {run.path} did not come up; {run.log} says why")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from launcher.errors import RefusedToOverwriteError
 from launcher.runs.directory import RunDirectory, read_json, write_atomic
 from launcher.runs.processes import processes_of_run
 
@@ -61,6 +62,11 @@ class RunStatus:
         """Whether a supervisor holds it."""
         return self.status in (Status.RUNNING, Status.STOPPING)
 
+    @property
+    def going(self) -> bool:
+        """Whether anything of it still runs, with a supervisor or without."""
+        return self.live or bool(self.orphans)
+
 
 def write_state(run: RunDirectory, state: RunState) -> None:
     """Replaces state.json."""
@@ -91,5 +97,30 @@ def status(run: RunDirectory) -> RunStatus:
         return RunStatus(Status.STOPPING if state.get("stop") else Status.RUNNING, state)
     if state.get("result") in ("completed", "stopped", "failed"):
         return RunStatus(Status(state["result"]), state)
-    orphans = tuple(process.pid for process in processes_of_run(str(run.path)))
-    return RunStatus(Status.LOST, state, orphans)
+    return RunStatus(Status.LOST, state, tuple(process.pid for process in processes_of_run(str(run.path))))
+
+
+def refuse_taken(run: RunDirectory) -> None:
+    """Refuses a run that a supervisor holds, or that the training of a dead one still writes.
+
+    Raises:
+        RefusedToOverwriteError: says which, and how to follow or end it.
+    """
+    if lock_is_held(run):
+        raise RefusedToOverwriteError(
+            f"{run.path} is being trained already; follow it with `simpletuner-tui attach {run.name}`"
+        )
+    refuse_beside_orphans(run)
+
+
+def refuse_beside_orphans(run: RunDirectory) -> None:
+    """Refuses a run that the training of a dead supervisor still writes.
+
+    Raises:
+        RefusedToOverwriteError: says how to follow and end it.
+    """
+    if processes_of_run(str(run.path)):
+        raise RefusedToOverwriteError(
+            f"the supervisor of {run.path} died, and its training saves a checkpoint before it ends; wait for it with "
+            f"`simpletuner-tui attach {run.name}`, or end it at once with `simpletuner-tui stop {run.name} --now`"
+        )

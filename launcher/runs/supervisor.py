@@ -19,7 +19,7 @@ from launcher.runs.heartbeat import SUPERVISOR_VARIABLE, read_heartbeat
 from launcher.runs.index import register
 from launcher.runs.outcome import Outcome, read_outcome
 from launcher.runs.processes import RUN_VARIABLE, ProcessIdentity, end_processes, processes_of_run
-from launcher.runs.state import RunState, write_state
+from launcher.runs.state import RunState, refuse_beside_orphans, write_state
 from launcher.runs.stop import request_stop, stop_requested
 
 TICK = 0.25
@@ -46,9 +46,10 @@ class Supervisor:
         """Runs the plan to its end; returns the exit code of the run.
 
         Raises:
-            RefusedToOverwriteError: another supervisor holds the run directory.
+            RefusedToOverwriteError: another supervisor holds the run directory, or the training of a dead one does.
         """
         lock = self._take_lock()  # kept open, and so held, until this process ends
+        refuse_beside_orphans(self._run)
         for leftover in (self._run.stop_json, self._run.outcome_json, self._run.heartbeat_json):
             leftover.unlink(missing_ok=True)  # of an earlier launch
         self._write()

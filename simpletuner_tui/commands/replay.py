@@ -1,6 +1,7 @@
 """Answers from a file: run them, check them, price them."""
 
 import json
+import shlex
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -10,6 +11,7 @@ from launcher.errors import ExitCode, InvalidInputError
 from simpletuner_tui.answers import Answers, read_answers
 from simpletuner_tui.follow import tell
 from simpletuner_tui.launching import Prepared, default_run_dir, prepare, start_and_follow
+from simpletuner_tui.paths import typed_path
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.text import estimate_lines
 
@@ -22,7 +24,7 @@ def replay(arguments: Namespace) -> ExitCode:
     prepared = _prepare(arguments, arguments.replay)
     if arguments.dry_run:
         _print_plan(prepared, as_json=arguments.json)
-        return _tell_findings(prepared)
+        return _tell_findings(prepared.forced() if arguments.force else prepared)
     return start_and_follow(prepared, force=arguments.force, detach=arguments.detach, as_json=arguments.json)
 
 
@@ -59,8 +61,10 @@ def load_answers(name: str) -> Answers:
         InvalidInputError: it cannot be read.
     """
     if name == "-":
+        if sys.stdin is None:  # closed
+            raise InvalidInputError("there is no stdin to read answers from; name a file instead of -")
         return read_answers(sys.stdin.buffer.read(), Path.cwd(), "stdin")
-    path = Path(name).expanduser()
+    path = typed_path(name)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -70,7 +74,7 @@ def load_answers(name: str) -> Answers:
 
 def _prepare(arguments: Namespace, file: str) -> Prepared:
     answers = load_answers(file).with_typed(_typed(arguments), Path.cwd(), REGISTRY)
-    run_dir = Path(arguments.run_dir).expanduser() if arguments.run_dir else default_run_dir(_name(file))
+    run_dir = typed_path(arguments.run_dir) if arguments.run_dir else default_run_dir(_name(file))
     return prepare(answers, run_dir, strict=arguments.strict)
 
 
@@ -90,7 +94,7 @@ def _name(file: str) -> str:
     """What runs of a file are called: ``answers.json`` says little, its folder more."""
     if file == "-":
         return "sdxl"
-    path = Path(file).expanduser().absolute()
+    path = typed_path(file).absolute()
     return path.parent.name or "sdxl" if path.stem == "answers" else path.stem
 
 
@@ -119,8 +123,8 @@ def _print_plan(prepared: Prepared, *, as_json: bool) -> None:
         return
     for name, content in plan.files.items():
         print(f"# {plan.run_dir / name}\n{content.decode()}")  # noqa: T201
-    environment = " ".join(f"{key}={value}" for key, value in plan.environment.items())
-    print(f"# in {plan.run_dir}\n{environment} {' '.join(plan.argv)}")  # noqa: T201
+    environment = " ".join(f"{key}={shlex.quote(value)}" for key, value in plan.environment.items())
+    print(f"# in {plan.run_dir}\n{environment} {shlex.join(plan.argv)}")  # noqa: T201
 
 
 def _print_json(content: object) -> None:

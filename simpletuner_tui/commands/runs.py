@@ -52,7 +52,7 @@ def stop(arguments: Namespace) -> ExitCode:
     """``stop RUN``: a checkpoint, then the end; a second time, or ``--now``, the end at once."""
     run = find(arguments.run)
     now = status(run)
-    if not now.live and not now.orphans:
+    if not now.going:
         raise InvalidInputError(f"{run.name} does not run: it is {now.status}")
     earlier = stop_requested(run)
     if arguments.now or (earlier is not None and earlier.reason == ASKED):
@@ -75,15 +75,18 @@ def logs(arguments: Namespace) -> ExitCode:
     run = find(arguments.run)
     if not run.log.exists():
         raise InvalidInputError(f"{run.name} has no log yet")
-    with run.log.open("rb") as log:
-        while True:
-            ended = not status(run).live
-            while chunk := log.read(1 << 16):
-                sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
-            if ended or not arguments.follow:
-                return ExitCode.OK
-            time.sleep(0.5)
+    try:
+        with run.log.open("rb") as log:
+            while True:
+                ended = not status(run).going
+                while chunk := log.read(1 << 16):
+                    sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.flush()
+                if ended or not arguments.follow:
+                    return ExitCode.OK
+                time.sleep(0.5)
+    except KeyboardInterrupt:
+        return ExitCode.CANCELLED  # of reading; the run does not care
 
 
 def _row(run: RunDirectory, now: RunStatus) -> tuple[str, ...]:

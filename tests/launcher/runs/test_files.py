@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import InvalidInputError
+from launcher.errors import CannotRunHereError, InvalidInputError
 from launcher.runs import index
 from launcher.runs.directory import RunDirectory, create, read_json, write_atomic
 from launcher.runs.events import EventLog, read_events
@@ -28,6 +28,17 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path, monkey
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_run_directory_appears_whole_or_not_at_all(tmp_path):
+    files = {"answers.json": b"{}", "x" * 300: b"{}"}
+    with pytest.raises(CannotRunHereError, match="File name too long; choose another with --run-dir"):
+        create(tmp_path / "new", files)
+    assert list(tmp_path.iterdir()) == []
+    old = make_run(tmp_path / "old")
+    with pytest.raises(CannotRunHereError):
+        create(old.path, files)
+    assert old.plan_json.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"\xff"])

@@ -8,45 +8,19 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
-from harness.runs import gone, stand_in_run, wait_for, wait_until_over
+from harness.runs import end_run, events, gone, stand_in_run, supervisor, wait_for, wait_until_over
 from launcher.errors import RefusedToOverwriteError
 from launcher.runs.directory import create
-from launcher.runs.events import read_events
 from launcher.runs.processes import ProcessIdentity
 from launcher.runs.spawn import launch
 from launcher.runs.state import Status, status
 from launcher.runs.stop import request_stop
 
 
-@pytest.fixture
-def started(tmp_path):
-    """Starts stand-in runs and leaves nothing of them behind."""
-    runs = []
-
-    def start(mode: str, **environment: str):
-        run = stand_in_run(tmp_path / mode.replace(" ", "-"), mode, **environment)
-        runs.append(run)
-        launch(run)
-        return run
-
-    yield start
-    for run in runs:
-        if status(run).live:
-            request_stop(run, "the test is over", now=True)
-            wait_until_over(run)
-        for pid in status(run).orphans:
-            psutil.Process(pid).kill()
-
-
 def steps(run) -> list[int]:
-    return [event["step"] for event in read_events(run.events_jsonl)[0] if event["event"] == "step"]
-
-
-def supervisor(run) -> int:
-    return int(status(run).state["supervisor"]["pid"])
+    return [event["step"] for event in events(run, "step")]
 
 
 def test_a_run_is_followed_to_its_end(started):
@@ -54,7 +28,7 @@ def test_a_run_is_followed_to_its_end(started):
     assert status(run).live
     over = wait_until_over(run)
     assert (over.status, over.state["exit_code"], over.state["message"]) == (Status.COMPLETED, 0, "trained 3 steps")
-    names = [event["event"] for event in read_events(run.events_jsonl)[0]]
+    names = [event["event"] for event in events(run)]
     assert names == ["start", "step", "step", "step", "end"]
 
 
@@ -98,6 +72,24 @@ def test_a_second_launch_of_a_live_run_is_refused(started):
     assert status(run).status is Status.RUNNING
 
 
+def test_of_two_launches_at_once_one_is_refused(tmp_path):
+    run = stand_in_run(tmp_path / "raced", "long")
+    code = "import sys; from pathlib import Path; from launcher.runs.directory import RunDirectory as R"
+    code += "\nfrom launcher.runs.spawn import launch\nsys.stdin.read(); launch(R(Path(sys.argv[1])))"
+    command = [sys.executable, "-c", code, str(run.path)]
+    racers = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    try:
+        time.sleep(1)  # all are up, and wait for the end of their input
+        for racer in racers:
+            racer.stdin.close()
+        said = [racer.stderr.read() for racer in racers]
+        assert sorted(racer.wait(60) for racer in racers) == [0, 1, 1, 1]
+        assert sum("RefusedToOverwriteError" in text for text in said) == 3
+        assert len(events(run, "start")) == 1
+    finally:
+        end_run(run)
+
+
 def test_a_run_that_ended_can_be_launched_again(started):
     run = started("short")
     wait_until_over(run)
@@ -130,7 +122,7 @@ def test_a_killed_supervisor_leaves_no_training_unnoticed(started):
     assert orphans
     wait_for(lambda: all(gone(pid) for pid in orphans))
     assert (run.path / "saved").exists()
-    reasons = [event["reason"] for event in read_events(run.events_jsonl)[0] if event["event"] == "stopping"]
+    reasons = [event["reason"] for event in events(run, "stopping")]
     assert reasons == ["the supervisor of this run died"]
 
 

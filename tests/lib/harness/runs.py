@@ -1,5 +1,6 @@
 """Runs as tests need them: real supervisors over a stand-in training, and the command line as a process."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -7,7 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
+from harness.fake_model import write_model, write_pictures
+from launcher.config.accelerate import LaunchSettings
+from launcher.config.settings import Settings
+from launcher.config.training import DataSettings, ModelSettings, TrainingSettings
+from launcher.plan import make_plan
 from launcher.runs.directory import RunDirectory, create
+from launcher.runs.events import read_events
+from launcher.runs.processes import processes_of_run
 from launcher.runs.state import status
 
 CLI = str(Path(sys.executable).parent / "simpletuner-tui")
@@ -32,6 +42,43 @@ def stand_in_run(path: Path, mode: str, **environment: str) -> RunDirectory:
     """A run directory whose training is ``harness.stand_in``, which needs no torch."""
     plan = {"argv": [sys.executable, "-m", "harness.stand_in", str(path), mode], "environment": environment}
     return create(path, {"plan.json": json.dumps(plan).encode()})
+
+
+def accelerated_run(path: Path, mode: str, **environment: str) -> RunDirectory:
+    """The stand-in behind the real ``accelerate launch``, started by the command line that a plan has."""
+    folder = path.parent / "data"
+    if not folder.exists():
+        write_model(folder / "model")
+        write_pictures(folder / "pictures")
+    training = TrainingSettings(
+        model=ModelSettings(pretrained_model_name_or_path=str(folder / "model")),
+        data=DataSettings(instance_data_dir=str(folder / "pictures"), resolution=64),
+    )
+    plan = make_plan(Settings(launch=LaunchSettings(use_cpu=True), training=training), b"{}\n", path)
+    argv = [*("harness.stand_in" if part == "launcher.train" else part for part in plan.argv), mode]
+    content = {"argv": argv, "environment": {**plan.environment, **environment}}
+    return create(path, {**plan.files, "plan.json": json.dumps(content).encode()})
+
+
+def end_run(run: RunDirectory) -> None:
+    """Leaves nothing of a run behind."""
+    left = processes_of_run(str(run.path))
+    if status(run).live:
+        left.append(psutil.Process(supervisor(run)))
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    wait_for(lambda: not status(run).live)
+
+
+def supervisor(run: RunDirectory) -> int:
+    """The pid of a run's supervisor."""
+    return int(status(run).state["supervisor"]["pid"])
+
+
+def events(run: RunDirectory, *names: str) -> list[dict]:
+    """The events of a run, all or those of some names."""
+    return [event for event in read_events(run.events_jsonl)[0] if not names or event["event"] in names]
 
 
 def wait_for(what, seconds: float = 30.0):

@@ -16,14 +16,18 @@ from launcher.runs.stop import request_stop, stop_requested
 SAVE_SECONDS = float(os.environ.get("STAND_IN_SAVE_SECONDS", "0"))
 
 
-def steps(run: RunDirectory, last: int) -> None:
+def steps(run: RunDirectory, last: int, *, phases: bool = False) -> None:
     events = EventLog(run.events_jsonl)
+    if phases:
+        events.emit("phase", phase="train", state="start")
     with Heartbeat(run, on_orphaned=lambda: request_stop(run, "the supervisor of this run died")) as heartbeat:
         for step in range(1, last + 1):
             time.sleep(0.1)
             heartbeat.progress("train", step)
             seconds = {"total": 0.1}
             events.emit("step", step=step, max_steps=last, loss=1 / step, lr=1e-3, grad_norm=1.0, seconds=seconds)
+            if phases:
+                events.emit("phase", phase="train", state="progress", done=step, total=last)
             if request := stop_requested(run):
                 events.emit("stopping", reason=request.reason, step=step)
                 time.sleep(SAVE_SECONDS)
@@ -42,10 +46,13 @@ def stubborn_child(run: RunDirectory) -> None:
 
 def main() -> None:
     run, mode = RunDirectory(Path(sys.argv[1])), sys.argv[2]
+    print(f"stand-in: {mode}", flush=True)
     if mode == "short":
         steps(run, 3)
     elif mode == "long":
         steps(run, 6000)
+    elif mode == "long with bar":
+        steps(run, 6000, phases=True)
     elif mode == "long with child":
         stubborn_child(run)
         steps(run, 6000)

@@ -1,0 +1,486 @@
+"""Following runs, leaving them, and finding them again: real terminals, real supervisors."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from harness.runs import CLI, cli, end_run, events, stand_in_run, supervisor, wait_for, wait_until_over
+from harness.terminal import Terminal
+from launcher.errors import ExitCode
+from launcher.runs.directory import RunDirectory
+from launcher.runs.index import register
+from launcher.runs.spawn import launch
+from launcher.runs.state import Status, status
+from launcher.runs.stop import request_stop
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def own_index(tmp_path, monkeypatch):
+    """No runs of other tests."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def terminal():
+    """Opens terminals with one command each and closes them."""
+    opened = []
+
+    def open_terminal(*command: str, **options) -> Terminal:
+        opened.append(Terminal(*command, **options))
+        return opened[-1]
+
+    yield open_terminal
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def long_run(started) -> RunDirectory:
+    """A run that goes on until it is stopped, in its first steps."""
+    run = started("long with bar", "cats-1")
+    wait_for(lambda: events(run, "step"))
+    return run
+
+
+def steps_go_on(run: RunDirectory) -> bool:
+    """Whether the training makes another step."""
+    before = len(events(run, "step"))
+    return bool(wait_for(lambda: len(events(run, "step")) > before, 10))
+
+
+def last_line_shown(seen: str) -> str:
+    """What a terminal's line holds after every return to its start."""
+    line = ""
+    for part in seen.rsplit("\n", 1)[-1].split("\r"):
+        line = part + line[len(part) :]
+    return line.rstrip()
+
+
+# a real run of the demo's model, whose terminals came and went
+
+
+def test_killing_the_replaying_process_leaves_training_running(real_run):
+    assert real_run.codes["killed"] == -signal.SIGKILL
+    assert real_run.left["killed"].status is Status.RUNNING
+    assert f"{real_run.run.name} in {real_run.run.path}" in real_run.seen["killed"]
+
+
+def test_attach_finds_it_and_hanging_up_leaves_it_running(real_run):
+    assert real_run.codes["hung up"] == ExitCode.HANGUP
+    assert real_run.left["hung up"].status is Status.RUNNING
+
+
+def test_ctrl_c_leaves_it_running_too(real_run):
+    assert real_run.codes["interrupted"] == ExitCode.CANCELLED
+    assert real_run.left["interrupted"].status is Status.RUNNING
+    assert f"simpletuner-tui stop {real_run.run.name}" in real_run.seen["interrupted"]
+
+
+def test_a_terminal_shows_the_phases_a_bar_and_the_results(real_run):
+    seen, run = real_run.seen["to the end"], real_run.run
+    assert real_run.codes["to the end"] == ExitCode.OK
+    assert real_run.left["to the end"].status is Status.COMPLETED
+    for line in ("compile DeepSpeed's optimizer", "prompt embeddings", "latents", "load the U-Net", "start DeepSpeed"):
+        assert re.search(rf"[\r\n]  {line} +\d+\.\d s\r\n", seen), line
+    assert re.search(r"\r  train [█]*[░]+ \d+/20 loss \d\.\d{4} lr \d\.\de-\d\d", seen)
+    assert "checkpoint of step 10:" in seen and "checkpoint of step 20:" in seen
+    assert re.search(r"Completed after .*: trained 20 steps", seen)
+    summary = seen[seen.index("Completed after") :]
+    assert re.search(r"loss on held-out noise +\d\.\d+ before, \d\.\d+ after", summary)
+    # Shown as they would be typed where the command was given.
+    assert re.search(rf"checkpoint +runs/{run.name}/checkpoints/checkpoint-20\r", summary)
+    assert re.search(rf"pipeline +runs/{run.name}/pipeline\r", summary)
+    assert "Next, SDXL 1.0 on your pictures" in summary
+    assert "Traceback" not in seen
+
+
+def test_no_line_is_wider_than_the_terminal(real_run):
+    moving = re.findall(r"\r(  [^\r\n]+)", real_run.seen["to the end"])
+    assert any("train" in line for line in moving)
+    assert max(map(len, moving)) < 80
+
+
+def test_the_run_directory_holds_what_the_architecture_says(real_run):
+    run = real_run.run
+    found = {path.name for path in run.path.iterdir()}
+    written_before = {"answers.json", "accelerate.yaml", "deepspeed.json", "training.json", "plan.json"}
+    told = {"lock", "state.json", "train.log", "events.jsonl", "heartbeat.json", "outcome.json"}
+    assert found == written_before | told | {"checkpoints", "pipeline"}
+    assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"checkpoint-10", "checkpoint-20"}
+    assert all((folder / "COMPLETE").exists() for folder in (run.path / "checkpoints").iterdir())
+    assert (run.path / "pipeline/model_index.json").exists()
+    assert run.plan()["argv"][1:] == [
+        *("-m", "accelerate.commands.launch", "--config_file", "accelerate.yaml", "--main_process_port", "0"),
+        *("-m", "launcher.train", str(run.path)),
+    ]
+    assert (run.path.parent / "cache").is_dir()
+
+
+def documented_events() -> dict[str, set[str]]:
+    """Fields of each event, as the table in the architecture names them."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    table = text[text.index("### Events") :].split("\n\n")[2]
+    rows = [line.split("|")[1:3] for line in table.splitlines()[2:]]
+    return {name.strip(" `"): set(re.findall(r"`(\w+)`", fields)) for name, fields in rows}
+
+
+def test_every_event_of_a_run_is_documented_with_its_fields(real_run):
+    documented = documented_events()
+    seen = events(real_run.run)
+    for event in seen:
+        inner = {key for key in ("seconds",) if isinstance(event.get(key), dict)}
+        names = set(event) | {name for key in inner for name in event[key]}
+        for rank in event.get("vram_mib") or []:
+            names |= set(rank)
+        assert names - {"time", "event"} <= documented[event["event"]], event
+        if event["event"] == "phase":
+            assert event["phase"] in documented["phase"]
+        assert isinstance(event["time"], float)
+    expected = {"start", "phase", "model", "data", "step", "evaluation", "checkpoint", "export", "end"}
+    assert {event["event"] for event in seen} == expected
+    steps = [event for event in seen if event["event"] == "step"]
+    assert [event["step"] for event in steps] == list(range(1, 21))
+    assert set(steps[0]) - {"time", "event"} == documented["step"] - {
+        *("data", "forward", "backward", "optimizer", "total"),
+        *("allocated", "reserved", "peak"),
+    }
+    assert [event["time"] for event in seen] == sorted(event["time"] for event in seen)
+
+
+def test_attach_shows_a_run_that_is_over_and_ends_with_its_exit_code(real_run):
+    done = cli("attach", str(real_run.run.path), cwd=real_run.home)
+    assert (done.returncode, done.stdout.splitlines()[0][:15]) == (0, "Completed after")
+    assert "loss on held-out noise before" in done.stderr
+
+
+def test_a_pipe_gets_lines_without_a_bar(real_run):
+    done = cli("attach", str(real_run.run.path), cwd=real_run.home)
+    assert "\r" not in done.stdout + done.stderr
+    assert "█" not in done.stderr
+
+
+def test_logs_are_what_the_processes_wrote(real_run):
+    done = cli("logs", str(real_run.run.path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == real_run.run.log.read_text()
+    assert "DeepSpeed" in done.stdout
+
+
+# leaving
+
+
+def test_ctrl_c_wipes_the_bar_names_the_commands_and_leaves_the_run_going(long_run, terminal):
+    attached = terminal(CLI, "attach", "cats-1")
+    attached.read_until("░")
+    before = attached.seen
+    assert last_line_shown(before).startswith("  train ")
+    attached.interrupt()
+    assert attached.wait() == ExitCode.CANCELLED
+    said = attached.seen[len(before) :]
+    assert "Detached; cats-1 goes on." in said
+    assert re.search(r"^  simpletuner-tui attach cats-1 +follows it again\r$", said, re.MULTILINE)
+    assert re.search(r"^  simpletuner-tui stop cats-1 +saves a checkpoint and ends it\r$", said, re.MULTILINE)
+    bar_line = attached.seen[: attached.seen.index("Detached")].rstrip("\r\n")
+    assert last_line_shown(bar_line + "\r").startswith(("", "^C"))
+    assert "train" not in last_line_shown(bar_line)
+    assert status(long_run).status is Status.RUNNING
+    assert steps_go_on(long_run)
+
+
+def test_hanging_up_ends_the_command_and_not_the_run(long_run, terminal):
+    attached = terminal(CLI, "attach", "cats-1")
+    attached.read_until("train")
+    attached.hang_up()
+    assert attached.wait() == ExitCode.HANGUP
+    assert steps_go_on(long_run)
+
+
+def test_under_nohup_following_outlives_the_terminal(long_run, terminal, tmp_path):
+    shell = terminal("sh", "-c", f"nohup {CLI} attach cats-1 >out 2>err & echo started; wait", cwd=tmp_path)
+    shell.read_until("started")
+    time.sleep(1)
+    shell.hang_up()
+    shell.wait()
+    request_stop(long_run, "asked to stop")
+    wait_until_over(long_run)
+    wait_for(lambda: "Stopped after" in (tmp_path / "out").read_text(), 10)
+
+
+def test_ctrl_c_in_the_moment_of_the_start_is_told_what_became_of_the_run(home, terminal):
+    replay = terminal(CLI, "--replay", "answers.json", "--run-dir", "run", cwd=home)
+    run = RunDirectory(home / "run")
+    wait_for(run.plan_json.exists)
+    replay.interrupt()
+    try:
+        assert replay.wait() == ExitCode.CANCELLED
+        assert "nothing was started" not in replay.seen
+        assert "simpletuner-tui stop run" in replay.seen
+        assert status(run).status is Status.RUNNING
+    finally:
+        end_run(run)
+
+
+def test_ctrl_c_ends_reading_a_log_without_a_word_about_the_run(long_run, terminal):
+    logs = terminal(CLI, "logs", "--follow", "cats-1")
+    logs.read_until("stand-in: long with bar")
+    logs.interrupt()
+    assert logs.wait() == ExitCode.CANCELLED
+    assert "started" not in logs.seen
+    assert "Traceback" not in logs.seen
+    assert status(long_run).live
+
+
+def test_whoever_stops_reading_events_stops_the_command_quietly(long_run):
+    with subprocess.Popen(
+        [CLI, "attach", "cats-1", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as attached:
+        assert json.loads(attached.stdout.readline())["event"] == "start"
+        attached.stdout.close()
+        assert attached.wait(20) == ExitCode.OK
+        assert attached.stderr.read() == ""
+    assert status(long_run).live
+
+
+# attach
+
+
+def test_attach_json_gives_the_events_one_a_line(started):
+    run = started("short", "cats-1")
+    done = cli("attach", "cats-1", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == events(run)
+    assert events(run)[-1]["event"] == "end"
+
+
+def test_attach_begins_with_the_latest_launch(started):
+    run = started("short", "cats-1")
+    wait_until_over(run)
+    launch(run)
+    done = cli("attach", "cats-1", "--json")
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()].count("start") == 1
+    assert len(events(run, "start")) == 2
+
+
+def test_attach_refreshes_as_often_as_asked(long_run):
+    def lateness(seconds: str) -> float:
+        """How late, at the most, a step is told within two and a half seconds."""
+        begun, late = time.time(), 0.0
+        with subprocess.Popen(
+            [CLI, "attach", "cats-1", "--json", "--refresh", seconds], stdout=subprocess.PIPE, text=True
+        ) as attached:
+            while time.time() < begun + 2.5:
+                happened = json.loads(attached.stdout.readline())["time"]
+                if happened > begun:
+                    late = max(late, time.time() - happened)
+            attached.kill()
+        return late
+
+    with ThreadPoolExecutor() as pool:
+        often, seldom = pool.map(lateness, ("0.05", "2"))
+    assert often < 1 < seldom
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "1e9", "often"])
+def test_a_refresh_that_makes_no_sense_is_refused(seconds):
+    done = cli("attach", "cats-1", f"--refresh={seconds}")
+    assert done.returncode == ExitCode.USAGE
+    assert "argument --refresh: between 0.05 and 3600 seconds" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("mode", "code", "message"),
+    [
+        ("failure", ExitCode.USAGE, "error: this picture is damaged"),
+        ("silent exit", ExitCode.RUN_FAILED, "error: the training ended with exit code 7 and no word"),
+    ],
+)
+def test_a_run_that_failed_gives_its_reason_its_log_and_its_exit_code(started, mode, code, message):
+    run = started(mode)
+    done = cli("attach", str(run.path))
+    assert done.returncode == code
+    assert message in done.stderr
+    assert str(run.log) in done.stderr
+    assert done.stdout.startswith("Failed after")
+
+
+def test_a_run_that_was_stopped_is_no_failure(long_run):
+    request_stop(long_run, "asked to stop")
+    wait_until_over(long_run)
+    done = cli("attach", "cats-1")
+    assert done.returncode == ExitCode.OK
+    assert "Stopped after" in done.stdout and "asked to stop" in done.stdout
+
+
+def test_a_run_that_was_prepared_and_never_started_says_how(tmp_path):
+    run = stand_in_run(tmp_path / "cats-1", "short")
+    done = cli("attach", str(run.path))
+    assert done.returncode == ExitCode.USAGE
+    assert "was never started; replay" in done.stderr
+    assert cli("logs", str(run.path)).returncode == ExitCode.USAGE
+    stopped = cli("stop", str(run.path))
+    assert (stopped.returncode, run.stop_json.exists()) == (ExitCode.USAGE, False)
+    assert "it is prepared" in stopped.stderr
+
+
+# lost runs
+
+
+def test_attach_follows_an_orphaned_training_to_its_end(started, terminal):
+    run = started("long with bar", "cats-1", STAND_IN_SAVE_SECONDS="3")
+    wait_for(lambda: events(run, "step"))
+    attached = terminal(CLI, "attach", "cats-1")
+    attached.read_until("train")
+    os.kill(supervisor(run), signal.SIGKILL)
+    attached.read_until("warning: the supervisor of cats-1 died; its training saves a checkpoint and ends")
+    assert not (run.path / "saved").exists()
+    assert attached.wait() == ExitCode.RUN_FAILED
+    assert (run.path / "saved").exists()
+    assert "died without a word" in attached.seen
+    assert "stopped at step" in attached.seen
+    assert "--run-dir" in attached.seen
+
+
+def test_a_lost_run_is_listed_explained_and_can_be_started_again(started):
+    run = started("long", "cats-1")
+    wait_for(lambda: events(run, "step"))
+    os.kill(supervisor(run), signal.SIGKILL)
+    wait_for(lambda: status(run).status is Status.LOST and not status(run).orphans)
+    (row,) = [line.split() for line in cli("runs").stdout.splitlines()[1:]]
+    assert row[:2] == ["cats-1", "lost"]
+    done = cli("attach", "cats-1")
+    assert done.returncode == ExitCode.RUN_FAILED
+    assert "died without a word" in done.stderr and "Start it again with the same --run-dir" in done.stderr
+    assert "it is lost" in cli("stop", "cats-1").stderr
+    launch(run)
+    assert status(run).live
+
+
+# runs, stop, logs
+
+
+def test_no_runs_is_no_failure(tmp_path):
+    done = cli("runs")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "--replay" in done.stderr
+    assert cli("runs", "--json").stdout == "[]\n"
+
+
+def test_runs_are_listed_for_people_and_for_programs(started, long_run):
+    short = started("short", "dogs-1")
+    wait_until_over(short)
+    register(RunDirectory(short.path.parent / "removed"))
+    header, *rows = cli("runs").stdout.splitlines()
+    assert header.split() == ["NAME", "STATUS", "PHASE", "STEP", "STARTED", "FOLDER"]
+    assert [row.split()[:2] for row in rows] == [["cats-1", "running"], ["dogs-1", "completed"]]
+    assert rows[0].endswith(str(long_run.path))
+    wait_for(lambda: status(long_run).state["phase"] == "train")
+    cats, dogs = json.loads(cli("runs", "--json").stdout)
+    assert (cats["name"], cats["path"], cats["status"], cats["orphans"]) == (
+        *("cats-1", str(long_run.path)),
+        *("running", []),
+    )
+    assert (dogs["status"], dogs["result"], dogs["exit_code"]) == ("completed", "completed", 0)
+    assert cats["supervisor"]["pid"] == supervisor(long_run)
+
+
+def test_a_second_stop_ends_a_run_at_once(started):
+    run = started("long with child", "cats-1", STAND_IN_SAVE_SECONDS="600")
+    wait_for(lambda: events(run, "step"))
+    first = cli("stop", "cats-1")
+    assert (first.returncode, first.stdout) == (0, "")
+    assert "finishes the step, saves a checkpoint and ends" in first.stderr
+    wait_for(lambda: status(run).status is Status.STOPPING)
+    second = cli("stop", str(run.path))
+    assert second.returncode == 0
+    assert "at once, without a checkpoint" in second.stderr
+    assert wait_until_over(run, 20).status is Status.STOPPED
+    third = cli("stop", "cats-1")
+    assert third.returncode == ExitCode.USAGE
+    assert "error: cats-1 does not run: it is stopped" in third.stderr
+
+
+def test_stop_now_does_not_wait_for_a_second_time(started):
+    run = started("long", "cats-1", STAND_IN_SAVE_SECONDS="600")
+    assert cli("stop", "cats-1", "--now").returncode == 0
+    assert wait_until_over(run, 20).status is Status.STOPPED
+    assert not (run.path / "saved").exists()
+
+
+def test_a_stop_after_a_signal_is_still_the_first(started):
+    run = started("long", "cats-1", STAND_IN_SAVE_SECONDS="3")
+    wait_for(lambda: events(run, "step"))
+    os.kill(supervisor(run), signal.SIGTERM)
+    wait_for(lambda: status(run).status is Status.STOPPING)
+    assert "finishes the step" in cli("stop", "cats-1").stderr
+    wait_until_over(run)
+    assert (run.path / "saved").exists()
+
+
+@pytest.mark.parametrize("way", ["name", "path", "relative", "symlink", "inside"])
+def test_a_run_is_named_in_every_way(long_run, way, tmp_path):
+    (tmp_path / "link").symlink_to(long_run.path)
+    (long_run.path / "inner").mkdir()
+    name, cwd = {
+        "name": ("cats-1", Path("/")),
+        "path": (str(long_run.path), Path("/")),
+        "relative": (f"./{long_run.path.name}/", long_run.path.parent),
+        "symlink": ("link", tmp_path),
+        "inside": ("..", long_run.path / "inner"),
+    }[way]
+    assert cli("stop", name, cwd=cwd).stderr.startswith("cats-1: it finishes the step")
+    assert wait_until_over(long_run).status is Status.STOPPED
+
+
+@pytest.mark.parametrize("command", ["attach", "stop", "logs"])
+def test_an_unknown_run_is_answered_with_the_nearest_names(long_run, command):
+    done = cli(command, "cast-1")
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+    assert done.stderr == "error: there is no run 'cast-1'; did you mean cats-1?\n"
+
+
+@pytest.mark.parametrize("name", ["zzz", "", "/no/such/run", "~nobody-of-this-name/run", "x" * 300, "a/" * 3000])
+def test_a_name_that_is_none_is_no_defect(name):
+    done = cli("attach", name)
+    assert done.returncode == ExitCode.USAGE
+    assert "there is no run" in done.stderr and "`simpletuner-tui runs` lists them" in done.stderr
+
+
+def test_logs_follow_until_the_run_ends(long_run):
+    with subprocess.Popen([CLI, "logs", "cats-1", "--follow"], stdout=subprocess.PIPE, text=True) as logs:
+        assert logs.stdout.readline() == "stand-in: long with bar\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            logs.wait(1)
+        with long_run.log.open("a") as log:
+            log.write("the last word\n")
+        request_stop(long_run, "asked to stop")
+        assert logs.wait(20) == 0
+        assert logs.stdout.read() == "the last word\n"
+
+
+def test_logs_keep_bytes_that_are_no_text(started):
+    run = started("short", "cats-1")
+    wait_until_over(run)
+    with run.log.open("ab") as log:
+        log.write(b"\xff\xfe\x00\n")
+    done = subprocess.run([CLI, "logs", "cats-1"], capture_output=True, check=True)
+    assert done.stdout == run.log.read_bytes()
+
+
+def test_a_second_launch_on_one_run_directory_is_refused(home, started):
+    run = started("long", "cats-1")
+    before = run.plan_json.read_bytes()
+    done = cli("--replay", "answers.json", "--run-dir", str(run.path), cwd=home)
+    assert (done.returncode, done.stdout) == (ExitCode.REFUSED_TO_OVERWRITE, "")
+    assert "is being trained already; follow it with `simpletuner-tui attach cats-1`" in done.stderr
+    assert run.plan_json.read_bytes() == before
+    assert not run.answers.exists()
+    assert status(run).live

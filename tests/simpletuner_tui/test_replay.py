@@ -1,0 +1,423 @@
+"""--replay and the commands beside it, as processes: what they print, where, and how they end."""
+
+import hashlib
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.runs import CLI, cli, end_run, events, stand_in_run, wait_until_over
+from harness.terminal import Terminal
+from launcher.errors import ExitCode
+from launcher.runs.directory import RunDirectory
+from launcher.runs.state import status
+from simpletuner_tui.questions import REGISTRY
+
+FILES = ["answers.json", "accelerate.yaml", "deepspeed.json", "training.json", "plan.json"]
+SAME_EVERYWHERE = FILES[1:4]
+"""What an export reproduces byte by byte, whatever the machine."""
+HUGE = (
+    *("--set", "training.max_train_steps=1000000000", "--set", "training.checkpointing_steps=1"),
+    *("--set", "training.checkpoints_total_limit=1000000000"),
+)
+"""More checkpoints than any disk holds."""
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Every file below a folder with what is in it."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def planned(*arguments: str, cwd: Path, stdin: str | None = None) -> dict:
+    """What a dry run would do."""
+    done = cli("--replay", *arguments, "--dry-run", "--json", cwd=cwd, stdin=stdin)
+    assert done.returncode == ExitCode.OK, done.stderr
+    return json.loads(done.stdout)
+
+
+def training(*arguments: str, cwd: Path, stdin: str | None = None) -> dict:
+    """training.json of a dry run."""
+    return json.loads(planned(*arguments, cwd=cwd, stdin=stdin)["files"]["training.json"])
+
+
+def answers_of(home: Path) -> dict:
+    return json.loads((home / "answers.json").read_text())["answers"]
+
+
+# dry run
+
+
+def test_a_dry_run_prints_files_and_command_and_writes_nothing(home):
+    before = tree(home.parent)
+    done = cli("--replay", "answers.json", "--dry-run", "--run-dir", "my runs/it's one", cwd=home)
+    assert done.returncode == ExitCode.OK
+    assert tree(home.parent) == before
+    assert not (home / "my runs").exists()
+    run_dir = home / "my runs/it's one"
+    for name in FILES:
+        assert f"# {run_dir / name}\n" in done.stdout
+    *_, place, command = done.stdout.splitlines()
+    assert place == f"# in {run_dir}"
+    # A shell understands it, whatever the folder is called.
+    environment = [word for word in shlex.split(command) if re.match(r"[A-Z_]+=", word)]
+    assert "PYTHONUNBUFFERED=1" in environment
+    launch = ["-m", "accelerate.commands.launch", "--config_file", "accelerate.yaml", "--main_process_port", "0"]
+    assert shlex.split(command)[len(environment) + 1 :] == [*launch, "-m", "launcher.train", str(run_dir)]
+
+
+def test_a_dry_run_for_programs_is_one_object(home):
+    plan = planned("answers.json", cwd=home)
+    assert set(plan) == {"run_dir", "argv", "environment", "files", "estimate"}
+    assert list(plan["files"]) == FILES
+    assert yaml.safe_load(plan["files"]["accelerate.yaml"])["deepspeed_config"] == {
+        "deepspeed_config_file": "deepspeed.json",
+        "zero3_init_flag": False,
+    }
+    assert json.loads(plan["files"]["plan.json"])["argv"] == plan["argv"]
+    assert re.fullmatch(rf"{re.escape(str(home))}/runs/cats-\d{{8}}-\d{{6}}", plan["run_dir"])
+    assert plan["estimate"]["disk_mib"] >= 0
+
+
+def test_a_dry_run_says_what_a_launch_would_refuse(home):
+    done = cli("--replay", "answers.json", "--dry-run", "--json", *HUGE, cwd=home)
+    assert done.returncode == ExitCode.CANNOT_RUN_HERE
+    assert "error: training.output_dir:" in done.stderr
+    json.loads(done.stdout)
+    forced = cli("--replay", "answers.json", "--dry-run", "--json", "--force", *HUGE, cwd=home)
+    assert forced.returncode == ExitCode.OK
+    assert "warning: training.output_dir:" in forced.stderr and "error" not in forced.stderr
+
+
+def test_replaying_the_answers_of_a_run_gives_the_same_bytes(real_run):
+    run = real_run.run
+    exported = json.loads(run.answers.read_text())
+    assert exported["schema"] == 1
+    plan = planned(str(run.answers), "--run-dir", f"runs/{run.name}", cwd=real_run.home)
+    assert plan["run_dir"] == str(run.path)
+    for name in [*SAME_EVERYWHERE, "answers.json"]:
+        assert plan["files"][name].encode() == (run.path / name).read_bytes(), name
+    # Nothing is left to a default, so a later version's defaults change nothing; from another folder too.
+    again = cli(
+        *("--replay", str(run.answers), "--run-dir", str(run.path), "--strict", "--dry-run", "--json"), cwd=Path("/")
+    )
+    assert again.returncode == ExitCode.OK, again.stderr
+    for name in SAME_EVERYWHERE:
+        assert json.loads(again.stdout)["files"][name].encode() == (run.path / name).read_bytes(), name
+
+
+# where answers come from
+
+
+def test_answers_from_stdin_count_paths_from_here(home):
+    text = (home / "answers.json").read_text()
+    plan = planned("-", cwd=home, stdin=text)
+    assert json.loads(plan["files"]["training.json"])["instance_data_dir"] == str(home / "pictures")
+    assert Path(plan["run_dir"]).name.startswith("sdxl-")
+    assert (
+        planned("-", "--run-dir", "r", cwd=home, stdin=text)["files"]
+        == (planned("answers.json", "--run-dir", "r", cwd=home)["files"])
+    )
+
+
+@pytest.mark.parametrize("stdin", ["", "{", None])
+def test_stdin_that_holds_no_answers_is_refused(home, stdin):
+    done = cli("--replay", "-", cwd=home, stdin=stdin)
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+    assert "error: stdin is not a JSON file" in done.stderr
+
+
+def test_a_closed_stdin_is_no_defect(home):
+    for command in (f"{CLI} --replay - <&-", f"{CLI} check - <&-", f"{CLI} <&-"):
+        done = subprocess.run(["sh", "-c", command], cwd=home, capture_output=True, text=True, check=False)
+        assert done.returncode == ExitCode.USAGE, done.stderr
+        assert done.stderr.count("error:") == 1
+        assert "should not have happened" not in done.stderr
+
+
+def test_runs_are_called_after_the_file_or_its_folder(home):
+    (home / "black dog.json").write_bytes((home / "answers.json").read_bytes())
+    assert Path(planned("black dog.json", cwd=home)["run_dir"]).name.startswith("black dog-")
+    assert Path(planned("../cats/answers.json", cwd=home)["run_dir"]).name.startswith("cats-")
+    assert planned("answers.json", "--run-dir", "~/x", cwd=home)["run_dir"] == str(Path("~/x").expanduser())
+
+
+# what is typed
+
+
+def test_set_answers_over_the_file(home):
+    found = training(
+        *("answers.json", "--set", "training.seed=7", "--set", "training.learning_rate=1e-6"),
+        *("--set", "training.gradient_checkpointing=no", "--set", "training.validation_prompt=a=b, c"),
+        *("--set", "training.seed=8"),
+        cwd=home,
+    )
+    assert (found["seed"], found["learning_rate"], found["gradient_checkpointing"]) == (8, 1e-6, False)
+    assert found["validation_prompt"] == "a=b, c"
+
+
+def test_a_typed_path_counts_from_here_and_not_from_the_file(home):
+    (home / "elsewhere").mkdir()
+    (home / "elsewhere/more").symlink_to(home / "pictures")
+    found = training("../answers.json", "--set", "training.instance_data_dir=more", cwd=home / "elsewhere")
+    assert found["instance_data_dir"] == str(home / "elsewhere/more")
+    assert found["pretrained_model_name_or_path"] == str(home / "model")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("training.sed=1", "error: training.sed: no question has this id; did you mean training.seed"),
+        ("training.seed", "error: --set training.seed: write it as --set id=value"),
+        ("training.seed=x", "error: training.seed: type a number, such as 8 or 1e-5"),
+        ("training.seed=-1", "error: training.seed: must be at least 0"),
+        ("accelerate.zero_stage=7", "error: accelerate.zero_stage: "),
+    ],
+)
+def test_a_typed_answer_that_does_not_do_is_refused(home, assignment, message):
+    done = cli("--replay", "answers.json", "--dry-run", "--set", assignment, cwd=home)
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("error:") == 1
+
+
+def test_offload_param_path_answers_both_folders_for_nvme(home):
+    offload = ("--replay", "answers.json", "--dry-run", "--offload_param_path", "fast")
+    without = cli(*offload, cwd=home)
+    assert without.returncode == ExitCode.OK
+    for question in ("accelerate.param_nvme", "accelerate.optimizer_nvme"):
+        assert f"note: {question} is not asked with these answers and is ignored\n" in without.stderr
+    # Asked, they are answered; that NVMe is not available yet is all that is left to say.
+    stage3 = ("--set", "accelerate.zero_stage=3", "--set", "accelerate.offload_optimizer=nvme")
+    nvme = cli(*offload, *stage3, "--set", "accelerate.offload_param=nvme", cwd=home)
+    assert nvme.returncode == ExitCode.USAGE
+    assert "_nvme" not in nvme.stderr
+    assert "NVMe offload is not available yet" in nvme.stderr
+
+
+def test_strict_lists_every_answer_left_to_its_default(home):
+    done = cli("--replay", "answers.json", "--dry-run", "--strict", cwd=home)
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+    assert "error: training.seed: is left to its default, 42\n" in done.stderr
+    assert "training.resolution" not in done.stderr
+    assert cli("check", "answers.json", "--strict", cwd=home).returncode == ExitCode.USAGE
+    plan = planned("answers.json", cwd=home)
+    (home / "all.json").write_text(plan["files"]["answers.json"].replace("../../", "./"))
+    assert cli("check", "all.json", "--strict", cwd=home).returncode == ExitCode.OK
+
+
+# starting
+
+
+def test_detach_starts_a_run_prints_its_folder_and_leaves(home):
+    done = cli("--replay", "answers.json", "--detach", cwd=home)
+    run = RunDirectory(Path(done.stdout.strip()))
+    try:
+        assert done.returncode == ExitCode.OK
+        assert run.path.parent == home / "runs"
+        assert f"simpletuner-tui attach {run.name} · stop {run.name} · logs {run.name}" in done.stderr
+        assert status(run).live
+        assert cli("stop", run.name, "--now").returncode == ExitCode.OK
+        wait_until_over(run)
+    finally:
+        end_run(run)
+
+
+def test_force_starts_what_only_an_estimate_refuses(home):
+    refused = cli("--replay", "answers.json", "--run-dir", "run", "--detach", *HUGE, cwd=home)
+    assert (refused.returncode, refused.stdout) == (ExitCode.CANNOT_RUN_HERE, "")
+    assert not (home / "run").exists()
+    forced = cli("--replay", "answers.json", "--run-dir", "run", "--detach", "--force", *HUGE, cwd=home)
+    try:
+        assert forced.returncode == ExitCode.OK
+        assert "warning: training.output_dir: " in forced.stderr
+    finally:
+        end_run(RunDirectory(home / "run"))
+
+
+def test_force_does_not_start_what_cannot_run(home):
+    done = cli("--replay", "answers.json", "--force", "--set", "training.train_batch_size=5", *HUGE, cwd=home)
+    assert done.returncode == ExitCode.USAGE
+    assert done.stderr.count("error:") == 1
+    assert "error: training.train_batch_size" in done.stderr
+
+
+def test_a_run_that_fails_tells_why_without_a_traceback(home):
+    # The model is all header: it is found out when it is loaded.
+    done = cli("--replay", "answers.json", "--run-dir", "run", "--json", cwd=home)
+    run = RunDirectory(home / "run")
+    over = wait_until_over(run)
+    assert done.returncode == over.state["exit_code"] != ExitCode.OK
+    assert "Traceback" not in done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == events(run)
+    assert events(run)[-1]["result"] == "failed"
+    assert "Traceback" in run.log.read_text()
+
+
+# a folder that is taken
+
+
+@pytest.mark.parametrize("detach", [(), ("--detach",)])
+def test_a_folder_that_is_no_run_is_not_written(home, detach):
+    before = tree(home / "pictures")
+    done = cli("--replay", "answers.json", "--run-dir", "pictures", *detach, cwd=home)
+    assert (done.returncode, done.stdout) == (ExitCode.REFUSED_TO_OVERWRITE, "")
+    taken = home / "pictures"
+    assert done.stderr == f"error: {taken} is there already and is no run; choose another with --run-dir\n"
+    assert tree(home / "pictures") == before
+
+
+def test_a_run_that_is_there_is_continued_only_if_the_answers_say_so(home):
+    run = stand_in_run(home / "run", "short")
+    (run.path / "checkpoints/checkpoint-3").mkdir(parents=True)
+    (run.path / "checkpoints/checkpoint-3/COMPLETE").touch()
+    before = tree(run.path)
+    done = cli(
+        *("--replay", "answers.json", "--run-dir", "run", "--set", "training.resume_from_checkpoint=no"), cwd=home
+    )
+    assert (done.returncode, done.stdout) == (ExitCode.REFUSED_TO_OVERWRITE, "")
+    assert "answer `latest` to continue it" in done.stderr
+    assert tree(run.path) == before
+    done = cli("--replay", "answers.json", "--run-dir", "run", "--detach", cwd=home)
+    try:
+        assert done.returncode == ExitCode.OK
+        assert (run.path / "checkpoints/checkpoint-3/COMPLETE").exists()
+    finally:
+        end_run(run)
+
+
+def test_an_empty_folder_is_free(home):
+    (home / "run").mkdir()
+    done = cli("--replay", "answers.json", "--run-dir", "run", "--detach", cwd=home)
+    end_run(RunDirectory(home / "run"))
+    assert done.returncode == ExitCode.OK
+
+
+# check, estimate, questions
+
+
+def test_check_says_that_it_can_run(home):
+    done = cli("check", "answers.json", cwd=home)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "answers.json can run here\n")
+    assert not (home / "runs").exists()
+    told = json.loads(cli("check", "answers.json", "--json", cwd=home).stdout)
+    assert (told["exit_code"], told["findings"]) == (0, [])
+
+
+def test_check_tells_every_fault_at_once(home):
+    (home / "model/vae/config.json").unlink()
+    (home / "pictures/00.png").write_bytes(b"")
+    (home / "pictures/01.png").unlink()
+    done = cli("check", "answers.json", "--run-dir", "answers.json/run", cwd=home)
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+    faults = ("training.pretrained_model_name_or_path", "training.instance_data_dir", "--run-dir")
+    assert [line.split(": ")[1] for line in done.stderr.splitlines() if line.startswith("error")] == [*faults]
+    told = cli("check", "answers.json", "--run-dir", "answers.json/run", "--json", cwd=home)
+    assert told.returncode == ExitCode.USAGE
+    content = json.loads(told.stdout)
+    assert content["exit_code"] == ExitCode.USAGE
+    assert [(finding["field"], finding["level"]) for finding in content["findings"]] == [
+        (fault, "error") for fault in faults
+    ]
+
+
+def test_estimate_prices_a_run_part_by_part(home):
+    done = cli("estimate", "answers.json", cwd=home)
+    assert (done.returncode, done.stderr) == (0, "")
+    for title in ("GPU memory, each GPU, while training: ", "Host RAM: ", "Disk: "):
+        assert re.search(rf"^{title}\d+(\.\d)? [MG]iB$", done.stdout, re.MULTILINE), title
+    cost = json.loads(cli("estimate", "answers.json", "--json", cwd=home).stdout)
+    assert cost["disk_mib"] == sum(part["mib"] for part in cost["disk"])
+    dear = json.loads(cli("estimate", "answers.json", "--json", *HUGE, cwd=home).stdout)
+    assert dear["disk_mib"] > 1000 * max(cost["disk_mib"], 1)
+
+
+def test_questions_are_printed_for_people_and_for_programs(tmp_path):
+    done = cli("questions", "--json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [question["id"] for question in json.loads(done.stdout)] == [question.id for question in REGISTRY]
+    people = cli("questions", cwd=tmp_path)
+    assert (people.returncode, people.stderr) == (0, "")
+    assert all(f"\n{question.id}\n" in people.stdout for question in REGISTRY)
+
+
+@pytest.mark.parametrize("command", [("questions", "--json"), ("questions",), ("runs", "--json"), ("--help",)])
+def test_a_reader_that_goes_away_is_no_failure(command):
+    shell = f"{shlex.join([CLI, *command])} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_output_that_cannot_be_written_is_a_failure_with_its_reason():
+    done = subprocess.run(f"{CLI} questions >/dev/full", shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == ExitCode.RUN_FAILED
+    assert done.stderr.count("No space left on device") == 1
+    assert "Exception ignored" not in done.stderr
+
+
+# no command
+
+
+def test_no_input_at_all_names_the_ways_without_a_terminal(tmp_path):
+    done = cli(cwd=tmp_path)
+    assert done.returncode == ExitCode.USAGE
+    assert done.stderr.count("error:") == 1
+    assert "--replay answers.json" in done.stderr and "--accessible" in done.stderr
+
+
+@pytest.mark.parametrize("ways", [{}, {"arguments": ["--accessible"]}, {"environment": {"ACCESSIBLE": "1"}}])
+def test_piped_stdin_answers_the_questions_as_lines(home, ways):
+    typed = ["?", "back", "quit"]
+    done = cli(*ways.get("arguments", []), cwd=home, stdin="\n".join(typed) + "\n", **ways.get("environment", {}))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^1/\d+  ", done.stdout, re.MULTILINE)
+    assert "This is the first question." in done.stdout
+    assert done.stdout.endswith("Nothing was started.\n")
+    assert "\x1b" not in done.stdout
+
+
+def test_lines_lead_to_a_file_that_replays_as_one_written_by_hand(home):
+    def typed(*lines: str) -> str:
+        done = cli(cwd=home, stdin="\n".join((*lines, "quit")) + "\n")
+        assert done.returncode == ExitCode.OK, done.stderr
+        return done.stdout
+
+    walked = ["./model", "rest", "./pictures", "64", "rest"]
+    listed = dict(re.findall(r"^(\d+)\. ([\w.]+): ", typed(*walked, "list"), re.MULTILINE))
+    number = {question: number for number, question in listed.items()}
+    changed = [number["accelerate.use_cpu"], "yes", number["accelerate.use_deepspeed"], "yes", "rest"]
+    said = typed(*walked, *changed, "cost", "save lines.json", "save answers.json")
+    assert "Host RAM: " in said
+    assert "Saved. `simpletuner-tui --replay lines.json` starts it." in said
+    assert "answers.json is there already; give another name" in said
+    ours, theirs = (planned(name, "--run-dir", "run", cwd=home)["files"] for name in ("lines.json", "answers.json"))
+    assert {name: ours[name] for name in SAME_EVERYWHERE} == {name: theirs[name] for name in SAME_EVERYWHERE}
+
+
+def test_ctrl_c_at_a_question_cancels(home):
+    terminal = Terminal(CLI, "--accessible", cwd=home)
+    try:
+        terminal.read_until("> ")
+        terminal.interrupt()
+        assert terminal.wait() == ExitCode.CANCELLED
+        assert "cancelled; nothing was started" in terminal.seen
+        assert "Traceback" not in terminal.seen
+    finally:
+        terminal.close()
+
+
+def test_hanging_up_at_a_question_ends_it(home):
+    terminal = Terminal(CLI, "--accessible", cwd=home)
+    try:
+        terminal.read_until("> ")
+        terminal.hang_up()
+        assert terminal.wait() == ExitCode.HANGUP
+    finally:
+        terminal.close()
