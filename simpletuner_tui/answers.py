@@ -11,11 +11,12 @@ from launcher.config.accelerate import PATHS_FROM_DEEPSPEED_CONFIG
 from launcher.config.deepspeed import open_deepspeed_json
 from launcher.config.setting import Level, Problem
 from launcher.config.settings import Settings, read_settings
-from launcher.errors import InvalidInputError
+from launcher.errors import CannotRunHereError, InvalidInputError, LauncherError
 from launcher.machine.packages import installed_version
 from simpletuner_tui import paths
 from simpletuner_tui.questions.accelerate import ACCELERATE
 from simpletuner_tui.questions.accelerate.file import accelerate_file
+from simpletuner_tui.questions.conditions import depends_on_machine
 from simpletuner_tui.questions.model import Kind, Question, Resolved, Typed
 
 SCHEMA = 1
@@ -127,10 +128,13 @@ class Judgement:
 
         Raises:
             InvalidInputError: when there is any.
+            CannotRunHereError: when all of them say that valid answers are not launched from here.
         """
-        errors = [f"{problem.field}: {problem.message}" for problem in self.problems if problem.level is Level.ERROR]
+        errors = [problem for problem in self.problems if problem.level is Level.ERROR]
         if errors:
-            raise InvalidInputError("\n".join(errors))
+            valid = all(problem.rule == "launch" for problem in errors)
+            kind: type[LauncherError] = CannotRunHereError if valid else InvalidInputError
+            raise kind("\n".join(f"{problem.field}: {problem.message}" for problem in errors))
 
 
 def judge_answers(
@@ -147,8 +151,9 @@ def judge_answers(
     """
     problems = [Problem(key, _unknown(key, registry), rule="unknown") for key in _unknown_ids(given, registry)]
     problems += [Problem(key, message) for key, message in resolved.faults.items()]
-    if resolved.stop is not None:
-        problems.append(Problem(resolved.stop.id, resolved.stop.text_in(resolved.context), rule="stop"))
+    if (stop := resolved.stop) is not None:
+        rule = "launch" if depends_on_machine(stop.when) else "stop"
+        problems.append(Problem(stop.id, stop.text_in(resolved.context), rule=rule))
     if strict:
         problems += [
             Problem(key, f"is left to its default, {value!r}", rule="strict")
@@ -161,11 +166,29 @@ def judge_answers(
     if problems:
         # A rule would only repeat what a faulty answer breaks.
         return Judgement(Settings(), tuple(problems), notes)
-    settings, found = _read(resolved, base)
+    settings, found = read_resolved(resolved, base)
+    told = {problem.field for problem in found}
+    found += [problem for problem in _not_launched(resolved) if problem.field not in told]
     return Judgement(settings, tuple(found), notes)
 
 
-def _read(resolved: Resolved, base: Path) -> tuple[Settings, list[Problem]]:
+def _not_launched(resolved: Resolved) -> list[Problem]:
+    """What was chosen for another machine; the file does not always tell, as DeepSpeed takes the machine's place."""
+    return [
+        Problem(question.id, row.unavailable, rule="launch")
+        for question in resolved.asked
+        for row in question.choices_in(resolved.context)
+        if row.unavailable and row.value == resolved.values.get(question.id)
+    ]
+
+
+def read_resolved(resolved: Resolved, base: Path) -> tuple[Settings, list[Problem]]:
+    """Settings from answers in force, with defaults where one is missing or faulty, and every fault of them.
+
+    Args:
+        resolved: the registry met with answers.
+        base: the folder that relative paths count from.
+    """
     values = dict(resolved.values)
     for question in resolved.asked:
         value = values.get(question.id)

@@ -1,6 +1,7 @@
 """The command line: what was asked for, who does it, and which exit code it ends with."""
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -12,8 +13,9 @@ from types import FrameType
 from launcher.errors import ExitCode, LauncherError
 from launcher.runs.index import index_path
 from simpletuner_tui.commands import replay, runs
+from simpletuner_tui.commands.accelerate_config import accelerate_config
 from simpletuner_tui.commands.questions import questions
-from simpletuner_tui.commands.wizard import accessible_wizard
+from simpletuner_tui.commands.wizard import wizard
 from simpletuner_tui.follow import POLL, tell
 
 LOWEST_REFRESH = 0.05
@@ -21,22 +23,46 @@ LOWEST_REFRESH = 0.05
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
-    signal.signal(signal.SIGHUP, _hang_up)
-    arguments = _parser().parse_args(argv)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup wants to go on
+        signal.signal(signal.SIGHUP, _hang_up)
+    try:
+        code = _run(argv)
+    except BrokenPipeError:
+        code = int(ExitCode.OK)  # whoever read the output has seen enough
+    return _flush(code)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as explained:  # usage, help or version
+        return explained.code if isinstance(explained.code, int) else int(ExitCode.USAGE)
     try:
         return int(_dispatch(arguments))
     except LauncherError as error:
         tell("\n".join(f"error: {line}" if not line.startswith(" ") else line for line in str(error).splitlines()))
         return int(error.exit_code)
     except KeyboardInterrupt:
-        tell("\ncancelled; nothing was started")
+        tell("\ncancelled" if arguments.command else "\ncancelled; nothing was started")
         return int(ExitCode.CANCELLED)
     except BrokenPipeError:
-        # Whoever read our output has seen enough; Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(ExitCode.OK)
+        raise
     except Exception as error:
         return _report_defect(error)
+
+
+def _flush(code: int) -> int:
+    """Writes what output is left while a failure can still be told; Python at exit would end with a code of its own."""
+    if sys.stdout is None:  # closed
+        return code
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if code == ExitCode.OK and not isinstance(error, BrokenPipeError):
+            tell(f"error: the output cannot be written: {error.strerror}")
+            return int(ExitCode.RUN_FAILED)
+    return code
 
 
 def _dispatch(arguments: argparse.Namespace) -> ExitCode:
@@ -45,7 +71,8 @@ def _dispatch(arguments: argparse.Namespace) -> ExitCode:
         return result
     if arguments.replay is not None:
         return replay.replay(arguments)
-    return accessible_wizard()
+    accessible = arguments.accessible or os.environ.get("ACCESSIBLE", "") not in ("", "0")
+    return wizard(accessible=accessible, plain=arguments.plain)
 
 
 def _hang_up(_: int, __: FrameType | None) -> None:
@@ -74,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"simpletuner-tui {version('simpletuner-tui')}")
     parser.add_argument("--accessible", action="store_true", help="questions as numbered lines (also ACCESSIBLE=1)")
+    parser.add_argument("--plain", action="store_true", help="questions as prompts, one after another")
     parser.add_argument("--replay", metavar="FILE", help="answers from a file, - for stdin; runs without questions")
     parser.add_argument("--dry-run", action="store_true", help="print files and command, write nothing")
     parser.add_argument("--detach", action="store_true", help="start the run and leave it to itself")
@@ -90,6 +118,14 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("file", metavar="FILE", help="answers, - for stdin")
         _add_answers_options(command)
         command.set_defaults(command=run)
+
+    text = "accelerate's questionnaire alone; writes the file that accelerate config writes"
+    command = commands.add_parser("accelerate-config", help=text, description=text)
+    command.add_argument("--config_file", metavar="PATH", help="the file; accelerate's own place by default")
+    command.add_argument("--from", dest="source", metavar="FILE", help="a file of accelerate's to start from")
+    command.add_argument("--force", action="store_true", help="replace a file that is there, keeping it as PATH.bak")
+    command.add_argument("--accessible", action="store_true", help="questions as numbered lines, as they come anyway")
+    command.set_defaults(command=accelerate_config)
 
     command = commands.add_parser("questions", help="the questions and their ids")
     command.add_argument("--json", action="store_true")
@@ -126,7 +162,10 @@ def _add_answers_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
     if not LOWEST_REFRESH <= seconds <= 3600:
         raise argparse.ArgumentTypeError(f"between {LOWEST_REFRESH} and 3600 seconds")
     return seconds

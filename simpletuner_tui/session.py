@@ -1,14 +1,24 @@
 """A walk through the registry: forward, back, and what holds so far."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 
-from launcher.machine.packages import is_installed
-from simpletuner_tui.questions.model import Kind, Question, Resolved, resolve
+from launcher.machine.availability import available
+from simpletuner_tui.questions.conditions import Answer, answers_named
+from simpletuner_tui.questions.model import Choice, Kind, Question, Resolved, resolve
+
+YES_AND_NO = (Choice("yes", True), Choice("no", False))
+
+
+@lru_cache(maxsize=1)
+def _probed() -> Mapping[str, bool]:
+    return available()
 
 
 def probe_machine() -> dict[str, bool]:
-    """What conditions ask of this machine, by the name of the probe."""
-    return {"deepspeed": is_installed("deepspeed")}
+    """What conditions ask of this machine, by the name of the probe; looked for once."""
+    return dict(_probed())
 
 
 class Session:
@@ -31,6 +41,7 @@ class Session:
         self._answers = dict(answers)
         self._probes = probe_machine() if probes is None else probes
         self._position = 0
+        self._visited: set[str] = set()
         self.resolved: Resolved = resolve(registry, self._answers, self._probes)
 
     @property
@@ -43,6 +54,17 @@ class Session:
         """The question, note or stop to show now; None when the walk is over."""
         asked = self.resolved.asked
         return asked[self._position] if self._position < len(asked) else None
+
+    @property
+    def kept_answers(self) -> dict[str, object]:
+        """Everything given so far that may be written to a disk: no secrets."""
+        secret = {question.id for question in self._registry if question.secret}
+        return {key: value for key, value in self._answers.items() if key not in secret}
+
+    @property
+    def visited(self) -> frozenset[str]:
+        """Ids of questions that were answered or left at their default in this walk."""
+        return frozenset(self._visited)
 
     @property
     def place(self) -> tuple[int, int]:
@@ -63,8 +85,27 @@ class Session:
         question = self._asking()
         value = question.accept(given, self.resolved.context)
         self._answers[question.id] = value
+        self._visited.add(question.id)
         self._resolve()
         self._position += 1
+
+    def keep(self, given: object) -> None:
+        """Answers the current question and stays at it.
+
+        Args:
+            given: ``Typed`` by a person, or a value.
+
+        Raises:
+            ValueError: with a sentence for the person; nothing has changed then.
+        """
+        question = self._asking()
+        self._answers[question.id] = question.accept(given, self.resolved.context)
+        self._resolve()
+
+    def clear(self) -> None:
+        """Forgets the answer to the current question: its default is in force again."""
+        self._answers.pop(self._asking().id, None)
+        self._resolve()
 
     def accept_default(self) -> None:
         """Leaves the current question at its answer so far, or its default, and moves on.
@@ -75,6 +116,7 @@ class Session:
         question = self._asking()
         if question.id in self.resolved.faults:
             raise ValueError("an answer is needed here")
+        self._visited.add(question.id)
         self._position += 1
 
     def next(self) -> None:
@@ -95,11 +137,29 @@ class Session:
         """Moves to a question that is asked."""
         self._position = [question.id for question in self.resolved.asked].index(question_id)
 
+    def restore(self, answers: Mapping[str, object], place: str) -> None:
+        """Takes up a walk that was left.
+
+        Args:
+            answers: by id, as they were given; those of questions there are no more are left out.
+            place: id of the question that was open; the walk goes to where it can, if that is not asked any more.
+        """
+        known = {question.id for question in self._registry if question.asks}
+        self._answers.update({key: value for key, value in answers.items() if key in known})
+        self._resolve()
+        self._position = 0
+        while (question := self.current) is not None and question.id != place:
+            if question.kind is Kind.STOP or question.id in self.resolved.faults:
+                return
+            self._visited.add(question.id)
+            self._position += 1
+
     def skip_to_open_question(self) -> None:
         """Takes answers so far and defaults up to the next question that has neither, a stop, or the end."""
         while (question := self.current) is not None:
             if question.kind is Kind.STOP or question.id in self.resolved.faults:
                 return
+            self._visited.add(question.id)
             self._position += 1
 
     def default_text(self) -> str | None:
@@ -107,6 +167,24 @@ class Session:
         question = self._asking()
         value = None if question.id in self.resolved.faults else self.resolved.values.get(question.id)
         return None if value is None else question.show(value, self.resolved.context)
+
+    def choices(self) -> tuple[Choice, ...]:
+        """Rows of the current question, yes and no among them, each with the reason why it does not work here."""
+        question = self._asking()
+        rows = question.choices_in(self.resolved.context) or (YES_AND_NO if question.kind is Kind.YES_NO else ())
+        stops = [asked for asked in self._registry if asked.kind is Kind.STOP]
+        if not any(named.question == question.id for stop in stops for named in answers_named(stop.when)):
+            return rows
+        return tuple(replace(row, unavailable=self._refusal(question, row.value) or row.unavailable) for row in rows)
+
+    def _refusal(self, question: Question, answer: Answer) -> str:
+        """What accelerate would say if it went no further after an answer."""
+        tried = resolve(self._registry, {**self._answers, question.id: answer}, self._probes)
+        after = tried.asked[tried.asked.index(question) + 1 :]
+        following = next((asked for asked in after if asked.kind is not Kind.NOTE), None)
+        if following is None or following.kind is not Kind.STOP:
+            return ""
+        return following.help or following.text_in(tried.context).strip()
 
     def _asking(self) -> Question:
         question = self.current

@@ -26,6 +26,11 @@ def bar(done: float, total: float, width: int, *, ascii_only: bool) -> str:
     return full * filled + empty * (width - filled)
 
 
+def printable(text: str) -> str:
+    """A text from elsewhere, such as a file's name, so that no terminal takes a part of it for a command."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
 def table(rows: Iterable[Iterable[str]]) -> list[str]:
     """Rows with their columns aligned; the last one is left as long as it is."""
     listed = [list(row) for row in rows]

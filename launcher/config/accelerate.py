@@ -22,6 +22,29 @@ PATHS_FROM_DEEPSPEED_CONFIG: dict[str, str] = {
 }
 """Which DeepSpeed setting each answer in ``deepspeed_config`` owns."""
 
+_OTHER_ACCELERATOR = "not launched from here: NVIDIA GPUs and CPUs only"
+
+NOT_LAUNCHED: dict[str, str] = {
+    "AMAZON_SAGEMAKER": "not launched from here",
+    "MULTI_CPU": "not launched: to train on CPUs choose 'No distributed training', CPU only and DeepSpeed",
+    "MULTI_XPU": _OTHER_ACCELERATOR,
+    "MULTI_HPU": _OTHER_ACCELERATOR,
+    "MULTI_NPU": _OTHER_ACCELERATOR,
+    "MULTI_MLU": _OTHER_ACCELERATOR,
+    "MULTI_SDAA": _OTHER_ACCELERATOR,
+    "MULTI_MUSA": _OTHER_ACCELERATOR,
+    "MULTI_NEURON": _OTHER_ACCELERATOR,
+    "XLA": _OTHER_ACCELERATOR,
+    "FSDP": "not launched: training runs through DeepSpeed, not FSDP",
+    "MEGATRON_LM": "not launched: training runs through DeepSpeed, not Megatron-LM",
+    "no DeepSpeed": "not launched: training runs through DeepSpeed",
+    "several machines": "not launched: runs are started on one machine",
+    "fp8": "not launched: SDXL trains in bf16, fp16 or fp32 here",
+    "dynamo": "not launched: accelerate does not pass dynamo on to DeepSpeed",
+    "MoE": "not launched: SDXL has no mixture of experts",
+}
+"""Why what a file says is not launched from here: by the value it holds, or by what it is about."""
+
 
 @dataclass(frozen=True, slots=True)
 class LaunchSettings:
@@ -74,27 +97,32 @@ def read_accelerate(
         values.setdefault("zero_optimization.offload_optimizer.device", "none")
         values.setdefault("zero_optimization.offload_param.device", "none")
         values.setdefault("gradient_clipping", 0.0)
-        values["precision"] = content.get("mixed_precision", "no")
+        precision = content.get("mixed_precision", "no")
+        values["precision"] = "no" if precision == "fp8" else precision
     launch = LaunchSettings(num_processes=content.get("num_processes", 1), use_cpu=content.get("use_cpu", False))
     return launch, values, problems
 
 
 def _what_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
+    if content.get("compute_environment") == "AMAZON_SAGEMAKER":
+        return [_unlaunchable("environment", "AMAZON_SAGEMAKER")]
     problems = []
-    if content.get("compute_environment") != "LOCAL_MACHINE":
-        problems.append(_unlaunchable("environment", "Amazon SageMaker files are saved, not launched from here"))
-    elif content.get("distributed_type") != "DEEPSPEED":
-        problems.append(_unlaunchable("use_deepspeed", "training runs through DeepSpeed; answer yes"))
+    taken = {"FSDP": "use_fsdp", "MEGATRON_LM": "use_megatron", "NO": "use_deepspeed", "MULTI_GPU": "use_deepspeed"}
+    kind = content.get("distributed_type", "NO")
+    if kind != "DEEPSPEED":
+        problems.append(_unlaunchable(taken.get(kind, "machine"), kind if kind in NOT_LAUNCHED else "no DeepSpeed"))
     if content.get("num_machines", 1) != 1:
-        problems.append(_unlaunchable("num_machines", "several machines are not launched from here"))
+        problems.append(_unlaunchable("num_machines", "several machines"))
     if content.get("num_processes", 1) < 1:
         problems.append(Problem("accelerate.num_processes", "must be at least 1"))
     if content.get("dynamo_config"):
-        problems.append(_unlaunchable("use_dynamo", "accelerate does not pass dynamo on to DeepSpeed; answer no"))
+        problems.append(_unlaunchable("use_dynamo", "dynamo"))
     if (content.get("deepspeed_config") or {}).get("deepspeed_moe_layer_cls_names"):
-        problems.append(_unlaunchable("use_moe", "SDXL has no mixture of experts; answer no"))
+        problems.append(_unlaunchable("use_moe", "MoE"))
+    if content.get("mixed_precision") == "fp8":
+        problems.append(_unlaunchable("mixed_precision", "fp8"))
     return problems
 
 
-def _unlaunchable(question: str, message: str) -> Problem:
-    return Problem(f"accelerate.{question}", message, rule="launch")
+def _unlaunchable(question: str, what: str) -> Problem:
+    return Problem(f"accelerate.{question}", NOT_LAUNCHED[what], rule="launch")

@@ -1,19 +1,77 @@
 """Asking all questions, and then what to do with the answers."""
 
+import io
+import os
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from launcher.config.setting import Level
 from launcher.errors import ExitCode, InvalidInputError, LauncherError
-from launcher.runs.directory import write_atomic
 from simpletuner_tui.answers import Answers, judge_answers, write_answers
+from simpletuner_tui.follow import tell
 from simpletuner_tui.frontends.accessible import COMMANDS, Lines, QuitWalkError, ask, walk
 from simpletuner_tui.launching import default_run_dir, prepare, start_and_follow
+from simpletuner_tui.paths import typed_path
 from simpletuner_tui.questions import REGISTRY
+from simpletuner_tui.saving import saving
 from simpletuner_tui.session import Session
 from simpletuner_tui.text import estimate_lines
 
 ACTIONS = "run, cost, save FILE, list, a question's number to change it, or quit: "
+
+
+def wizard(*, accessible: bool, plain: bool) -> ExitCode:
+    """Asks every question in the way this terminal can: full screen, prompts, or lines.
+
+    Args:
+        accessible: lines were asked for.
+        plain: prompts were asked for.
+
+    Raises:
+        InvalidInputError: the input ends too early.
+    """
+    terminal = _is_terminal(sys.stdin) and _is_terminal(sys.stdout)
+    if accessible or not terminal:
+        return accessible_wizard()
+    if os.environ.get("TERM", "dumb") == "dumb":
+        tell("note: this terminal cannot be drawn on (TERM=dumb), so the questions come as lines")
+        return accessible_wizard()
+    return plain_wizard() if plain else full_screen_wizard()
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def full_screen_wizard() -> ExitCode:
+    """The full-screen app; a run that it started is named once more when it is left."""
+    from simpletuner_tui.tui.app import WizardApp  # noqa: PLC0415 - Textual is loaded only to be drawn with
+    from simpletuner_tui.tui.driver import TolerantDriver  # noqa: PLC0415
+    from simpletuner_tui.tui.setup import set_up  # noqa: PLC0415
+
+    app = WizardApp(set_up(Session(REGISTRY, {})), driver_class=TolerantDriver)
+    run = app.run()
+    if run is not None:
+        tell(f"{run.name} trains by itself: simpletuner-tui attach {run.name} · stop {run.name} · logs {run.name}")
+    return ExitCode(app.return_code or 0)
+
+
+def plain_wizard() -> ExitCode:
+    """Walks the questions as prompts, then goes on as the lines do.
+
+    Raises:
+        InvalidInputError: the input ends too early.
+    """
+    from simpletuner_tui.frontends import plain  # noqa: PLC0415 - prompt_toolkit is loaded only to prompt with
+
+    session = Session(REGISTRY, {})
+    tell("back and ? (help) are understood; Ctrl-C leaves.")
+    try:
+        plain.walk(session)
+    except EOFError as error:
+        raise InvalidInputError("the input ended before the last question was answered; nothing was started") from error
+    return _decide(Lines(sys.stdin, sys.stdout), session)
 
 
 def accessible_wizard() -> ExitCode:
@@ -22,11 +80,21 @@ def accessible_wizard() -> ExitCode:
     Raises:
         InvalidInputError: the input ends too early.
     """
-    lines = Lines(sys.stdin, sys.stdout)
+    # A closed stdin is one that has ended.
+    lines = Lines(sys.stdin or io.StringIO(), sys.stdout)
     session = Session(REGISTRY, {})
     lines.say("Fine-tune SDXL with DeepSpeed ZeRO offload. " + COMMANDS)
     try:
         walk(lines, session)
+    except QuitWalkError:
+        lines.say("Nothing was started.")
+        return ExitCode.OK
+    return _decide(lines, session)
+
+
+def _decide(lines: Lines, session: Session) -> ExitCode:
+    """Asks what to do with the answers until something ends it."""
+    try:
         while True:
             result = _act(lines, session, lines.hear(ACTIONS).strip())
             if result is not None:
@@ -48,7 +116,7 @@ def _act(lines: Lines, session: Session, action: str) -> ExitCode | None:
             for line in estimate_lines(prepare(answers, default_run_dir("sdxl")).plan.estimate):
                 lines.say(line)
         elif word == "save" and rest:
-            _save(lines, session, Path(rest).expanduser())
+            _save(lines, session, typed_path(rest))
         elif word.isdigit():
             _change(lines, session, int(word))
         else:
@@ -81,10 +149,8 @@ def _change(lines: Lines, session: Session, number: int) -> None:
 
 
 def _save(lines: Lines, session: Session, path: Path) -> None:
-    if path.exists():
+    planned = saving(path, write_answers(session.resolved, Path.cwd(), path.absolute().parent))
+    if planned.before is not None and not planned.changes_nothing:
         raise InvalidInputError(f"{path} is there already; give another name")
-    try:
-        write_atomic(path, write_answers(session.resolved, Path.cwd(), path.absolute().parent))
-    except OSError as error:
-        raise InvalidInputError(f"{path} cannot be written: {error.strerror}") from error
+    planned.write()
     lines.say(f"Saved. `simpletuner-tui --replay {path}` starts it.")

@@ -2,6 +2,7 @@
 
 import shutil
 import textwrap
+from io import TextIOWrapper
 from typing import TextIO
 
 from launcher.errors import InvalidInputError
@@ -18,43 +19,66 @@ class QuitWalkError(Exception):
 class Lines:
     """Lines out, lines in."""
 
-    def __init__(self, reads: TextIO, writes: TextIO) -> None:
-        self._reads, self._writes = reads, writes
+    def __init__(self, reads: TextIO, writes: TextIO, undone: str = "nothing was started") -> None:
+        """Lines from and to a terminal or a pipe.
+
+        Args:
+            reads: what a person types.
+            writes: what they are told.
+            undone: what is said to be undone when the input ends too early.
+        """
+        if isinstance(reads, TextIOWrapper):
+            reads.reconfigure(errors="surrogateescape")  # what is no text is refused as an answer, not as a line
+        self._reads, self._writes, self._undone = reads, writes, undone
         self._width = min(100, shutil.get_terminal_size((80, 24)).columns)
         self._heard = False
 
     def say(self, text: str = "", indent: str = "") -> None:
         """A paragraph, wrapped."""
         wrapped = textwrap.wrap(text, self._width, initial_indent=indent, subsequent_indent=indent) or [""]
-        self._writes.write("\n".join(wrapped) + "\n")
+        self.show("\n".join(wrapped))
 
-    def hear(self, prompt: str) -> str:
+    def show(self, text: str) -> None:
+        """A text as it is, such as a diff or a path."""
+        self._write(f"{text}\n")
+
+    def hear(self, prompt: str, question: str = "") -> str:
         """One line that a person types.
+
+        Args:
+            prompt: what stands before it.
+            question: id of what it answers.
 
         Raises:
             InvalidInputError: the input is at its end.
             QuitWalkError: they type ``quit``.
         """
-        self._writes.write(prompt)
+        self._write(prompt)
         self._writes.flush()
         line = self._reads.readline()
         if not line:
-            self._writes.write("\n")
-            raise InvalidInputError(self._end_of_input())
+            self._write("\n")
+            raise InvalidInputError(self._end_of_input(question))
         self._heard = True
         if not self._reads.isatty():
-            self._writes.write(line)  # a terminal shows what is typed; a pipe does not
+            self._write(line)  # a terminal shows what is typed; a pipe does not
         text = line.rstrip("\r\n")
         if text.strip().lower() == "quit":
             raise QuitWalkError
         return text
 
-    def _end_of_input(self) -> str:
+    def _write(self, text: str) -> None:
+        # What was typed may hold bytes that are no text, and what is asked characters that the terminal has not.
+        encoding = self._writes.encoding or "utf-8"
+        self._writes.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+    def _end_of_input(self, question: str) -> str:
+        unanswered = f": {question} had no answer" if question else ""
         if self._heard:
-            return "the input ended before the last question was answered; nothing was started"
+            return f"the input ended before the last question was answered; {self._undone}{unanswered}"
         return (
             "there is no input to read answers from; use `--replay answers.json` without a terminal, or "
-            "`--accessible` with one answer a line on stdin"
+            f"`--accessible` with one answer a line on stdin{unanswered}"
         )
 
 
@@ -83,7 +107,9 @@ def walk(lines: Lines, session: Session) -> None:
 
 def _stop(lines: Lines, session: Session, question: Question) -> None:
     lines.say(question.text_in(session.resolved.context))
-    while lines.hear("It does not go on from here; back or quit: ").strip().lower() != "back":
+    if question.help:
+        lines.say(question.help[0].upper() + question.help[1:] + ".")
+    while lines.hear("It does not go on from here; back or quit: ", question.id).strip().lower() != "back":
         pass
     session.back()
 
@@ -99,10 +125,13 @@ def ask(lines: Lines, session: Session) -> None:
     assert question is not None
     number, of = session.place
     lines.say(f"{number}/{of}  {question.text_in(context).strip()}")
-    for row, choice in enumerate(question.choices_in(context), start=1):
-        lines.say(f"{row}. {choice.label}" if question.numbered_in(context) else choice.label, indent="    ")
+    numbered = question.kind is Kind.MENU and question.numbered_in(context)
+    for row, choice in enumerate(session.choices(), start=1):
+        reason = f" ({choice.unavailable})" if choice.unavailable else ""
+        if reason or question.kind is Kind.MENU:  # that there is a yes and a no needs no saying
+            lines.say(f"{f'{row}. ' if numbered else ''}{choice.label.strip()}{reason}", indent="    ")
     while session.current is question:
-        typed = lines.hear(_prompt(session))
+        typed = lines.hear(_prompt(session), question.id)
         command = typed.strip().lower()
         if command == "?":
             lines.say(question.help or "There is no more to say about this one.", indent="    ")
@@ -127,8 +156,8 @@ def _answer(lines: Lines, session: Session, question: Question, typed: str) -> N
 
 def _repeated(lines: Lines, question: Question, first: str) -> list[str]:
     texts = [first]
-    while lines.hear(f"{question.more.strip()} ").strip().lower() in ("yes", "y"):
-        texts.append(lines.hear("> "))
+    while lines.hear(f"{question.more.strip()} ", question.id).strip().lower() in ("yes", "y"):
+        texts.append(lines.hear("> ", question.id))
     return texts
 
 

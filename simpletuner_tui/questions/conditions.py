@@ -1,6 +1,6 @@
 """When a question is asked: small conditions over earlier answers, as data, so that they print."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -133,3 +133,21 @@ class AnyOf:
     def to_json(self) -> Any:
         """The conditions."""
         return {"any": [condition.to_json() for condition in self.conditions]}
+
+
+def answers_named(condition: Condition | None) -> Iterator[Is]:
+    """The answers that a condition wants, or wants one of; not those it rules out."""
+    if isinstance(condition, Is):
+        yield condition
+    elif isinstance(condition, AllOf | AnyOf):
+        for part in condition.conditions:
+            yield from answers_named(part)
+
+
+def depends_on_machine(condition: Condition | None) -> bool:
+    """Whether a probe has a say in it: on another machine it may hold otherwise."""
+    if isinstance(condition, Not):
+        return depends_on_machine(condition.condition)
+    if isinstance(condition, AllOf | AnyOf):
+        return any(depends_on_machine(part) for part in condition.conditions)
+    return isinstance(condition, Probe)

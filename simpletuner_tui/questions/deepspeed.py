@@ -5,7 +5,7 @@ Stage, offload devices, accumulation, clipping and precision are accelerate's an
 
 from launcher.config.accelerate import PATHS_FROM_DEEPSPEED_CONFIG
 from launcher.config.deepspeed import JSON_PATHS, OPTIMIZER_PARAMS, deepspeed_declarations
-from simpletuner_tui.questions.accelerate.deepspeed import INLINE
+from simpletuner_tui.questions.accelerate.common import INLINE
 from simpletuner_tui.questions.conditions import AllOf, Condition, Is, Not
 from simpletuner_tui.questions.derive import question_of
 

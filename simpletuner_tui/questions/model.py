@@ -38,6 +38,8 @@ class Choice:
 
     label: str
     value: Answer
+    unavailable: str = ""
+    """Why it does not work here, shown beside the row; it can be chosen all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,16 @@ class Sets:
     """Stored as this item of a list."""
     when: Condition | None = None
     """Stored only then, besides the question being asked."""
+    constant: Any = None
+    """Stored whatever the answer is."""
+    inverse: Callable[[Any], Answer] | None = None
+    """From what is stored to the answer, where a transform loses it."""
+
+    def stored(self, answer: Answer) -> Any:
+        """What goes into the file for an answer."""
+        if self.constant is not None:
+            return self.constant
+        return answer if self.transform is None else self.transform(answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,7 @@ class Question:
     text: str | Callable[[Context], str]
     section: str
     choices: tuple[Choice, ...] | Callable[[Context], tuple[Choice, ...]] = ()
+    """Rows of a menu; of a yes-no only where one of the two has something to be said about it."""
     default: Answer | Callable[[Context], Answer | None] | None = None
     when: Condition | None = None
     sets: tuple[Sets, ...] = ()
@@ -131,7 +144,7 @@ class Question:
     def show(self, answer: Answer, context: Context) -> str:
         """An answer as a person would type it; never a secret."""
         if self.secret:
-            return "***"
+            return "***" if answer else ""
         if self.kind is Kind.YES_NO:
             return "yes" if answer else "no"
         if self.kind is Kind.MENU:
@@ -149,7 +162,7 @@ class Question:
             "text": _printed(self.text),
             "choices": _printed(self.choices)
             if callable(self.choices)
-            else [{"label": row.label, "value": row.value} for row in self.choices],
+            else [_printed_row(row) for row in self.choices],
             "default": _printed(self.default),
             "when": self.when.to_json() if self.when else None,
             "sets": [target.path for target in self.sets],
@@ -225,6 +238,11 @@ def resolve(
         if default is not None:
             values[question.id] = default
     return Resolved(tuple(asked), values, frozenset(answered), faults, probes or {})
+
+
+def _printed_row(row: Choice) -> dict[str, Any]:
+    described = {"label": row.label, "value": row.value}
+    return described | {"unavailable": row.unavailable} if row.unavailable else described
 
 
 def _printed(value: Any) -> Any:

@@ -1,140 +1,253 @@
-"""Which machine, how many processes, which precision; texts of accelerate 1.15.0."""
+"""Which machine, how many of them, and whether torch compiles; texts of accelerate 1.15.0."""
 
-from simpletuner_tui.questions.conditions import AllOf, Answer, AnyOf, Context, Is, Not
-from simpletuner_tui.questions.model import Choice, Kind, Question, Sets
+import os
 
-SECTION = "accelerate"
-THIS_MACHINE = Is("accelerate.environment", "LOCAL_MACHINE")
-NO_DISTRIBUTED = Is("accelerate.machine", "NO")
-MULTI = AllOf(THIS_MACHINE, Not(Is("accelerate.machine", "NO", "XLA")))
-DEEPSPEED = Is("accelerate.use_deepspeed", True)
+from launcher.config.accelerate import NOT_LAUNCHED
+from simpletuner_tui.questions.accelerate.common import (
+    AWS,
+    DYNAMO,
+    MULTI,
+    MULTI_CPU,
+    THIS_MACHINE,
+    TPU,
+    Section,
+    answer,
+    needed,
+)
+from simpletuner_tui.questions.conditions import AllOf, Answer, Context, MoreThan
+from simpletuner_tui.questions.model import Choice, Kind, Sets
 
-UNITS = {
-    "MULTI_CPU": "processes",
-    "MULTI_XPU": "XPU(s)",
-    "MULTI_HPU": "HPU(s)",
-    "MULTI_GPU": "GPU(s)",
-    "MULTI_NPU": "NPU(s)",
-    "MULTI_MLU": "MLU(s)",
-    "MULTI_SDAA": "SDAA(s)",
-    "MULTI_MUSA": "MUSA(s)",
-    "MULTI_NEURON": "NEURON cores",
-    "XLA": "XLA(s)",
+ask = Section("accelerate")
+
+MACHINES = {
+    "No distributed training": "NO",
+    "multi-CPU": "MULTI_CPU",
+    "multi-XPU": "MULTI_XPU",
+    "multi-HPU": "MULTI_HPU",
+    "multi-GPU": "MULTI_GPU",
+    "multi-NPU": "MULTI_NPU",
+    "multi-MLU": "MULTI_MLU",
+    "multi-SDAA": "MULTI_SDAA",
+    "multi-MUSA": "MULTI_MUSA",
+    "multi-NEURON": "MULTI_NEURON",
+    "TPU": "XLA",
 }
+BACKENDS = (
+    *("EAGER", "AOT_EAGER", "INDUCTOR", "AOT_TS_NVFUSER", "NVPRIMS_NVFUSER", "CUDAGRAPHS", "OFI", "FX2TRT", "ONNXRT"),
+    *("TENSORRT", "AOT_TORCHXLA_TRACE_ONCE", "TORHCHXLA_TRACE_ONCE", "TVM"),
+)
+MODES = ("default", "reduce-overhead", "max-autotune")
+
+SEVERAL_MACHINES = MoreThan("accelerate.num_machines", 1)
+CUSTOM = answer("dynamo_custom", True)
+
+MOST_MACHINES = 1024
+"""accelerate has no bound, and lists a rank for each."""
 
 
-def at_least_one(answer: Answer, _: Context) -> None:
-    """Refuses counts below one, which accelerate saves and then fails on."""
-    if isinstance(answer, int) and answer < 1:
-        raise ValueError("must be at least 1")
+def machine_count(given: Answer, _: Context) -> None:
+    """Refuses no machines at all, which accelerate saves and then divides by."""
+    if isinstance(given, int) and not 1 <= given <= MOST_MACHINES:
+        raise ValueError(f"must be from 1 to {MOST_MACHINES}")
 
 
-def processes_text(context: Context) -> str:
-    """accelerate's wording, with the unit of the machine; DeepSpeed always counts GPUs."""
-    unit = "GPU(s)" if DEEPSPEED.holds(context) else UNITS.get(str(context.values.get("accelerate.machine")), "GPU(s)")
-    return f"How many {unit} should be used for distributed training? [1]:"
+def port(given: Answer, _: Context) -> None:
+    """Refuses what is no port: every machine has to meet at the same one, so 0 for a free one is none."""
+    if isinstance(given, int) and not 1 <= given <= 65535:
+        raise ValueError("must be a port, from 1 to 65535")
 
+
+def ranks(context: Context) -> tuple[Choice, ...]:
+    """A rank for each machine."""
+    return tuple(Choice(str(rank), rank) for rank in range(context.number("accelerate.num_machines", 1)))
+
+
+def home_expanded(path: str) -> str:
+    """As accelerate stores the hostfile."""
+    return os.path.expanduser(path.strip())  # noqa: PTH111 - Path's own raises for ~nobody
+
+
+DEBUG = (
+    "Should distributed operations be checked while running for errors? This can avoid timeout issues but will be "
+    "slower. [yes/NO]: "
+)
+USE_DYNAMO = "Do you wish to optimize your script with torch dynamo?[yes/NO]:"
+DYNAMO_ROWS = (Choice("yes", True, NOT_LAUNCHED["dynamo"]), Choice("no", False))
+
+ENVIRONMENT = (
+    ask.menu(
+        "environment",
+        "In which compute environment are you running?",
+        (
+            Choice("This machine", "LOCAL_MACHINE"),
+            Choice("AWS (Amazon SageMaker)", "AMAZON_SAGEMAKER", NOT_LAUNCHED["AMAZON_SAGEMAKER"]),
+        ),
+        "compute_environment",
+        help="This machine, or one you log in to. Amazon SageMaker rents one for each training.",
+    ),
+)
 
 MACHINE = (
-    Question(
-        "accelerate.environment",
-        Kind.MENU,
-        "In which compute environment are you running?",
-        SECTION,
-        choices=(Choice("This machine", "LOCAL_MACHINE"), Choice("AWS (Amazon SageMaker)", "AMAZON_SAGEMAKER")),
-        default="LOCAL_MACHINE",
-        sets=(Sets("compute_environment"),),
-        help="Runs are launched on this machine; a SageMaker file can be saved, not launched.",
-    ),
-    Question(
-        "accelerate.machine",
-        Kind.MENU,
+    ask.menu(
+        "machine",
         "Which type of machine are you using?",
-        SECTION,
-        choices=(
-            Choice("No distributed training", "NO"),
-            Choice("multi-CPU", "MULTI_CPU"),
-            Choice("multi-XPU", "MULTI_XPU"),
-            Choice("multi-HPU", "MULTI_HPU"),
-            Choice("multi-GPU", "MULTI_GPU"),
-            Choice("multi-NPU", "MULTI_NPU"),
-            Choice("multi-MLU", "MULTI_MLU"),
-            Choice("multi-SDAA", "MULTI_SDAA"),
-            Choice("multi-MUSA", "MULTI_MUSA"),
-            Choice("multi-NEURON", "MULTI_NEURON"),
-            Choice("TPU", "XLA"),
+        (
+            Choice(label, value, "" if value == "MULTI_GPU" else NOT_LAUNCHED.get(value, ""))
+            for label, value in MACHINES.items()
         ),
-        default="NO",
+        "distributed_type",
+        Sets("use_cpu", constant=True, when=MULTI_CPU),
+        Sets("mixed_precision", constant="no", when=TPU),
         when=THIS_MACHINE,
-        sets=(Sets("distributed_type"),),
-        help="One GPU with DeepSpeed is 'No distributed training'; several GPUs are 'multi-GPU'.",
+        help="One GPU is 'No distributed training', with or without DeepSpeed; several GPUs are 'multi-GPU'.",
     ),
-    Question(
-        "accelerate.num_machines",
-        Kind.INT,
+    ask.number(
+        "num_machines",
         "How many different machines will you use (use more than 1 for multi-node training)? [1]: ",
-        SECTION,
+        "num_machines",
         default=1,
         when=MULTI,
-        sets=(Sets("num_machines"),),
-        check=at_least_one,
+        check=machine_count,
+        help="1 for one computer, however many GPUs it has.",
     ),
-    Question(
-        "accelerate.debug",
-        Kind.YES_NO,
-        "Should distributed operations be checked while running for errors? This can avoid timeout issues but will be "
-        "slower. [yes/NO]: ",
-        SECTION,
-        default=False,
+    ask.ask(
+        "machine_rank",
+        Kind.MENU,
+        "What is the rank of this machine?",
+        "machine_rank",
+        choices=ranks,
+        default=0,
+        when=SEVERAL_MACHINES,
+        help="Its number among the machines, from 0; 0 hosts the main process.",
+    ),
+    ask.text(
+        "main_process_ip",
+        "What is the IP address of the machine that will host the main process? ",
+        "main_process_ip",
+        when=SEVERAL_MACHINES,
+        check=needed,
+        help="Of the machine with rank 0, as the others reach it.",
+    ),
+    ask.number(
+        "main_process_port",
+        "What is the port you will use to communicate with the main process? ",
+        "main_process_port",
+        when=SEVERAL_MACHINES,
+        check=port,
+        help="Any free port that the machines' firewalls let through, such as 29500.",
+    ),
+    ask.yes_no(
+        "same_network",
+        "Are all the machines on the same local network? Answer `no` if nodes are on the cloud and/or on different "
+        "network hosts [YES/no]: ",
+        "same_network",
+        default=True,
+        when=SEVERAL_MACHINES,
+    ),
+    ask.text(
+        "rdzv_backend",
+        "What rendezvous backend will you use? ('static', 'c10d', ...): ",
+        "rdzv_backend",
+        default="static",
+        when=answer("same_network", False),
+        check=needed,
+        help="How the machines find each other: static by address and port, c10d by a store on the main machine.",
+    ),
+    ask.yes_no(
+        "debug",
+        DEBUG,
+        "debug",
         when=MULTI,
-        sets=(Sets("debug"),),
+        help="Compares the shapes that processes send each other; for finding a hang, not for training.",
     ),
-    Question(
-        "accelerate.use_cpu",
-        Kind.YES_NO,
+    ask.yes_no(
+        "use_cpu",
         "Do you want to run your training on CPU only (even if a GPU / Apple Silicon / Ascend NPU device is "
         "available)? [yes/NO]:",
-        SECTION,
-        default=False,
-        when=AllOf(THIS_MACHINE, NO_DISTRIBUTED),
-        sets=(Sets("use_cpu"),),
+        "use_cpu",
+        when=answer("machine", "NO"),
         help="For trying things out without a GPU; SDXL itself takes hours a step on a CPU.",
     ),
-    Question(
-        "accelerate.use_dynamo",
-        Kind.YES_NO,
-        "Do you wish to optimize your script with torch dynamo?[yes/NO]:",
-        SECTION,
-        default=False,
+    ask.yes_no(
+        "use_mpirun",
+        "Do you want accelerate to launch mpirun? [yes/NO]: ",
+        when=MULTI_CPU,
+        help="Without it accelerate starts one process only, however many are asked for.",
+    ),
+    ask.path(
+        "mpirun_hostfile",
+        "Please enter the path to the hostfile to use with mpirun [~/hostfile]: ",
+        Sets("mpirun_config.mpirun_hostfile", home_expanded),
+        default="~/hostfile",
+        when=answer("use_mpirun", True),
+        help="One host a line.",
+    ),
+    ask.yes_no(
+        "use_dynamo",
+        USE_DYNAMO,
         when=THIS_MACHINE,
-        help="accelerate does not pass this on to DeepSpeed.",
+        choices=DYNAMO_ROWS,
+        help="torch.compile: traces the model and generates faster code for it, after minutes of compiling.",
     ),
 )
 
-PROCESSES = (
-    Question(
-        "accelerate.num_processes",
-        Kind.INT,
-        processes_text,
-        SECTION,
-        default=1,
-        when=AllOf(THIS_MACHINE, AnyOf(Not(NO_DISTRIBUTED), DEEPSPEED)),
-        sets=(Sets("num_processes"),),
-        check=at_least_one,
-        help="One process for each GPU. They share the host's RAM and its CPU cores.",
+DYNAMO_PLUGIN = (
+    ask.menu(
+        "dynamo_backend",
+        "Which dynamo backend would you like to use?",
+        (Choice(name.lower(), name) for name in BACKENDS),
+        "dynamo_config.dynamo_backend",
+        default="INDUCTOR",
+        when=DYNAMO,
+        help="What turns the traced model into code. inductor, the default, writes GPU kernels with Triton; eager "
+        "only traces, for finding faults.",
     ),
-)
-
-PRECISION = (
-    Question(
-        "accelerate.mixed_precision",
-        Kind.MENU,
-        "Do you wish to use mixed precision?",
-        SECTION,
-        choices=(Choice("no", "no"), Choice("fp16", "fp16"), Choice("bf16", "bf16"), Choice("fp8", "fp8")),
-        default="no",
-        when=AllOf(THIS_MACHINE, Not(Is("accelerate.machine", "XLA")), Not(Is("accelerate.ds_use_json", True))),
-        sets=(Sets("mixed_precision"),),
-        help="bf16 halves the weights on the GPU and keeps fp32 masters on the host; right for every card since 2020.",
+    ask.stop(
+        "stop_dynamo",
+        "'TORHCHXLA_TRACE_ONCE' is not a valid DynamoBackend",
+        answer("dynamo_backend", "TORHCHXLA_TRACE_ONCE"),
+        reason="accelerate 1.15.0 misspells this backend and fails on it; choose another",
+    ),
+    ask.yes_no(
+        "dynamo_custom",
+        "Do you want to customize the defaults sent to torch.compile? [yes/NO]: ",
+        when=DYNAMO,
+    ),
+    ask.menu(
+        "dynamo_mode",
+        "Which mode do you want to use?",
+        MODES,
+        "dynamo_config.dynamo_mode",
+        when=AllOf(THIS_MACHINE, CUSTOM),
+        help="reduce-overhead records CUDA graphs; max-autotune also tries out kernels, which takes long.",
+    ),
+    ask.menu(
+        "sm_dynamo_mode",
+        "Which mode do you want to use?",
+        MODES,
+        "dynamo_config.dynamo_mode",
+        when=AllOf(AWS, CUSTOM),
+        help="accelerate 1.15.0 itself fails at this question; the file is the one it would write.",
+    ),
+    ask.yes_no(
+        "dynamo_use_fullgraph",
+        "Do you want the fullgraph mode or it is ok to break model into several subgraphs? [yes/NO]: ",
+        "dynamo_config.dynamo_use_fullgraph",
+        when=CUSTOM,
+        help="Yes refuses a model that does not compile in one piece.",
+    ),
+    ask.yes_no(
+        "dynamo_use_dynamic",
+        "Do you want to enable dynamic shape tracing? [yes/NO]: ",
+        "dynamo_config.dynamo_use_dynamic",
+        when=CUSTOM,
+        help="Compiles once for all shapes instead of once for each.",
+    ),
+    ask.yes_no(
+        "dynamo_use_regional_compilation",
+        "Do you want to enable regional compilation? [yes/NO]: ",
+        "dynamo_config.dynamo_use_regional_compilation",
+        when=CUSTOM,
+        help="Compiles a block that repeats once and uses it everywhere: less waiting.",
     ),
 )

@@ -58,7 +58,7 @@ def test_rows_are_chosen_by_number_label_or_value():
 def test_rows_that_are_numbers_are_not_numbered_again():
     session, said = run("", "", "3", "me", "")
     assert session.resolved.values["stage"] == 3
-    assert "Which stage?\n    0\n    1\n    2\n    3\n[2] > " in said
+    assert "Which stage?\n    0 (Which stop?)\n    1\n    2\n    3\n[2] > " in said
 
 
 def test_sections_are_announced_once_each():

@@ -1,0 +1,89 @@
+"""The unsaved answers of a walk, kept at every step, so that a dropped line costs nothing."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.runs.directory import read_json, write_atomic
+from launcher.runs.index import state_folder
+from simpletuner_tui import paths
+from simpletuner_tui.questions.model import Kind, Question
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Answers given so far, and where the walk was."""
+
+    answers: Mapping[str, object]
+    place: str
+    """Id of the question that was open; empty at the end of the walk."""
+    base: Path
+    """The folder that relative paths count from."""
+    saved: float
+    """Seconds since the epoch."""
+
+    def answers_in(self, folder: Path, registry: Sequence[Question]) -> dict[str, object]:
+        """Its answers where relative paths count from another folder.
+
+        Args:
+            folder: what they count from now.
+            registry: which of the answers are paths.
+        """
+        of_paths = {question.id: question.hub for question in registry if question.kind is Kind.PATH}
+        return {
+            key: paths.rebased(value, self.base, folder, hub=of_paths[key])
+            if key in of_paths and isinstance(value, str) and folder != self.base
+            else value
+            for key, value in self.answers.items()
+        }
+
+
+class Drafts:
+    """The one draft of a person on a machine."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Reads nothing yet.
+
+        Args:
+            path: of the draft; ``draft.json`` in the state folder by default.
+        """
+        self.path = path or state_folder() / "draft.json"
+        self._settled: Mapping[str, object] = {}
+
+    def keep(self, answers: Mapping[str, object], place: str) -> None:
+        """Replaces the draft, unless nothing was answered since :meth:`drop`.
+
+        A disk that refuses costs the draft, never the walk.
+        """
+        if answers == self._settled:
+            return
+        content = {"answers": dict(answers), "place": place, "base": str(Path.cwd()), "saved": time.time()}
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.path, json.dumps(content, indent=1).encode())
+
+    def read(self) -> Draft | None:
+        """The draft, if there is one that can be read."""
+        try:
+            content = read_json(self.path) or {}
+        except (OSError, RecursionError):
+            return None
+        answers, saved = content.get("answers"), content.get("saved")
+        if not isinstance(answers, dict) or not answers:
+            return None
+        place, base = str(content.get("place", "")), Path(str(content.get("base", os.curdir)))
+        return Draft(answers, place, base, saved if isinstance(saved, float) else 0.0)
+
+    def drop(self, answers: Mapping[str, object]) -> None:
+        """Forgets it.
+
+        Args:
+            answers: what was saved or launched, and needs no draft any more.
+        """
+        self._settled = dict(answers)
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,90 @@
+"""What answers so far amount to, while they are being given: the files as they grow, and the cost."""
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+from launcher.config.settings import Settings
+from launcher.errors import InvalidInputError
+from launcher.estimate import SDXL, Estimate, ModelFacts, estimate, read_model_facts
+from launcher.pictures import count
+from simpletuner_tui.answers import read_resolved
+from simpletuner_tui.questions.accelerate.file import accelerate_file
+from simpletuner_tui.questions.model import Resolved
+
+FILE_OF_NAMESPACE = {
+    "accelerate": "default_config.yaml",
+    "deepspeed": "deepspeed.json",
+    "training": "training.json",
+}
+"""Which file a question's answer lands in, by the namespace of its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """Answers so far as files. What has no answer yet stands at its default."""
+
+    files: dict[str, str]
+    settings: Settings
+
+    def file_of(self, question_id: str) -> tuple[str, str]:
+        """Name and text of the file that a question writes to."""
+        name = FILE_OF_NAMESPACE.get(question_id.split(".", 1)[0], "default_config.yaml")
+        return name, self.files[name]
+
+
+def preview(resolved: Resolved, base: Path) -> Preview:
+    """The files as they would be written now.
+
+    Args:
+        resolved: answers so far; faulty and missing ones are left out.
+        base: the folder that relative paths count from.
+    """
+    settings, _ = read_resolved(resolved, base)
+    files = {
+        "default_config.yaml": yaml.safe_dump(accelerate_file(resolved)),
+        "deepspeed.json": json.dumps(settings.deepspeed_json(), indent=2) + "\n",
+        "training.json": json.dumps(settings.training.to_json(), indent=2, ensure_ascii=False) + "\n",
+    }
+    return Preview(files, settings)
+
+
+def cost(settings: Settings) -> Estimate:
+    """What these settings cost; reads the model's headers and counts the pictures once a folder."""
+    training = settings.training
+    facts = _facts(training.model.pretrained_model_name_or_path)
+    return estimate(settings, facts, _pictures(training.data.instance_data_dir))
+
+
+@lru_cache(maxsize=16)
+def _facts(model: str) -> ModelFacts:
+    try:
+        return read_model_facts(model)
+    except InvalidInputError:  # said where the model is checked, not where it is priced
+        return SDXL
+
+
+@lru_cache(maxsize=16)
+def _pictures(folder: str) -> int:
+    return count(Path(folder)) if folder and Path(folder).is_dir() else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a file, and whether the last answer brought it."""
+
+    text: str
+    changed: bool
+
+
+def marked_lines(before: str, after: str) -> Sequence[Line]:
+    """The lines of ``after``, with those marked that ``before`` has not."""
+    lines = after.splitlines()
+    matcher = difflib.SequenceMatcher(a=before.splitlines(), b=lines, autojunk=False)
+    same = {j for block in matcher.get_matching_blocks() for j in range(block.b, block.b + block.size)}
+    return [Line(text, number not in same) for number, text in enumerate(lines)]

@@ -1,0 +1,89 @@
+"""Everything a person should see before anything is written: answers, faults, files, command line."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.config.setting import Level, Problem
+from launcher.errors import LauncherError
+from launcher.preflight import MODEL, Machine
+from simpletuner_tui.answers import Answers, judge_answers
+from simpletuner_tui.launching import Prepared, prepare
+from simpletuner_tui.preview import preview
+from simpletuner_tui.questions.model import Question
+from simpletuner_tui.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewRow:
+    """One answer in force."""
+
+    question: Question
+    value: str
+    changed: bool
+    """Whether it differs from the question's default."""
+    fault: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What a walk amounts to."""
+
+    rows: tuple[ReviewRow, ...]
+    problems: tuple[Problem, ...]
+    """Of answers and of this machine, errors first."""
+    notes: tuple[str, ...]
+    files: dict[str, str]
+    """By name: what would be written, and the command line."""
+    prepared: Prepared | None
+    """None while an answer is faulty or missing."""
+
+    @property
+    def why_not_launched(self) -> str | None:
+        """The first error, which stops a launch."""
+        errors = [problem for problem in self.problems if problem.level is Level.ERROR]
+        return f"{errors[0].field}: {errors[0].message}" if errors else None
+
+
+def review(session: Session, registry: Sequence[Question], base: Path, run_dir: Path, machine: Machine) -> Review:
+    """Judges and plans; writes nothing.
+
+    Args:
+        session: its answers and defaults.
+        registry: every question.
+        base: the folder that relative paths count from.
+        run_dir: where a run would lie.
+        machine: what it would run on.
+    """
+    resolved = session.resolved
+    rows = tuple(_row(session, question) for question in resolved.asked if question.asks)
+    files = dict(preview(resolved, base).files)
+    judgement = judge_answers(session.answers, resolved, base, registry)
+    problems, notes, prepared = list(judgement.problems), list(judgement.notes), None
+    if not any(problem.level is Level.ERROR for problem in problems):
+        try:
+            prepared = prepare(Answers(session.answers, base), run_dir, registry=registry, machine=machine)
+        except LauncherError as error:  # nothing else is read while planning
+            problems.append(Problem(MODEL, str(error)))
+        else:
+            problems += [Problem(found.field, found.message, found.level, "machine") for found in prepared.findings]
+            notes += prepared.plan.notes
+            files |= _planned(prepared)
+    problems.sort(key=lambda problem: problem.level is not Level.ERROR)
+    return Review(rows, tuple(problems), tuple(notes), files, prepared)
+
+
+def _row(session: Session, question: Question) -> ReviewRow:
+    resolved = session.resolved
+    value = resolved.values.get(question.id)
+    shown = "" if value is None else question.show(value, resolved.context)
+    changed = value is not None and value != question.default_in(resolved.context)
+    return ReviewRow(question, shown, changed, resolved.faults.get(question.id))
+
+
+def _planned(prepared: Prepared) -> dict[str, str]:
+    plan = prepared.plan
+    files = {name: content.decode() for name, content in plan.files.items()}
+    environment = "\n".join(f"{key}={value}" for key, value in plan.environment.items())
+    files["command line"] = f"{environment}\n{' '.join(plan.argv)}\n"
+    return files
