@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from launcher.config.accelerate import LaunchSettings
 from launcher.config.settings import Settings
 from launcher.estimate import Estimate, ModelFacts, estimate, read_model_facts
 from launcher.machine.host import Host, read_host
@@ -51,7 +52,7 @@ def make_plan(settings: Settings, answers: bytes, run_dir: Path) -> Plan:
     host, toolchain = read_host(), read_toolchain()
     model = read_model_facts(settings.training.model.pretrained_model_name_or_path)
     cost = estimate(settings, model, pictures=count(Path(settings.training.data.instance_data_dir)))
-    argv = _argv(run_dir)
+    argv = _argv(settings.launch, run_dir)
     environment = _environment(settings, host)
     notes = _notes(settings, toolchain)
     plan = {
@@ -80,10 +81,17 @@ def _with_places(settings: Settings, run_dir: Path) -> Settings:
     return replace(settings, training=replace(settings.training, data=data))
 
 
-def _argv(run_dir: Path) -> tuple[str, ...]:
+def _argv(launch: LaunchSettings, run_dir: Path) -> tuple[str, ...]:
+    training = ("-m", "launcher.train", str(run_dir))
+    if launch.use_cpu and launch.num_processes > 1 and not launch.deepspeed:
+        # Without mpirun `accelerate launch` starts one process only, however many CPU processes its file names.
+        several = ("--standalone", "--nproc_per_node", str(launch.num_processes))
+        return (sys.executable, "-m", "torch.distributed.run", *several, *training)
     # Port 0 lets the launcher take a free one, so that two runs can share a machine.
-    launch = ("-m", "accelerate.commands.launch", "--config_file", "accelerate.yaml", "--main_process_port", "0")
-    return (sys.executable, *launch, "-m", "launcher.train", str(run_dir))
+    options = ["--config_file", "accelerate.yaml", "--main_process_port", "0"]
+    if launch.cpu_affinity:
+        options.append("--enable_cpu_affinity")  # from its file accelerate does not take it
+    return (sys.executable, "-m", "accelerate.commands.launch", *options, *training)
 
 
 def _environment(settings: Settings, host: Host) -> dict[str, str]:
@@ -107,7 +115,7 @@ def _environment(settings: Settings, host: Host) -> dict[str, str]:
 
 def _notes(settings: Settings, toolchain: Toolchain) -> tuple[str, ...]:
     ds = settings.deepspeed
-    if not toolchain.complete and ds.optimizer_type in ("Adam", "AdamW"):
+    if settings.launch.deepspeed and not toolchain.complete and ds.optimizer_type in ("Adam", "AdamW"):
         packages = " ".join(toolchain.missing_packages)
         name = "CPU Adam" if ds.offloads else "fused Adam"
         return (

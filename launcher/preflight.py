@@ -47,8 +47,10 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
     """Every reason why this plan cannot run here, and every warning."""
     machine = machine or Machine()
     gpus = Gpus(())
-    if not plan.settings.launch.use_cpu:
-        gpus = visible(machine.gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    launch = plan.settings.launch
+    if not launch.use_cpu:
+        chosen = os.environ.get("CUDA_VISIBLE_DEVICES") if launch.gpu_ids == "all" else launch.gpu_ids
+        gpus = visible(machine.gpus(), chosen)
     of_model = list(_model(plan))
     findings = [*_vae(plan), *_data(plan), *_folders(plan), *_disk(plan)]
     findings += [*_gpus(plan, gpus), *_host(plan, machine.host()), *_toolchain(plan, machine.toolchain())]

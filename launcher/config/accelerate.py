@@ -24,9 +24,11 @@ PATHS_FROM_DEEPSPEED_CONFIG: dict[str, str] = {
 
 _OTHER_ACCELERATOR = "not launched from here: NVIDIA GPUs and CPUs only"
 
+LAUNCHED = ("NO", "MULTI_GPU", "MULTI_CPU", "DEEPSPEED")
+"""What a file's distributed_type may be to be launched from here."""
+
 NOT_LAUNCHED: dict[str, str] = {
     "AMAZON_SAGEMAKER": "not launched from here",
-    "MULTI_CPU": "not launched: to train on CPUs choose 'No distributed training', CPU only and DeepSpeed",
     "MULTI_XPU": _OTHER_ACCELERATOR,
     "MULTI_HPU": _OTHER_ACCELERATOR,
     "MULTI_NPU": _OTHER_ACCELERATOR,
@@ -35,12 +37,12 @@ NOT_LAUNCHED: dict[str, str] = {
     "MULTI_MUSA": _OTHER_ACCELERATOR,
     "MULTI_NEURON": _OTHER_ACCELERATOR,
     "XLA": _OTHER_ACCELERATOR,
-    "FSDP": "not launched: training runs through DeepSpeed, not FSDP",
-    "MEGATRON_LM": "not launched: training runs through DeepSpeed, not Megatron-LM",
-    "no DeepSpeed": "not launched: training runs through DeepSpeed",
+    "FSDP": "not launched: training runs through DeepSpeed or plain PyTorch, not FSDP",
+    "MEGATRON_LM": "not launched: training runs through DeepSpeed or plain PyTorch, not Megatron-LM",
+    "mpirun": "not launched: processes of one machine are started without mpirun",
     "several machines": "not launched: runs are started on one machine",
     "fp8": "not launched: SDXL trains in bf16, fp16 or fp32 here",
-    "dynamo": "not launched: accelerate does not pass dynamo on to DeepSpeed",
+    "dynamo": "not launched: the U-Net is not compiled here",
     "MoE": "not launched: SDXL has no mixture of experts",
 }
 """Why what a file says is not launched from here: by the value it holds, or by what it is about."""
@@ -53,16 +55,24 @@ class LaunchSettings:
     num_processes: int = 1
     use_cpu: bool = False
     """Train on the CPU even where a GPU is."""
+    deepspeed: bool = True
+    """Without it plain PyTorch trains, everything on the device."""
+    gpu_ids: str = "all"
+    """Which GPUs, by index, joined by commas."""
+    debug: bool = False
+    """Collective operations are checked for agreeing shapes."""
+    cpu_affinity: bool = False
+    """Processes are bound to the NUMA node of their GPU."""
 
     def to_yaml_object(self) -> dict[str, Any]:
         """accelerate.yaml of a run directory; the JSON it names lies beside it."""
-        return {
+        several = "MULTI_CPU" if self.use_cpu else "MULTI_GPU"
+        content = {
             "compute_environment": "LOCAL_MACHINE",
-            "debug": False,
-            "deepspeed_config": {"deepspeed_config_file": "deepspeed.json", "zero3_init_flag": False},
-            "distributed_type": "DEEPSPEED",
+            "debug": self.debug,
+            "distributed_type": "DEEPSPEED" if self.deepspeed else several if self.num_processes > 1 else "NO",
             "downcast_bf16": "no",
-            "enable_cpu_affinity": False,
+            "enable_cpu_affinity": self.cpu_affinity,
             "machine_rank": 0,
             "main_training_function": "main",
             "num_machines": 1,
@@ -74,6 +84,10 @@ class LaunchSettings:
             "tpu_use_sudo": False,
             "use_cpu": self.use_cpu,
         }
+        if self.deepspeed:
+            return content | {"deepspeed_config": {"deepspeed_config_file": "deepspeed.json", "zero3_init_flag": False}}
+        # The precision is the training's own business: deepspeed.json says it.
+        return content | {"gpu_ids": self.gpu_ids, "mixed_precision": "no"}
 
 
 def read_accelerate(
@@ -88,7 +102,8 @@ def read_accelerate(
         Launch settings; the DeepSpeed values it owns, by JSON path; and what cannot be launched.
     """
     problems = _what_cannot_launch(content)
-    deepspeed = content.get("deepspeed_config") or {}
+    uses_deepspeed = content.get("distributed_type") == "DEEPSPEED"
+    deepspeed = (content.get("deepspeed_config") or {}) if uses_deepspeed else {}
     values: dict[str, object] = {
         path: deepspeed[key] for key, path in PATHS_FROM_DEEPSPEED_CONFIG.items() if key in deepspeed
     }
@@ -99,7 +114,17 @@ def read_accelerate(
         values.setdefault("gradient_clipping", 0.0)
         precision = content.get("mixed_precision", "no")
         values["precision"] = "no" if precision == "fp8" else precision
-    launch = LaunchSettings(num_processes=content.get("num_processes", 1), use_cpu=content.get("use_cpu", False))
+    launch = LaunchSettings(
+        num_processes=content.get("num_processes", 1),
+        use_cpu=content.get("use_cpu", False),
+        deepspeed=uses_deepspeed,
+        gpu_ids=str(content.get("gpu_ids") or "all"),
+        debug=content.get("debug", False),
+        cpu_affinity=content.get("enable_cpu_affinity", False),
+    )
+    if not launch.deepspeed:
+        # Clipping is a question of DeepSpeed's part; without it the usual one holds.
+        values |= {"zero_optimization.stage": 0, "gradient_clipping": 1.0}
     return launch, values, problems
 
 
@@ -107,10 +132,12 @@ def _what_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
     if content.get("compute_environment") == "AMAZON_SAGEMAKER":
         return [_unlaunchable("environment", "AMAZON_SAGEMAKER")]
     problems = []
-    taken = {"FSDP": "use_fsdp", "MEGATRON_LM": "use_megatron", "NO": "use_deepspeed", "MULTI_GPU": "use_deepspeed"}
     kind = content.get("distributed_type", "NO")
-    if kind != "DEEPSPEED":
-        problems.append(_unlaunchable(taken.get(kind, "machine"), kind if kind in NOT_LAUNCHED else "no DeepSpeed"))
+    if kind not in LAUNCHED:
+        taken = {"FSDP": "use_fsdp", "MEGATRON_LM": "use_megatron"}
+        problems.append(_unlaunchable(taken.get(kind, "machine"), kind))
+    if content.get("mpirun_config"):
+        problems.append(_unlaunchable("use_mpirun", "mpirun"))
     if content.get("num_machines", 1) != 1:
         problems.append(_unlaunchable("num_machines", "several machines"))
     if content.get("num_processes", 1) < 1:

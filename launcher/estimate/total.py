@@ -117,6 +117,8 @@ def _gpu_steps(settings: Settings, model: ModelFacts, activations: float) -> tup
         parts["optimizer states"] = states / ranks if ds.stage else states
         if ds.stage in (1, 2):
             parts["gradients in fp32 at the step"] = 4 * parameters / ranks
+        elif not settings.launch.deepspeed and c == 2:
+            parts["gradients in fp32 at the step"] = 4 * parameters
     return _parts(parts)
 
 

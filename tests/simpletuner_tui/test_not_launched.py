@@ -19,6 +19,10 @@ DEEPSPEED = {"use_deepspeed": True}
 SEVERAL = {"num_machines": 2, "main_process_ip": "10.0.0.1", "main_process_port": 29500, "ds_launcher": "standard"}
 RUNS = [
     DEEPSPEED,
+    {},
+    {"use_cpu": True},
+    {"machine": "MULTI_CPU", "num_processes": 2},
+    {"machine": "MULTI_GPU", "num_processes": 2, "mixed_precision": "bf16"},
     {**DEEPSPEED, "use_cpu": True, "num_processes": 2},
     {**DEEPSPEED, "machine": "MULTI_GPU", "num_processes": 2, "debug": True},
     {**DEEPSPEED, "machine": "MULTI_GPU", "mixed_precision": "fp16", "zero_stage": 3},
@@ -26,12 +30,11 @@ RUNS = [
 SAVED = [
     ({"environment": "AMAZON_SAGEMAKER", "sm_role_name": "mine"}, "environment", "AMAZON_SAGEMAKER"),
     ({"machine": "XLA"}, "machine", "XLA"),
-    ({"machine": "MULTI_CPU"}, "machine", "MULTI_CPU"),
+    ({"machine": "MULTI_CPU", "use_mpirun": True}, "use_mpirun", "mpirun"),
     ({"machine": "MULTI_NPU"}, "machine", "MULTI_NPU"),
     ({"machine": "MULTI_NPU", **DEEPSPEED}, "machine", "MULTI_NPU"),
     ({"machine": "MULTI_GPU", "use_fsdp": True, "wrap_cls": "Block"}, "use_fsdp", "FSDP"),
     ({"machine": "MULTI_GPU", "use_megatron": True, "num_processes": 2}, "use_megatron", "MEGATRON_LM"),
-    ({}, "use_deepspeed", "no DeepSpeed"),
     ({**DEEPSPEED, "machine": "MULTI_GPU", **SEVERAL}, "num_machines", "several machines"),
     ({**DEEPSPEED, "mixed_precision": "fp8"}, "mixed_precision", "fp8"),
     ({**DEEPSPEED, "use_dynamo": True}, "use_dynamo", "dynamo"),
@@ -46,7 +49,7 @@ def judged(answers, tmp_path, probes=EVERYTHING):
 
 
 @pytest.mark.parametrize("answers", RUNS, ids=str)
-def test_deepspeed_on_gpus_or_cpus_of_one_machine_is_launched(answers, tmp_path):
+def test_gpus_or_cpus_of_one_machine_are_launched_with_deepspeed_and_without(answers, tmp_path):
     judged(answers, tmp_path).raise_errors()
 
 
@@ -75,7 +78,6 @@ def test_a_fault_beside_it_is_told_as_one(tmp_path):
     ("answers", "reason"),
     [
         ({"accelerate.environment": "AMAZON_SAGEMAKER", "accelerate.sm_role_name": "x"}, "accelerate.environment: not"),
-        ({"accelerate.use_deepspeed": False}, "accelerate.use_deepspeed: not launched"),
         ({"accelerate.machine": "MULTI_HPU"}, "accelerate.machine: not launched"),
     ],
 )

@@ -37,7 +37,6 @@ DEEPSPEED_PLUGIN = (
         "Do you want to use DeepSpeed? [yes/NO]: ",
         Sets("distributed_type", constant="DEEPSPEED", when=DEEPSPEED),
         when=AllOf(answer("machine", "NO", *ACCELERATORS), Not(ON_MPS)),
-        choices=(Choice("yes", True), Choice("no", False, NOT_LAUNCHED["no DeepSpeed"])),
         help="ZeRO, the heart of DeepSpeed, shares out optimizer states, gradients and weights over the GPUs, and can "
         "keep them in host RAM. Its offload is what lets SDXL's U-Net be fine-tuned on a card that could not hold it.",
     ),

@@ -172,7 +172,9 @@ MACHINE = (
         "use_mpirun",
         "Do you want accelerate to launch mpirun? [yes/NO]: ",
         when=MULTI_CPU,
-        help="Without it accelerate starts one process only, however many are asked for.",
+        choices=(Choice("yes", True, NOT_LAUNCHED["mpirun"]), Choice("no", False)),
+        help="Without it `accelerate launch` starts one process only, however many are asked for; a launch from here "
+        "starts them all.",
     ),
     ask.path(
         "mpirun_hostfile",

@@ -248,12 +248,20 @@ def test_a_faulty_deepspeed_value_is_named_by_its_place_and_takes_its_default():
     assert settings.deepspeed.optimizer_type == "AdamW"
 
 
+@pytest.mark.parametrize("kind", ["NO", "MULTI_GPU", "MULTI_CPU"])
+def test_without_deepspeed_nothing_is_partitioned_or_offloaded(kind):
+    settings, problems = read({**ACCELERATE, "distributed_type": kind})
+    assert not problems
+    assert (settings.launch.deepspeed, settings.deepspeed.stage, settings.deepspeed.offloads) == (False, 0, False)
+    assert settings.deepspeed_json()["zero_optimization"] == {"stage": 0}
+
+
 @pytest.mark.parametrize(
     ("changed", "field"),
     [
         ({"compute_environment": "AMAZON_SAGEMAKER"}, "accelerate.environment"),
-        ({"distributed_type": "MULTI_GPU"}, "accelerate.use_deepspeed"),
-        ({"distributed_type": "NO"}, "accelerate.use_deepspeed"),
+        ({"distributed_type": "FSDP"}, "accelerate.use_fsdp"),
+        ({"distributed_type": "MULTI_NPU"}, "accelerate.machine"),
         ({"num_machines": 2}, "accelerate.num_machines"),
         ({"dynamo_config": {"dynamo_backend": "INDUCTOR"}}, "accelerate.use_dynamo"),
         ({"deepspeed_config": {"zero_stage": 2, "deepspeed_moe_layer_cls_names": "A"}}, "accelerate.use_moe"),
