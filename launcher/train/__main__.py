@@ -19,28 +19,49 @@ from launcher.train.distributed import World
 from launcher.train.loop import train
 from launcher.train.report import LOGGER, Report
 
+NO_HOST_MEMORY = "DefaultCPUAllocator: can't allocate memory"
+LOST_ANOTHER = ("Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
+"""What gloo and NCCL say when a process at the other end is gone."""
+
 
 def main() -> int:
     """Trains the run directory named on the command line; returns the process's exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     run = RunDirectory(Path(sys.argv[1]).resolve())
-    try:
-        with ExitStack() as stack:
+    with ExitStack() as stack:
+        try:
             outcome = _train(run, stack)
-    except LauncherError as error:
-        LOGGER.exception("the run ends")
+            if int(os.environ.get("RANK", "0")) == 0:
+                write_outcome(run, outcome)
+            return outcome.exit_code
+        except Exception as error:
+            LOGGER.exception("the run ends")
+            return _fail(run, error)
+
+
+def _fail(run: RunDirectory, error: Exception) -> int:
+    """Leaves the outcome of a failure; returns the exit code.
+
+    The first process that fails says why, and does so before it leaves the group: the others only lose it.
+    """
+    if _lost_another(error):
+        return int(ExitCode.RUN_FAILED)
+    if isinstance(error, LauncherError):
         outcome = Outcome("failed", int(error.exit_code), str(error))
-    except Exception as error:
-        LOGGER.exception("the run ends")
-        outcome = Outcome("failed", int(ExitCode.RUN_FAILED), _explain(error))
-    if outcome.result == "failed":
-        # The first process that fails says why; the others only lose it. No further collective can succeed.
-        if read_outcome(run) is None:
-            write_outcome(run, outcome)
-        return outcome.exit_code
-    if int(os.environ.get("RANK", "0")) == 0:
+    else:
+        outcome = Outcome("failed", int(ExitCode.RUN_FAILED), explain(error))
+    if read_outcome(run) is None:
         write_outcome(run, outcome)
     return outcome.exit_code
+
+
+def _lost_another(error: BaseException | None) -> bool:
+    """Whether this process failed only because another one of the run is gone."""
+    while error is not None:
+        if isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST_ANOTHER):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _train(run: RunDirectory, stack: ExitStack) -> Outcome:
@@ -61,12 +82,17 @@ def _train(run: RunDirectory, stack: ExitStack) -> Outcome:
     return train(run, world, report, stop_reason)
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
     """What an unforeseen failure means to the person; the log holds the rest."""
     if isinstance(error, torch.OutOfMemoryError):
         return (
             "the GPU is out of memory; lower training.train_batch_size or training.resolution, turn on "
             "gradient checkpointing, or offload more"
+        )
+    if isinstance(error, MemoryError) or NO_HOST_MEMORY in str(error):
+        return (
+            "host RAM is used up; lower training.train_batch_size or the number of processes, or offload less "
+            "of the training to the CPU"
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = error.filename or "the output folder"

@@ -16,11 +16,11 @@ from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from launcher.config.training import TrainingSettings
 from launcher.errors import CannotRunHereError, InvalidInputError, RunFailedError
-from launcher.pictures import Picture
+from launcher.pictures import NAMED, Picture
 from launcher.runs.directory import write_atomic
 from launcher.train.distributed import World
 from launcher.train.models import ModelSource, cache_key
@@ -61,7 +61,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class CachedDataset:
-    """The data set as caches; reading is thread-safe."""
+    """The data set as caches; reading is thread-safe.
+
+    Raises:
+        RunFailedError: a cache file is gone or damaged.
+    """
 
     entries: tuple[Entry, ...]
     resolution: int
@@ -71,7 +75,7 @@ class CachedDataset:
 
     def __getitem__(self, index: int) -> Sample:
         entry = self.entries[index]
-        latents, prompt = load_file(entry.latents), load_file(entry.prompt)
+        latents, prompt = _load(entry.latents), _load(entry.prompt)
         return Sample(
             path=entry.picture.path,
             mean=latents["mean"],
@@ -132,8 +136,9 @@ def prepare(
             world.barrier()
     if missing_latents:
         with report.phase("latents") as phase:
-            _encode_latents(model, _share(missing_latents, world), path_of, resolution, world.device, phase)
-            world.barrier()
+            mine = _share(missing_latents, world)
+            damaged = _encode_latents(model, mine, path_of, resolution, world.device, phase)
+            _refuse_damaged([fault for faults in world.from_all(damaged) for fault in faults])
     report.event(
         "data",
         pictures=len(pictures),
@@ -185,9 +190,11 @@ def _encode_latents(
     resolution: int,
     device: torch.device,
     phase: Phase,
-) -> None:
+) -> list[str]:
+    """Encodes the pictures that can be decoded; returns what is wrong with the others."""
     vae = model.vae().to(device)
-    for done, (picture, pixels) in enumerate(_decoded(pictures, resolution), start=1):
+    damaged: list[str] = []
+    for done, (picture, pixels) in enumerate(_decoded(pictures, resolution, damaged), start=1):
         posterior = vae.encode(pixels[None].to(device)).latent_dist
         mean, std = posterior.mean[0].float(), posterior.std[0].float()
         if not (mean.isfinite().all() and std.isfinite().all()):
@@ -199,17 +206,19 @@ def _encode_latents(
         phase.progress(done, len(pictures))
     del vae
     _release(device)
+    return damaged
 
 
-def _decoded(pictures: Sequence[Picture], resolution: int) -> Iterator[tuple[Picture, torch.Tensor]]:
-    """Pictures with their pixels, decoded a few ahead; all damaged ones are named at once, at the end."""
-    faults: list[str] = []
+def _decoded(
+    pictures: Sequence[Picture], resolution: int, damaged: list[str]
+) -> Iterator[tuple[Picture, torch.Tensor]]:
+    """Pictures with their pixels, decoded a few ahead; those that cannot be are added to ``damaged``."""
 
     def decode(picture: Picture) -> torch.Tensor | None:
         try:
             return load_pixels(picture, resolution)
         except (OSError, ValueError, SyntaxError) as error:
-            faults.append(f"{picture.path}: {error}")
+            damaged.append(f"{picture.path}: {error}")
             return None
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="pictures") as pool:
@@ -218,9 +227,14 @@ def _decoded(pictures: Sequence[Picture], resolution: int) -> Iterator[tuple[Pic
             for picture, pixels in zip(some, pool.map(decode, some), strict=True):
                 if pixels is not None:
                     yield picture, pixels
+
+
+def _refuse_damaged(faults: Sequence[str]) -> None:
+    """Names all damaged pictures at once."""
     if faults:
-        listed = "\n  ".join(sorted(faults))
-        raise InvalidInputError(f"these pictures are damaged; replace or remove them:\n  {listed}")
+        listed = "\n  ".join(sorted(faults)[:NAMED])
+        more = f"\n  and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
+        raise InvalidInputError(f"these pictures are damaged; replace or remove them:\n  {listed}{more}")
 
 
 def _path(folder: Path, **dependencies: object) -> Path:
@@ -240,6 +254,17 @@ def _is_whole(path: Path) -> bool:
             return True
     except (OSError, SafetensorError):
         return False
+
+
+def _load(path: Path) -> dict[str, torch.Tensor]:
+    """Read, not mapped into memory: where a disk fails later, a mapping ends the process without a word."""
+    try:
+        return load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise RunFailedError(
+            f"{path} was cached before training and cannot be read now ({error}); start the run again: what is "
+            "missing is computed anew, and it continues from the newest checkpoint"
+        ) from error
 
 
 def _store(path: Path, tensors: dict[str, torch.Tensor]) -> None:

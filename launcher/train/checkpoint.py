@@ -9,13 +9,14 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from launcher.errors import InvalidInputError, RunFailedError
+from launcher.errors import InvalidInputError, RefusedToOverwriteError, RunFailedError
 from launcher.runs.directory import write_atomic
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
@@ -65,6 +66,13 @@ class Checkpoint:
 
     path: Path
     step: int
+    facts: Mapping[str, Any]
+    """What it was made with: :class:`Identity` and the optimizer's implementation."""
+
+    @property
+    def torch_adam(self) -> bool:
+        """Whether its optimizer state is torch's own AdamW's, which CPUAdam cannot read."""
+        return bool(self.facts.get("torch_adam"))
 
 
 class Checkpoints:
@@ -92,56 +100,86 @@ class Checkpoints:
         path = self._folder / f"checkpoint-{step}"
         started = time.monotonic()
         if self._world.is_main:
-            # One of the same step is unfinished, or replaced by its equal: it stops counting first.
-            _discard(path)
-            path.mkdir(parents=True)
+            with self._writing(path, step):
+                # One of the same step did not finish, or it would have been resumed from.
+                _discard(path)
+                path.mkdir(parents=True)
         self._world.barrier()
         with self._report.phase("save"):
-            try:
+            with self._writing(path, step):
                 engine.save(path)
-            except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
-                _discard(path)
-                free = shutil.disk_usage(self._folder).free
-                raise RunFailedError(
-                    f"the checkpoint of step {step} could not be written to {path} "
-                    f"({free / GIB:.1f} GiB free there): {_last_line(error)}; earlier checkpoints are whole. "
-                    "Make room and start the run again: it continues from the newest"
-                ) from error
             self._world.barrier()
-        if self._world.is_main:
-            self._finish(path, step, time.monotonic() - started)
+            if self._world.is_main:
+                with self._writing(path, step):
+                    self._finish(path, step, engine.torch_adam, started)
         self._world.barrier()
         return path
 
-    def resume(self, engine: Engine) -> int:
-        """Restores the newest whole checkpoint, if there is one; every rank calls it.
-
-        Returns:
-            The number of steps already trained; 0 when there is nothing to resume.
+    def find(self) -> Checkpoint | None:
+        """The newest whole checkpoint, if there is one and this run can continue it; every rank calls it.
 
         Raises:
             InvalidInputError: it was made with another ZeRO stage, precision, optimizer or process count.
         """
+        newest: Checkpoint | None = self._world.from_main(self._newest() if self._world.is_main else None)
+        if newest is not None:
+            self._check_identity(newest)
+        return newest
+
+    def require_none(self) -> None:
+        """Refuses to start over beside checkpoints of another run: the newest of both would count later.
+
+        Raises:
+            RefusedToOverwriteError: there are some.
+        """
         newest = self._world.from_main(self._newest() if self._world.is_main else None)
-        if newest is None:
+        if newest is not None:
+            raise RefusedToOverwriteError(
+                f"{newest.path} is there already, and training.resume_from_checkpoint is `no`; answer `latest` to "
+                "continue it, or train into another output folder"
+            )
+
+    def resume(self, engine: Engine, checkpoint: Checkpoint | None) -> int:
+        """Restores a checkpoint; every rank calls it.
+
+        Returns:
+            The number of steps already trained; 0 when there is nothing to resume.
+        """
+        if checkpoint is None:
             return 0
-        self._check_identity(newest)
-        engine.load(newest.path)
-        self._report.event("resumed", path=str(newest.path), step=newest.step)
-        return int(newest.step)
+        engine.load(checkpoint.path)
+        self._report.event("resumed", path=str(checkpoint.path), step=checkpoint.step)
+        return checkpoint.step
+
+    @contextmanager
+    def _writing(self, path: Path, step: int) -> Iterator[None]:
+        """What goes wrong while a checkpoint is written, in words; what there is of it is removed."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
+            free = shutil.disk_usage(next(place for place in path.parents if place.exists())).free
+            _discard(path)
+            raise RunFailedError(
+                f"the checkpoint of step {step} could not be written to {path} "
+                f"({free / GIB:.1f} GiB free there): {_last_line(error)}; earlier checkpoints are whole. "
+                "Make room and start the run again: it continues from the newest"
+            ) from error
 
     def _newest(self) -> Checkpoint | None:
         whole = []
         for path, step in _numbered(self._folder):
             reason = _not_whole(path)
             if reason is None:
-                whole.append(Checkpoint(path, step))
+                whole.append((path, step))
             else:
                 self._report.warning(f"{path} is not a whole checkpoint ({reason}) and is ignored")
-        return max(whole, key=lambda checkpoint: checkpoint.step, default=None)
+        if not whole:
+            return None
+        path, step = whole[-1]
+        return Checkpoint(path, step, json.loads((path / FACTS).read_bytes()))
 
     def _check_identity(self, checkpoint: Checkpoint) -> None:
-        made_with = json.loads((checkpoint.path / FACTS).read_bytes())
+        made_with = checkpoint.facts
         mine = self._identity.facts()
         differs = [
             f"{name} {made_with.get(key)} there, {mine[key]} here"
@@ -160,10 +198,11 @@ class Checkpoints:
                     "the data order changes from here on"
                 )
 
-    def _finish(self, path: Path, step: int, seconds: float) -> None:
+    def _finish(self, path: Path, step: int, torch_adam: bool, started: float) -> None:
         facts: Mapping[str, Any] = {
             "step": step,
             **self._identity.facts(),
+            "torch_adam": torch_adam,
             "versions": {name: version(name) for name in ("deepspeed", "torch", "diffusers")},
         }
         write_atomic(path / FACTS, json.dumps(facts, indent=2).encode())
@@ -180,7 +219,7 @@ class Checkpoints:
             path=str(path),
             step=step,
             bytes=sum(sizes.values()),
-            seconds=round(seconds, 3),
+            seconds=round(time.monotonic() - started, 3),
             removed=removed,
         )
 
@@ -198,10 +237,10 @@ def _numbered(folder: Path) -> list[tuple[Path, int]]:
 def _not_whole(path: Path) -> str | None:
     """Why a folder is not a whole checkpoint; None when it is."""
     try:
-        sizes = json.loads((path / MARKER).read_bytes())
+        sizes = dict(json.loads((path / MARKER).read_bytes()))
     except FileNotFoundError:
         return f"no {MARKER} marker: its save did not finish"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         return f"{MARKER} is unreadable: {error}"
     for name, size in sizes.items():
         file = path / name

@@ -65,6 +65,14 @@ class World:
         torch.distributed.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
+    def from_all(self, value: Any) -> list[Any]:
+        """Every rank's value, by rank, on every rank. They must be picklable."""
+        if self.world_size == 1:
+            return [value]
+        every: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(every, value)
+        return every
+
     def close(self) -> None:
         """Leaves the group."""
         torch.distributed.destroy_process_group()

@@ -34,6 +34,7 @@ class Engine:
     def __init__(self, unet: torch.nn.Module, config: Mapping[str, Any]) -> None:
         """Builds optimizer, schedule and partitions; what deepspeed.json says is what DeepSpeed gets."""
         self._unet = unet
+        self.torch_adam = _torch_adam(config["optimizer"])
         trainable = [parameter for parameter in unet.parameters() if parameter.requires_grad]
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=unet, model_parameters=trainable, config=dict(config)
@@ -88,10 +89,18 @@ class Engine:
             yield name, parameter.detach() if master is None else master
 
 
-def build_extensions(config: Mapping[str, Any], world: World, report: Report) -> dict[str, Any]:
+def build_extensions(
+    config: Mapping[str, Any], world: World, report: Report, *, torch_adam: bool = False
+) -> dict[str, Any]:
     """Compiles the optimizer's extension, once per machine, before anything large is loaded.
 
     Where it cannot be compiled, Adam falls back to torch's own fused one and the person is told.
+
+    Args:
+        config: as deepspeed.json holds it.
+        world: rank 0 compiles, the others wait.
+        report: told of the fallback.
+        torch_adam: whether the run continues a state of torch's Adam, which only that can read.
 
     Returns:
         The configuration to train with.
@@ -99,6 +108,8 @@ def build_extensions(config: Mapping[str, Any], world: World, report: Report) ->
     Raises:
         CannotRunHereError: the optimizer exists only as an extension, and it does not compile here.
     """
+    if torch_adam:
+        config = with_overrides(config, TORCH_ADAM)
     optimizer = config["optimizer"]
     name = _extension(optimizer, config)
     if name is None:
@@ -126,11 +137,15 @@ def build_extensions(config: Mapping[str, Any], world: World, report: Report) ->
     return with_overrides(config, TORCH_ADAM)
 
 
+def _torch_adam(optimizer: Mapping[str, Any]) -> bool:
+    return bool(optimizer.get("params", {}).get("torch_adam"))
+
+
 def _extension(optimizer: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
     """The op builder an optimizer needs, or None; as ``_configure_basic_optimizer`` builds it."""
     offloads = config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none") != "none"
     if optimizer["type"] in ("Adam", "AdamW"):
-        if optimizer.get("params", {}).get("torch_adam"):
+        if _torch_adam(optimizer):
             return None
         return "CPUAdamBuilder" if offloads else "FusedAdamBuilder"
     if optimizer["type"] == "Lion":

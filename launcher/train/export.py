@@ -8,14 +8,17 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionXLPipeline
 from PIL import Image
+from safetensors import SafetensorError
 
 from launcher.config.training import ExportSettings, TrainingSettings
+from launcher.errors import RunFailedError
 from launcher.train.batches import seeded
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
-from launcher.train.models import ModelSource
+from launcher.train.models import ModelSource, first_line, replacing
 from launcher.train.report import LOGGER, Report
 
+GIB = 2**30
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -28,6 +31,9 @@ def export_pipeline(
 
     Returns:
         ``folder``.
+
+    Raises:
+        RunFailedError: it cannot be written.
     """
     with report.phase("export") as progress:
         state: dict[str, torch.Tensor] = {}
@@ -37,11 +43,16 @@ def export_pipeline(
                 state[name] = weights.to(dtype=dtype, device="cpu", copy=True).contiguous()
             progress.progress(count, model.unet_tensors)
         if world.is_main:
-            unfinished = folder.with_name(folder.name + ".unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            model.write_pipeline(state, unfinished)
-            shutil.rmtree(folder, ignore_errors=True)
-            unfinished.rename(folder)
+            try:
+                with replacing(folder) as unfinished:
+                    model.write_pipeline(state, unfinished)
+            except (OSError, SafetensorError) as error:
+                free = shutil.disk_usage(folder.parent).free
+                raise RunFailedError(
+                    f"the pipeline could not be exported to {folder} ({free / GIB:.1f} GiB free there): "
+                    f"{first_line(error)}; the checkpoints are whole. Make room and start the run again: it exports "
+                    "without training anew"
+                ) from error
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
             report.event("export", path=str(folder), bytes=size)
         del state

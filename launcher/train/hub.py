@@ -2,22 +2,27 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants, hf_hub_download, list_repo_files, snapshot_download
+from huggingface_hub import (
+    constants,
+    hf_hub_download,
+    model_info,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
+    HTTPError,
     RepositoryNotFoundError,
 )
 from tqdm.auto import tqdm
 
 from launcher.errors import CannotRunHereError, InvalidInputError
-from launcher.model_files import COMPONENTS
+from launcher.model_files import COMPONENTS, check_components, missing_shards, weight_files
 
 GIB = 2**30
 
@@ -38,15 +43,20 @@ def download(hub_id: str, progress: Callable[[int, int], None], components: tupl
         CannotRunHereError: no network, or no space.
     """
     try:
-        patterns = _wanted(list_repo_files(hub_id), components)
+        # Where there is no network this says so at once; list_repo_files tries for half a minute.
+        siblings = model_info(hub_id).siblings or []
+        patterns = _wanted([file.rfilename for file in siblings], components)
         ahead = snapshot_download(hub_id, allow_patterns=patterns, dry_run=True)
         missing = sum(file.file_size for file in ahead if file.will_download)
         total = sum(file.file_size for file in ahead)
         _require_space(hub_id, missing)
-        bar = _bar(lambda done: progress(total - missing + done, total))
+        done = total - missing
         for file in ahead:
             if file.will_download:
+                bar = _bar(partial(_tell, progress, done, total))
                 hf_hub_download(hub_id, file.filename, revision=file.commit_hash, tqdm_class=bar)
+                done += file.file_size
+                progress(done, total)
         return Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True))
     except GatedRepoError as error:
         raise InvalidInputError(
@@ -56,24 +66,29 @@ def download(hub_id: str, progress: Callable[[int, int], None], components: tupl
         raise InvalidInputError(
             f"{hub_id} is neither a folder or file here nor a model on the hub; check the spelling"
         ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
-        whole = _whole_snapshot(hub_id)
+    except (HTTPError, OSError) as error:  # a network that is down is only the former
+        whole = _whole_snapshot(hub_id, components)
         if whole is not None:
             return whole
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CannotRunHereError(
-            f"{hub_id} could not be brought from the hub ({reason}); what came is kept, start again to go on"
+            f"{hub_id} could not be brought from the hub ({reason}); files that came whole are kept, start again "
+            "to go on"
         ) from error
 
 
-def _whole_snapshot(hub_id: str) -> Path | None:
+def _whole_snapshot(hub_id: str, components: tuple[str, ...]) -> Path | None:
     """A snapshot that came whole earlier, for machines without a network now."""
-    try:
-        folder = Path(snapshot_download(hub_id, local_files_only=True))
-    except (OSError, LocalEntryNotFoundError):
+    found = try_to_load_from_cache(hub_id, "model_index.json" if components else "config.json")
+    if not isinstance(found, str):
         return None
-    needed = [folder / name for name in COMPONENTS]
-    return folder if all(path.is_dir() and any(path.iterdir()) for path in needed) else None
+    folder = Path(found).parent
+    try:
+        if components:
+            check_components(folder)
+    except InvalidInputError:
+        return None
+    return folder if components or (weight_files(folder) and not missing_shards(folder)) else None
 
 
 def _wanted(files: list[str], components: tuple[str, ...]) -> list[str]:
@@ -103,8 +118,12 @@ def _require_space(hub_id: str, missing: int) -> None:
         )
 
 
+def _tell(progress: Callable[[int, int], None], before: int, total: int, here: int) -> None:
+    progress(before + here, total)
+
+
 def _bar(tell: Callable[[int], None]) -> type[Any]:
-    """A progress bar class that draws nothing and adds up over files."""
+    """A progress bar class that draws nothing and tells the bytes of its file."""
     done = 0
 
     class Bar(tqdm):  # type: ignore[type-arg]

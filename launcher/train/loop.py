@@ -45,20 +45,43 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     training, output_dir = run.training(), run.output_dir()
     optimization = training.optimization
     torch.manual_seed(optimization.seed)
+    config = run.deepspeed()
+    dtype = DTYPES[_precision(config)]
+    division = Division(
+        rank=world.rank,
+        world_size=world.world_size,
+        micro_batch_size=optimization.train_batch_size,
+        accumulation=config["gradient_accumulation_steps"],
+    )
+    pictures = scan(Path(training.data.instance_data_dir), training.data.resolution)
+
+    # What it continues from, before anything is compiled, downloaded or loaded for it.
+    identity = Identity(
+        zero_stage=config.get("zero_optimization", {}).get("stage", 0),
+        precision=_precision(config),
+        optimizer=config["optimizer"]["type"],
+        world_size=world.world_size,
+        seed=optimization.seed,
+        global_batch_size=division.global_batch_size,
+        pictures=len(pictures),
+    )
+    checkpoints = Checkpoints(output_dir, training.checkpoints.checkpoints_total_limit, identity, world, report)
+    if training.checkpoints.resume_from_checkpoint == "latest":
+        newest = checkpoints.find()
+    else:
+        newest = None
+        checkpoints.require_none()
 
     with report.phase("compile"):
-        config = build_extensions(run.deepspeed(), world, report)
-    precision, zero_stage = _precision(config), config.get("zero_optimization", {}).get("stage", 0)
-    dtype = DTYPES[precision]
+        config = build_extensions(config, world, report, torch_adam=newest is not None and newest.torch_adam)
 
     # Everything that is not the U-Net comes and goes before the U-Net is loaded.
     model = resolve_model(training, world, report)
     scheduler = model.noise_scheduler()
     require_noise_prediction(scheduler)
-    pictures = scan(Path(training.data.instance_data_dir), training.data.resolution)
     dataset = caches.prepare(training, model, pictures, dtype, world, report)
     if reason := world.from_main(stop_reason()):
-        return _stopped(report, reason, step=0)
+        return _stopped(report, reason, step=newest.step if newest else 0)
 
     with report.phase("load"):
         unet = model.unet(dtype)
@@ -72,17 +95,11 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         parameters=model.unet_parameters,
         trainable=model.unet_parameters,
         dtype=str(dtype).removeprefix("torch."),
-        zero_stage=zero_stage,
+        zero_stage=identity.zero_stage,
         world_size=world.world_size,
         device=torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU",
     )
 
-    division = Division(
-        rank=world.rank,
-        world_size=world.world_size,
-        micro_batch_size=optimization.train_batch_size,
-        accumulation=config["gradient_accumulation_steps"],
-    )
     batches = Batches(
         dataset,
         seed=optimization.seed,
@@ -91,18 +108,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         device=world.device,
         dtype=dtype,
     )
-    identity = Identity(
-        zero_stage=zero_stage,
-        precision=precision,
-        optimizer=config["optimizer"]["type"],
-        world_size=world.world_size,
-        seed=optimization.seed,
-        global_batch_size=division.global_batch_size,
-        pictures=len(dataset),
-    )
-    checkpoints = Checkpoints(output_dir, training.checkpoints.checkpoints_total_limit, identity, world, report)
-    resume = training.checkpoints.resume_from_checkpoint == "latest"
-    done = checkpoints.resume(engine) if resume else 0
+    done = checkpoints.resume(engine, newest)
 
     loop = Loop(engine, batches, scheduler, division, world, report, stop_reason)
     loop.evaluate("before", done, optimization.num_eval_images)

@@ -7,6 +7,8 @@ one kind of model, a diffusers folder, and one way to load it.
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +21,15 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.loaders.single_file_utils import SingleFileComponentError
+from safetensors import SafetensorError
 
 from launcher.config.training import TrainingSettings
-from launcher.errors import InvalidInputError
+from launcher.errors import CannotRunHereError, InvalidInputError
 from launcher.model_files import (
     COMPONENTS,
     check_components,
+    check_whole,
     component_config,
     read_weights,
     weight_files,
@@ -77,25 +82,54 @@ def _convert(file: Path, training: TrainingSettings, report: Report) -> Path:
     """A single file as a diffusers folder beside the caches, made once."""
     if file.suffix != ".safetensors":
         raise InvalidInputError(f"{file} is not a .safetensors file; convert it first")
+    check_whole(file)
     cache = Path(training.data.cache_dir) / "models"
     folder = cache / hashlib.sha256(_digest([file]).encode()).hexdigest()[:16]
     if (folder / "model_index.json").exists():
         return folder
     config = _folder(training.model.pretrained_model_config, report)
     with report.phase("convert"):
-        unfinished = folder.with_name(folder.name + ".unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
         try:
             pipeline = StableDiffusionXLPipeline.from_single_file(
                 str(file), config=str(config), local_files_only=True, torch_dtype=None
             )
-        except (ValueError, KeyError, RuntimeError, OSError) as error:
+        except (SingleFileComponentError, ValueError, KeyError, RuntimeError, OSError) as error:
             raise InvalidInputError(
-                f"{file} could not be read as an SDXL model with the configuration of {config}: {error}"
+                f"{file} could not be read as an SDXL model with the configuration of {config}: {first_line(error)}; "
+                "give a file that holds U-Net, VAE and both text encoders"
             ) from error
-        pipeline.save_pretrained(unfinished)
-        unfinished.rename(folder)
+        try:
+            with replacing(folder) as unfinished:
+                pipeline.save_pretrained(unfinished)
+        except (OSError, SafetensorError) as error:
+            raise CannotRunHereError(
+                f"{file} could not be converted into the cache folder {cache.parent}: {first_line(error)}; make room "
+                "or choose another with training.cache_dir"
+            ) from error
     return folder
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A place beside ``folder`` to write its replacement in; it takes the name when all went well."""
+    unfinished, replaced = (folder.with_name(f"{folder.name}.{name}") for name in ("unfinished", "replaced"))
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        yield unfinished
+        if folder.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            folder.rename(replaced)
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says went wrong, without its advice."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 @dataclass(frozen=True)

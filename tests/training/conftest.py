@@ -1,10 +1,15 @@
 """The tiny SDXL, its caches, and one process that trains."""
 
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from harness.recorder import Recorder
 from launcher.config.training import DataSettings, ModelSettings, TrainingSettings
 from launcher.pictures import scan
 from launcher.train import caches
@@ -13,10 +18,67 @@ from launcher.train.models import ModelSource
 from launcher.train.report import Report
 
 
+@pytest.fixture(scope="session", autouse=True)
+def ninja_of_the_environment():
+    """First on the PATH, as the supervisor puts it: another version would compile every extension anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tensors are tiny here: where cores are shared, threads wait for each other longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def alone() -> World:
     """The only process; it needs no group."""
     return World(rank=0, world_size=1, local_rank=0, device=torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def group() -> World:
+    """The only process too, in a group of its own as DeepSpeed wants it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    own = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in own.items():
+            patch.setenv(name, str(value))
+        world = World.join()
+        yield world
+        world.close()
+
+
+@pytest.fixture
+def report() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Makes folders that are disks of so many KiB; skips where nothing may be mounted."""
+    mounted = []
+
+    def make(kib: int) -> Path:
+        folder = tmp_path / f"disk-{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

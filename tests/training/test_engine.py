@@ -1,0 +1,97 @@
+"""The optimizer's extension: built where it can be, done without where that suffices, refused in words elsewhere."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.train.engine import TORCH_ADAM, build_extensions
+
+BUILD = """
+import json, sys
+from harness.recorder import Recorder
+from launcher.errors import LauncherError
+from launcher.train.distributed import World
+from launcher.train.engine import build_extensions
+import torch
+world = World(rank=0, world_size=1, local_rank=0, device=torch.device("cpu"))
+for name, config in json.load(sys.stdin).items():
+    report = Recorder()
+    try:
+        told = {"params": build_extensions(config, world, report)["optimizer"]["params"]}
+    except LauncherError as error:
+        told = {"error": str(error), "exit_code": int(error.exit_code)}
+    print("told", json.dumps({"name": name, "warnings": report.warnings, **told}), flush=True)
+"""
+
+
+def config_of(optimizer: str, offload: str = "cpu") -> dict:
+    return to_deepspeed_json(
+        DeepSpeedSettings(optimizer_type=optimizer, offload_optimizer_device=offload),
+        train_batch_size=1,
+        learning_rate=1e-3,
+        warmup_steps=1,
+        total_steps=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def without_compiler(tmp_path_factory) -> dict[str, dict]:
+    """What becomes of each optimizer where there is no compiler and nothing was compiled before."""
+    folder = tmp_path_factory.mktemp("extensions")
+    environment = {key: value for key, value in os.environ.items() if key not in ("CXX", "CC")}
+    environment |= {
+        "PATH": str(Path(sys.executable).parent),  # ninja alone
+        "TORCH_EXTENSIONS_DIR": str(folder),
+        "DS_ACCELERATOR": "cpu",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    configs = {name: config_of(name) for name in ("AdamW", "Adam", "Lion", "Adagrad")}
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD],
+        input=json.dumps(configs),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    told = [json.loads(line.removeprefix("told ")) for line in done.stdout.splitlines() if line.startswith("told ")]
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {one["name"]: one for one in told}
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "Adam"])
+def test_without_a_compiler_adam_is_torchs_own_and_says_so(without_compiler, optimizer):
+    told = without_compiler[optimizer]
+    assert told["params"]["torch_adam"] is True
+    assert told["params"]["fused"] is True
+    (warning,) = told["warnings"]
+    assert "torch's fused AdamW does the same update" in warning
+    assert "apt install g++ python3-dev" in warning
+    assert "\n" not in warning
+
+
+@pytest.mark.parametrize(("optimizer", "extension"), [("Lion", "CPULionBuilder"), ("Adagrad", "CPUAdagradBuilder")])
+def test_without_a_compiler_the_others_are_refused_naming_the_package(without_compiler, optimizer, extension):
+    told = without_compiler[optimizer]
+    assert told["exit_code"] == 3
+    assert f"{optimizer} with offload needs DeepSpeed's {extension} extension" in told["error"]
+    assert "apt install g++" in told["error"]
+    assert "\n" not in told["error"]
+
+
+def test_with_a_compiler_the_configuration_stays_as_it_is(alone, report):
+    config = config_of("AdamW")
+    assert build_extensions(config, alone, report) == config
+    assert report.events == []
+
+
+def test_what_torchs_adam_began_it_continues(alone, report):
+    params = build_extensions(config_of("AdamW"), alone, report, torch_adam=True)["optimizer"]["params"]
+    assert {f"optimizer.params.{name}": params[name] for name in ("torch_adam", "fused")} == TORCH_ADAM
+    assert report.events == []

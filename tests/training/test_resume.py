@@ -1,0 +1,107 @@
+"""A resumed run is the run that was not interrupted, bit for bit: 20 steps equal 10, a new engine, and 10 more.
+
+Compared are every batch drawn, what each step tells, and every value in every file of the last checkpoint:
+weights, masters, optimizer state, schedule and counters. CI takes a case of each stage, `make test-all` each stage in
+both precisions.
+"""
+
+import json
+from functools import cache
+
+import pytest
+import torch
+
+from harness.ranks import run_ranks
+from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.train.engine import TAG
+
+STEPS = 20
+SETTINGS = {
+    "zero1-fp32": {"stage": 1, "precision": "no"},
+    "zero2-bf16": {"stage": 2, "precision": "bf16", "scheduler_type": "WarmupCosineLR"},
+    "zero3-bf16": {"stage": 3, "precision": "bf16", "offload_param_device": "cpu"},
+    "zero1-bf16": {"stage": 1, "precision": "bf16", "gradient_accumulation_steps": 2},
+    "zero2-fp32": {"stage": 2, "precision": "no", "gradient_accumulation_steps": 2},
+    "zero3-fp32": {"stage": 3, "precision": "no", "scheduler_type": "WarmupDecayLR"},
+}
+IN_CI = tuple(SETTINGS)[:3]
+CASES = [pytest.param(name, marks=[] if name in IN_CI else [pytest.mark.exhaustive], id=name) for name in SETTINGS]
+
+
+def config(**settings) -> dict:
+    chosen = DeepSpeedSettings(
+        **settings,
+        # Small ones, so that a tiny model fills several.
+        reduce_bucket_size=200_000,
+        allgather_bucket_size=200_000,
+        sub_group_size=500_000,
+        stage3_prefetch_bucket_size=50_000,
+        stage3_param_persistence_threshold=1_000,
+    )
+    return to_deepspeed_json(chosen, train_batch_size=2, learning_rate=1e-3, warmup_steps=5, total_steps=STEPS)
+
+
+@pytest.fixture(scope="session")
+def resumed(assets, cache_dir, tmp_path_factory):
+    """Folders of trained cases, by whether CI takes them: one process goes through a whole group."""
+
+    @cache
+    def train(in_ci: bool):
+        folder = tmp_path_factory.mktemp("resume")
+        cases = {
+            name: {"precision": some["precision"], "config": config(**some)}
+            for name, some in SETTINGS.items()
+            if (name in IN_CI) is in_ci
+        }
+        job = {
+            "model": str(assets / "model"),
+            "pictures": str(assets / "pictures"),
+            "cache": str(cache_dir),
+            "resolution": 32,
+            "seed": 11,
+            "steps": STEPS,
+            "cases": cases,
+        }
+        run_ranks("harness.many_resumes", job, folder)
+        return folder
+
+    return train
+
+
+def assert_same(one, other, where: str) -> None:
+    """Equal to the last bit, however they are nested."""
+    assert type(one) is type(other), where
+    if isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype, where
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key, value in one.items():
+            assert_same(value, other[key], f"{where}[{key!r}]")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for index, value in enumerate(one):
+            assert_same(value, other[index], f"{where}[{index}]")
+    elif hasattr(one, "__dict__"):
+        assert_same(vars(one), vars(other), where)
+    else:
+        assert one == other, where
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_20_steps_equal_10_a_resume_and_10(resumed, case):
+    folder = resumed(case in IN_CI) / case
+    told = json.loads((folder / "told.json").read_text())
+    straight, first, second = told["straight"], told["first"], told["second"]
+    assert (straight["from"], first["from"], second["from"]) == (0, 0, 10)
+    assert [step["step"] for step in straight["steps"]] == list(range(1, STEPS + 1))
+    assert first["batches"] + second["batches"] == straight["batches"]
+    assert len(set(straight["batches"])) == len(straight["batches"])
+    assert first["steps"] + second["steps"] == straight["steps"]
+    last = folder / f"resumed/checkpoints/checkpoint-{STEPS}" / TAG
+    same = folder / f"straight/checkpoints/checkpoint-{STEPS}" / TAG
+    names = sorted(path.name for path in same.iterdir())
+    assert names == sorted(path.name for path in last.iterdir())
+    for name in names:
+        one, other = (torch.load(folder / name, weights_only=False) for folder in (same, last))
+        assert_same(one, other, name)

@@ -1,0 +1,178 @@
+"""Two processes through the command line of a real run directory: they fail, continue, finish and export.
+
+One run directory is launched twice: the first time a picture's cache is lost while it trains, and only the second
+process reads it; the second time it comes to its end.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline
+
+from harness.runs import end_run, events, wait_for, wait_until_over
+from launcher.config.accelerate import LaunchSettings
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.settings import Settings
+from launcher.config.training import (
+    CheckpointSettings,
+    DataSettings,
+    ExportSettings,
+    ModelSettings,
+    OptimizationSettings,
+    RuntimeSettings,
+    TrainingSettings,
+)
+from launcher.pictures import scan
+from launcher.plan import make_plan
+from launcher.runs.directory import create
+from launcher.runs.processes import processes_of_run
+from launcher.runs.spawn import launch
+from launcher.train import caches
+from launcher.train.batches import Division, epoch_order
+from launcher.train.checkpoint import MARKER
+from launcher.train.engine import TAG
+from launcher.train.report import Report
+
+SEED, STEPS, SAVE_EVERY, LOST_AT = 3, 10, 3, 5
+"""The picture whose cache is lost is drawn after the first checkpoint."""
+
+
+def new_run(folder, assets, steps=STEPS):
+    training = TrainingSettings(
+        model=ModelSettings(pretrained_model_name_or_path=str(assets / "model")),
+        data=DataSettings(instance_data_dir=str(assets / "pictures"), resolution=32),
+        optimization=OptimizationSettings(
+            max_train_steps=steps,
+            train_batch_size=2,
+            learning_rate=1e-3,
+            lr_warmup_steps=4,
+            seed=SEED,
+            num_eval_images=4,
+        ),
+        checkpoints=CheckpointSettings(checkpointing_steps=SAVE_EVERY),
+        export=ExportSettings(num_validation_images=1, validation_num_inference_steps=2),
+        runtime=RuntimeSettings(cpu_threads=1),
+    )
+    deepspeed = DeepSpeedSettings(stage=2, reduce_bucket_size=200_000, allgather_bucket_size=200_000)
+    settings = Settings(LaunchSettings(num_processes=2, use_cpu=True), deepspeed, training)
+    plan = make_plan(settings, b"{}\n", folder / "run")
+    return create(plan.run_dir, plan.files)
+
+
+def lose_a_picture(run, model, alone):
+    """Removes the cached latents of a picture that only the second process draws, in one step."""
+    training = run.training()
+    pictures = scan(Path(training.data.instance_data_dir), training.data.resolution)
+    dataset = caches.prepare(training, model, pictures, torch.bfloat16, alone, Report())
+    drawn = Division(rank=1, world_size=2, micro_batch_size=2, accumulation=1).numbers(LOST_AT - 1, 0)
+    path = dataset.entries[epoch_order(SEED, 0, len(pictures))[drawn[0]]].latents
+    path.unlink()
+    return path
+
+
+def kill_the_second_process(run) -> None:
+    (process,) = (process for process in processes_of_run(str(run.path)) if process.environ().get("RANK") == "1")
+    process.kill()
+
+
+class Launches:
+    """Launches one run directory again and again and keeps what each told."""
+
+    def __init__(self, run) -> None:
+        self.run = run
+        self.told, self.ended = [], []
+
+    def launch(self, meanwhile=None, *, after=lambda told: True):
+        """Launches, does something once it told what ``after`` waits for, and waits for the end."""
+        before = len(events(self.run))
+        launch(self.run)
+        result = None
+        if meanwhile:
+            wait_for(lambda: after(events(self.run)[before:]), 90)
+            result = meanwhile()
+        self.ended.append(wait_until_over(self.run, 120))
+        self.told.append(events(self.run)[before:])
+        return result
+
+
+def named(told, name) -> list[dict]:
+    return [event for event in told if event["event"] == name]
+
+
+def steps(told) -> dict[int, tuple]:
+    """What each step told that may not depend on when it ran."""
+    return {event["step"]: (event["loss"], event["lr"], event["grad_norm"]) for event in named(told, "step")}
+
+
+@pytest.fixture(scope="module")
+def launches(assets, model, alone, tmp_path_factory):
+    run = new_run(tmp_path_factory.mktemp("two-ranks"), assets)
+    some = Launches(run)
+    try:
+        some.lost = some.launch(lambda: lose_a_picture(run, model, alone), after=lambda told: named(told, "data"))
+        some.launch()
+    finally:
+        end_run(run)
+    return some
+
+
+def log(launches) -> str:
+    return launches.run.log.read_text()[-4000:]
+
+
+def test_the_process_that_fails_says_why(launches):
+    first = launches.ended[0].state
+    assert (first["result"], first["exit_code"]) == ("failed", 1), log(launches)
+    assert str(launches.lost) in first["message"]
+    assert "start the run again" in first["message"]
+    assert max(steps(launches.told[0])) == LOST_AT - 1
+    assert launches.told[0][-1]["message"] == first["message"]
+
+
+@pytest.mark.exhaustive
+def test_a_process_that_the_kernel_kills_ends_the_run_with_the_likely_reason(assets, tmp_path):
+    run = new_run(tmp_path, assets, steps=1000)
+    killed = Launches(run)
+    try:
+        killed.launch(lambda: kill_the_second_process(run), after=lambda told: 1 in steps(told))
+    finally:
+        end_run(run)
+    state = killed.ended[0].state
+    assert (state["result"], state["exit_code"]) == ("failed", 1), log(killed)
+    assert "killed (signal 9), most likely by the kernel because host RAM ran out" in state["message"]
+
+
+def test_the_second_launch_continues_from_the_checkpoint_and_computes_what_was_lost(launches):
+    first, second = launches.told
+    assert named(first, "resumed") == []
+    assert [event["step"] for event in named(second, "resumed")] == [SAVE_EVERY]
+    assert named(first, "data")[0]["latents_computed"] > 1
+    assert named(second, "data")[0]["latents_computed"] == 1
+
+
+def test_steps_that_were_trained_twice_are_equal_bit_for_bit(launches):
+    first, second = (steps(told) for told in launches.told)
+    assert list(first) == [1, 2, 3, 4]
+    assert list(second) == [4, 5, 6, 7, 8, 9, 10]
+    assert first[4] == second[4]
+
+
+def test_the_last_launch_leaves_checkpoints_a_pipeline_and_a_picture(launches):
+    last = launches.ended[-1]
+    assert (last.state["result"], last.state["exit_code"]) == ("completed", 0), log(launches)
+    path = launches.run.path
+    assert sorted(folder.name for folder in (path / "checkpoints").iterdir()) == ["checkpoint-10", "checkpoint-9"]
+    sizes = json.loads((path / "checkpoints/checkpoint-10" / MARKER).read_text())
+    assert any("rank_1" in name for name in sizes)
+    assert [event["when"] for event in named(launches.told[-1], "evaluation")] == ["before", "after"]
+    assert named(launches.told[-1], "model")[0]["world_size"] == 2
+    assert (path / "samples/grid.png").is_file()
+    pipeline = StableDiffusionXLPipeline.from_pretrained(path / "pipeline", torch_dtype=torch.bfloat16)
+    saved = torch.load(
+        path / f"checkpoints/checkpoint-10/{TAG}/mp_rank_00_model_states.pt", weights_only=False, map_location="cpu"
+    )["module"]
+    weights = dict(pipeline.unet.named_parameters())
+    assert weights.keys() == saved.keys()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in saved.items())
