@@ -138,9 +138,10 @@ class _Lines:
             self._line(f"  {event['pictures']} pictures, {event['captions']} captions")
         elif kind == "model":
             width = f"{event['world_size']} process" + ("es" if event["world_size"] > 1 else "")
+            stage = event["zero_stage"]
             self._line(
                 f"  U-Net with {event['parameters'] / 1e6:,.1f} M parameters in {event['dtype']}, "
-                f"ZeRO-{event['zero_stage']}, {width} on {event['device']}"
+                f"{'plain PyTorch' if stage is None else f'ZeRO-{stage}'}, {width} on {event['device']}"
             )
         elif kind == "evaluation":
             self._line(f"  loss on held-out noise {event['when']}: {event['loss']:.4f}")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from launcher.config.training import TrainingSettings, read_training
 from launcher.errors import CannotRunHereError, InvalidInputError
 
@@ -103,6 +105,11 @@ class RunDirectory:
     def deepspeed(self) -> dict[str, Any]:
         """DeepSpeed's configuration, as deepspeed.json holds it."""
         return _read_object(self.deepspeed_json)
+
+    def uses_deepspeed(self) -> bool:
+        """Whether DeepSpeed trains, as accelerate.yaml says; without it plain PyTorch does."""
+        content = yaml.safe_load(self.accelerate_yaml.read_bytes())
+        return bool(content["distributed_type"] == "DEEPSPEED")
 
     def output_dir(self) -> Path:
         """Where checkpoints and exports go."""

@@ -31,7 +31,8 @@ GIB = 2**30
 class Identity:
     """What a checkpoint must share with the run that resumes from it, and what it should."""
 
-    zero_stage: int
+    zero_stage: int | None
+    """None without DeepSpeed."""
     precision: str
     optimizer: str
     world_size: int
@@ -50,7 +51,7 @@ MUST_AGREE = {
     "optimizer": "optimizer",
     "world_size": "number of processes",
 }
-"""DeepSpeed cannot load a state across these: it fails with an empty message, or needs other files."""
+"""No engine can load a state across these: DeepSpeed fails with an empty message, or needs other files."""
 
 SHOULD_AGREE = {
     "seed": "seed",
@@ -182,7 +183,7 @@ class Checkpoints:
         made_with = checkpoint.facts
         mine = self._identity.facts()
         differs = [
-            f"{name} {made_with.get(key)} there, {mine[key]} here"
+            f"{name} {_named(made_with.get(key))} there, {_named(mine[key])} here"
             for key, name in MUST_AGREE.items()
             if made_with.get(key) != mine[key]
         ]
@@ -222,6 +223,10 @@ class Checkpoints:
             seconds=round(time.monotonic() - started, 3),
             removed=removed,
         )
+
+
+def _named(value: object) -> str:
+    return "none (plain PyTorch)" if value is None else str(value)
 
 
 def _numbered(folder: Path) -> list[tuple[Path, int]]:

@@ -1,6 +1,7 @@
 """The processes that train together, and what they must agree on."""
 
 import os
+import socket
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -27,6 +28,13 @@ class World:
     @classmethod
     def join(cls) -> "World":
         """Joins the processes that ``accelerate launch`` started; DeepSpeed picks NCCL or gloo."""
+        if "RANK" not in os.environ:
+            # A single process without DeepSpeed is started as it is, and told nothing.
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+            os.environ.update(alone, MASTER_PORT=str(port))
         accelerator = get_accelerator()
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         accelerator.set_device(local_rank)

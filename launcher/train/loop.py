@@ -16,11 +16,13 @@ from launcher.runs.outcome import Outcome
 from launcher.train import caches
 from launcher.train.batches import Batches, Division
 from launcher.train.checkpoint import Checkpoints, Identity
+from launcher.train.deepspeed_engine import DeepSpeedEngine, build_extensions
 from launcher.train.distributed import World
-from launcher.train.engine import Engine, build_extensions
+from launcher.train.engine import Engine
 from launcher.train.export import draw_samples, export_pipeline
 from launcher.train.models import resolve_model
 from launcher.train.objective import noise_prediction_loss, require_noise_prediction
+from launcher.train.plain_engine import PlainEngine
 from launcher.train.report import Report
 from launcher.train.steps import StepClock, agree
 
@@ -56,8 +58,9 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     pictures = scan(Path(training.data.instance_data_dir), training.data.resolution)
 
     # What it continues from, before anything is compiled, downloaded or loaded for it.
+    zero_stage = config["zero_optimization"]["stage"] if run.uses_deepspeed() else None
     identity = Identity(
-        zero_stage=config.get("zero_optimization", {}).get("stage", 0),
+        zero_stage=zero_stage,
         precision=_precision(config),
         optimizer=config["optimizer"]["type"],
         world_size=world.world_size,
@@ -72,8 +75,9 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         newest = None
         checkpoints.require_none()
 
-    with report.phase("compile"):
-        config = build_extensions(config, world, report, torch_adam=newest is not None and newest.torch_adam)
+    if zero_stage is not None:
+        with report.phase("compile"):
+            config = build_extensions(config, world, report, torch_adam=newest is not None and newest.torch_adam)
 
     # Everything that is not the U-Net comes and goes before the U-Net is loaded.
     model = resolve_model(training, world, report)
@@ -88,14 +92,14 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         if optimization.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
     with report.phase("engine"):
-        engine = Engine(unet, config)
+        engine: Engine = PlainEngine(unet, config, world) if zero_stage is None else DeepSpeedEngine(unet, config)
         del unet
     report.event(
         "model",
         parameters=model.unet_parameters,
         trainable=model.unet_parameters,
         dtype=str(dtype).removeprefix("torch."),
-        zero_stage=identity.zero_stage,
+        zero_stage=zero_stage,
         world_size=world.world_size,
         device=torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU",
     )

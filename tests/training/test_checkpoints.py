@@ -9,7 +9,7 @@ from harness.recorder import Recorder
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json, with_overrides
 from launcher.errors import ExitCode, InvalidInputError, RefusedToOverwriteError, RunFailedError
 from launcher.train.checkpoint import FACTS, MARKER, Checkpoints, Identity
-from launcher.train.engine import TORCH_ADAM, Engine
+from launcher.train.deepspeed_engine import TORCH_ADAM, DeepSpeedEngine
 
 SIDE = 256
 IDENTITY = Identity(
@@ -26,7 +26,7 @@ class Small(torch.nn.Linear):
         return super().forward((sample * timestep).to(self.weight.device))
 
 
-def new_engine(**overrides) -> Engine:
+def new_engine(**overrides) -> DeepSpeedEngine:
     config = to_deepspeed_json(
         DeepSpeedSettings(stage=2, precision="no"),
         train_batch_size=2,
@@ -35,11 +35,11 @@ def new_engine(**overrides) -> Engine:
         total_steps=9,
     )
     torch.manual_seed(0)
-    return Engine(Small(SIDE, SIDE), with_overrides(config, overrides))
+    return DeepSpeedEngine(Small(SIDE, SIDE), with_overrides(config, overrides))
 
 
 @pytest.fixture(scope="module")
-def engine(group) -> Engine:
+def engine(group) -> DeepSpeedEngine:
     return new_engine()
 
 
@@ -51,12 +51,12 @@ def checkpoints(group, report, tmp_path):
     return make
 
 
-def step(engine: Engine) -> None:
+def step(engine: DeepSpeedEngine) -> None:
     engine.backward(engine(torch.ones(2, SIDE), torch.ones(())).square().mean())
     engine.step()
 
 
-def weights(engine: Engine) -> dict[str, torch.Tensor]:
+def weights(engine: DeepSpeedEngine) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in engine.master_weights()}
 
 

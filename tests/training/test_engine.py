@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
-from launcher.train.engine import TORCH_ADAM, build_extensions
+from launcher.train.deepspeed_engine import TORCH_ADAM, build_extensions
 
 BUILD = """
 import json, sys
 from harness.recorder import Recorder
 from launcher.errors import LauncherError
 from launcher.train.distributed import World
-from launcher.train.engine import build_extensions
+from launcher.train.deepspeed_engine import build_extensions
 import torch
 world = World(rank=0, world_size=1, local_rank=0, device=torch.device("cpu"))
 for name, config in json.load(sys.stdin).items():

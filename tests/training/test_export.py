@@ -10,13 +10,13 @@ from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
 from launcher.config.training import DataSettings, ExportSettings, TrainingSettings
 from launcher.errors import RunFailedError
 from launcher.train.batches import Batches, Division
-from launcher.train.engine import Engine
+from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.export import DTYPES, draw_samples, export_pipeline
 from launcher.train.objective import noise_prediction_loss
 
 
 @pytest.fixture(scope="module")
-def engine(group, model, dataset) -> Engine:
+def engine(group, model, dataset) -> DeepSpeedEngine:
     """Trained for four steps in bf16, so that the masters are neither what was loaded nor what bf16 holds."""
     config = to_deepspeed_json(
         DeepSpeedSettings(stage=2, reduce_bucket_size=200_000, allgather_bucket_size=200_000),
@@ -25,7 +25,7 @@ def engine(group, model, dataset) -> Engine:
         warmup_steps=1,
         total_steps=4,
     )
-    engine = Engine(model.unet(torch.bfloat16), config)
+    engine = DeepSpeedEngine(model.unet(torch.bfloat16), config)
     batches = Batches(
         dataset,
         seed=1,

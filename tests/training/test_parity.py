@@ -1,4 +1,4 @@
-"""The numbers are right: every ZeRO stage and offload trains what a plain PyTorch AdamW loop trains.
+"""The numbers are right: every ZeRO stage and offload, and no DeepSpeed, trains what a plain PyTorch AdamW loop trains.
 
 All cases see the same eight pictures a step, however they are divided into ranks and micro-batches, so one
 reference serves them all. Tolerances: every case adds up the same fp32 gradients in another order, which differs
@@ -34,6 +34,7 @@ WEIGHT_TOLERANCE = 1e-4
 """Of the distance that training moved the weights, in the 2-norm over all of them."""
 
 PLACES = {
+    "plain": {"stage": 0},
     "zero0": {"stage": 0},
     "zero1": {"stage": 1},
     "zero2": {"stage": 2},

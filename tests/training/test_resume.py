@@ -13,7 +13,7 @@ import torch
 
 from harness.ranks import run_ranks
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
-from launcher.train.engine import TAG
+from launcher.train.deepspeed_engine import TAG
 
 STEPS = 20
 SETTINGS = {

@@ -32,7 +32,7 @@ from launcher.runs.spawn import launch
 from launcher.train import caches
 from launcher.train.batches import Division, epoch_order
 from launcher.train.checkpoint import MARKER
-from launcher.train.engine import TAG
+from launcher.train.deepspeed_engine import TAG
 from launcher.train.report import Report
 
 SEED, STEPS, SAVE_EVERY, LOST_AT = 3, 10, 3, 5

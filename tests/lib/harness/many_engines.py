@@ -16,10 +16,11 @@ from launcher.config.training import DataSettings, TrainingSettings
 from launcher.pictures import scan
 from launcher.train import caches
 from launcher.train.batches import Batches, Division
+from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.distributed import World
-from launcher.train.engine import Engine
 from launcher.train.loop import Loop
 from launcher.train.models import ModelSource
+from launcher.train.plain_engine import PlainEngine
 from launcher.train.report import Report
 
 
@@ -54,7 +55,8 @@ def main() -> None:
         dtype=torch.float32,
     )
     for name, config in job["cases"].items():
-        engine = Engine(model.unet(torch.float32), config)
+        unet = model.unet(torch.float32)
+        engine = PlainEngine(unet, config, world) if name.startswith("plain") else DeepSpeedEngine(unet, config)
         recorder = Recorder()
         division = Division(
             world.rank,
@@ -69,7 +71,7 @@ def main() -> None:
             told = {key: [step[key] for step in recorder.steps] for key in ("loss", "lr", "grad_norm")}
             torch.save({**told, "weights": weights}, path.parent / f"{name}.pt")
             print(name, told["loss"][-1], flush=True)
-        del engine, loop
+        del engine, loop, unet
         gc.collect()
         world.barrier()
     world.close()

@@ -21,8 +21,8 @@ from launcher.pictures import scan
 from launcher.train import caches
 from launcher.train.batches import Batches, Division
 from launcher.train.checkpoint import Checkpoints, Identity
+from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.distributed import World
-from launcher.train.engine import Engine
 from launcher.train.loop import DTYPES, Loop
 from launcher.train.models import ModelSource
 from launcher.train.report import Report
@@ -80,7 +80,7 @@ class Case:
         """From the newest checkpoint in the folder, if there is one, to the last step, which is saved."""
         recorder = Recorder()
         self.batches.digests = []
-        engine = Engine(self.model.unet(self.dtype), self.config)
+        engine = DeepSpeedEngine(self.model.unet(self.dtype), self.config)
         checkpoints = Checkpoints(folder, 10, self.identity, self.world, recorder)
         done = checkpoints.resume(engine, checkpoints.find())
         loop = Loop(engine, self.batches, self.scheduler, self.division, self.world, recorder, lambda: None)

@@ -1,0 +1,141 @@
+"""The U-Net in training without DeepSpeed: torch's own optimizer over fp32 masters, DDP where there are several ranks.
+
+Everything is on the device: 16 bytes a parameter and the activations. What deepspeed.json says of optimizer, schedule,
+precision, accumulation and clipping holds here too, so a run can be compared with itself under DeepSpeed.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from deepspeed.runtime import lr_schedules
+from torch.nn.parallel import DistributedDataParallel
+
+from launcher.train.distributed import World
+
+STATE = "engine.pt"
+"""Masters, optimizer, schedule and loss scale, written by rank 0."""
+
+
+class PlainEngine:
+    """The U-Net in training under plain PyTorch."""
+
+    torch_adam = True
+
+    def __init__(self, unet: torch.nn.Module, config: Mapping[str, Any], world: World) -> None:
+        """Moves the U-Net to the device and makes fp32 masters of what it trains.
+
+        Args:
+            unet: in the training precision.
+            config: as deepspeed.json holds it; its ZeRO part is not looked at.
+            world: the ranks.
+        """
+        self._world, self._unet = world, unet.to(world.device)
+        self._names, self._weights = zip(
+            *(pair for pair in unet.named_parameters() if pair[1].requires_grad), strict=True
+        )
+        half = self._weights[0].dtype != torch.float32
+        self._masters = (
+            [weight.detach().float().requires_grad_() for weight in self._weights] if half else list(self._weights)
+        )
+        self._accumulation, self._clipping = config["gradient_accumulation_steps"], config["gradient_clipping"]
+        self._optimizer = _optimizer(self._masters, config["optimizer"])
+        self._schedule = getattr(lr_schedules, config["scheduler"]["type"])(
+            self._optimizer, **config["scheduler"]["params"]
+        )
+        self._scaler = torch.amp.GradScaler(world.device.type, enabled=self._weights[0].dtype == torch.float16)
+        self._forward: Any = DistributedDataParallel(self._unet) if world.world_size > 1 else self._unet
+        self._micro_steps = 0
+        self._norm: float | None = None
+
+    def __call__(self, sample: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> Any:
+        """The U-Net's forward pass; ranks exchange gradients in the last micro-batch of a step only."""
+        with self._quiet():
+            return self._forward(sample, timestep, **conditioning)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Adds the gradient of a micro-batch, divided by the accumulation."""
+        with self._quiet():
+            self._scaler.scale(loss / self._accumulation).backward()
+
+    def step(self) -> None:
+        """Ends a micro-batch; the last of a step updates the weights and the schedule."""
+        self._micro_steps += 1
+        if self._micro_steps % self._accumulation:
+            return
+        if self._masters[0] is not self._weights[0]:
+            for master, weight in zip(self._masters, self._weights, strict=True):
+                master.grad = None if weight.grad is None else weight.grad.float()
+        self._scaler.unscale_(self._optimizer)
+        self._norm = float(torch.nn.utils.clip_grad_norm_(self._masters, self._clipping or torch.inf))
+        scale = self._scaler.get_scale()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        if self._scaler.get_scale() >= scale:  # a smaller one says that a gradient was not finite
+            self._schedule.step()
+        self._weights_from_masters()
+        self._unet.zero_grad()
+        self._optimizer.zero_grad()
+
+    def evaluating(self, evaluating: bool) -> None:
+        """Switches between evaluation and training."""
+        self._unet.train(not evaluating)
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate the next update uses."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """Global norm of the last update's gradients before clipping."""
+        return self._norm
+
+    def save(self, folder: Path) -> None:
+        """Writes everything a resume needs below ``folder``; every rank calls it."""
+        if self._world.is_main:
+            state = {
+                "masters": dict(zip(self._names, self._masters, strict=True)),
+                "optimizer": self._optimizer.state_dict(),
+                "schedule": self._schedule.state_dict(),
+                "scaler": self._scaler.state_dict(),
+            }
+            torch.save(state, folder / STATE)
+
+    def load(self, folder: Path) -> None:
+        """Restores what :meth:`save` wrote; every rank calls it."""
+        state = torch.load(folder / STATE, map_location="cpu", mmap=True)
+        with torch.no_grad():
+            for name, master in zip(self._names, self._masters, strict=True):
+                master.copy_(state["masters"][name])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._scaler.load_state_dict(state["scaler"])
+        self._weights_from_masters()
+
+    def master_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Each parameter's fp32 master by name, whole."""
+        yield from zip(self._names, (master.detach() for master in self._masters), strict=True)
+
+    def _weights_from_masters(self) -> None:
+        with torch.no_grad():
+            for master, weight in zip(self._masters, self._weights, strict=True):
+                if master is not weight:
+                    weight.copy_(master)
+
+    def _quiet(self) -> Any:
+        """No exchange of gradients before the last micro-batch of a step."""
+        last = (self._micro_steps + 1) % self._accumulation == 0
+        return nullcontext() if last or self._forward is self._unet else self._forward.no_sync()
+
+
+def _optimizer(parameters: list[torch.Tensor], wanted: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """DeepSpeed's "Adam" is AdamW too; torch's fused one is as fast as its own."""
+    params: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in wanted["params"].items()
+    }
+    if wanted["type"] in ("Adam", "AdamW"):
+        return torch.optim.AdamW(parameters, fused=True, **params)
+    return torch.optim.Adagrad(parameters, **params)
