@@ -81,6 +81,12 @@ def weight_files(component: Path) -> list[Path]:
     return full or safe or sorted(component.glob("*.bin"))
 
 
+def variant(component: Path) -> str | None:
+    """What ``from_pretrained`` has to be told to find a component's weights: ``fp16`` where there are no others."""
+    files = weight_files(component)
+    return "fp16" if files and all(HALF_PRECISION.search(path.name) for path in files) else None
+
+
 def component_files(component: Path) -> list[Path]:
     """What an exported pipeline keeps of a component: configuration, vocabulary and the weights it is loaded from."""
     small = [path for suffix in ("json", "txt") for path in component.glob(f"*.{suffix}")]

@@ -22,6 +22,9 @@ from launcher.runs.processes import RUN_VARIABLE, ProcessIdentity, end_processes
 from launcher.runs.state import RunState, refuse_beside_orphans, write_state
 from launcher.runs.stop import request_stop, stop_requested
 
+OF_A_GROUP = frozenset({"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"})
+"""What a launcher tells its processes; of another group, in whose shell this may run, it would mislead ours."""
+
 TICK = 0.25
 STATE_INTERVAL = 1.0
 SILENCE = 60.0
@@ -83,7 +86,8 @@ class Supervisor:
 
     def _start(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
         plan = self._run.plan()
-        environment = {**os.environ, **plan["environment"]}
+        inherited = {name: value for name, value in os.environ.items() if name not in OF_A_GROUP}
+        environment = {**inherited, **plan["environment"]}
         # ninja, which compiles DeepSpeed's extensions, is installed beside the interpreter.
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
         environment[RUN_VARIABLE] = str(self._run.path)

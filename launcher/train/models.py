@@ -31,7 +31,9 @@ from launcher.model_files import (
     check_components,
     check_whole,
     component_config,
+    component_files,
     read_weights,
+    variant,
     weight_files,
 )
 from launcher.train.distributed import World
@@ -141,16 +143,24 @@ class ModelSource:
 
     def unet(self, dtype: torch.dtype) -> UNet2DConditionModel:
         """The U-Net on the CPU, in training mode."""
-        unet = UNet2DConditionModel.from_pretrained(self.folder, subfolder="unet", torch_dtype=dtype)
+        unet = UNet2DConditionModel.from_pretrained(
+            self.folder, subfolder="unet", torch_dtype=dtype, variant=variant(self.folder / "unet")
+        )
         return unet.train()
 
     def vae(self) -> AutoencoderKL:
         """The VAE on the CPU in fp32: SDXL's overflows in fp16, and latents are computed only once."""
-        return AutoencoderKL.from_pretrained(self.vae_folder, torch_dtype=torch.float32).eval()
+        vae = AutoencoderKL.from_pretrained(
+            self.vae_folder, torch_dtype=torch.float32, variant=variant(self.vae_folder)
+        )
+        return vae.eval()
 
     def prompt_pipeline(self) -> StableDiffusionXLPipeline:
         """Both text encoders and tokenizers in fp32, as a pipeline without U-Net and VAE."""
-        return StableDiffusionXLPipeline.from_pretrained(self.folder, unet=None, vae=None, torch_dtype=torch.float32)
+        half = variant(self.folder / "text_encoder") or variant(self.folder / "text_encoder_2")
+        return StableDiffusionXLPipeline.from_pretrained(
+            self.folder, unet=None, vae=None, torch_dtype=torch.float32, variant=half
+        )
 
     def noise_scheduler(self) -> DDPMScheduler:
         """The model's own noise schedule, in the form that adds noise in training."""
@@ -213,11 +223,14 @@ class ModelSource:
 
 
 def _copy_component(source: Path, target: Path) -> None:
-    """Configuration, vocabulary and the weights that are loaded; no other weights that lie there."""
+    """Configuration, vocabulary and the weights that are loaded, under the names that need no variant."""
     target.mkdir()
-    small = [file for file in source.iterdir() if file.suffix in (".json", ".txt")]
-    for file in sorted({*weight_files(source), *small}):
-        shutil.copy2(file, target / file.name)
+    for file in component_files(source):
+        copy = target / file.name.replace(".fp16", "")
+        if ".index." in file.name:
+            copy.write_text(file.read_text().replace(".fp16", ""))
+        else:
+            shutil.copy2(file, copy)
 
 
 def _digest(files: list[Path]) -> str:

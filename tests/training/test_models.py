@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file
 
 from harness.recorder import Recorder
@@ -54,6 +55,21 @@ def test_another_vae_takes_the_place_of_the_models_own(resolve, assets, tmp_path
     assert source.vae_folder == tmp_path / "vae"
     assert source.vae_scaling_factor == 0.5
     assert source.vae_fingerprint != resolve(assets / "model").vae_fingerprint
+
+
+def test_a_folder_with_half_precision_weights_only_is_loaded_and_exported_whole(resolve, assets, tmp_path):
+    shutil.copytree(assets / "model", tmp_path / "half")
+    for name in WEIGHTS:
+        (weights,) = (tmp_path / "half" / name).glob("*.safetensors")
+        weights.rename(weights.with_name(weights.name.replace(".safetensors", ".fp16.safetensors")))
+    source = resolve(tmp_path / "half")
+    unet = source.unet(torch.float32)
+    assert_equal(unet.state_dict(), weights_of(assets / "model/unet"))
+    assert source.vae().decoder is not None
+    assert source.prompt_pipeline().text_encoder_2 is not None
+    source.write_pipeline(unet.state_dict(), tmp_path / "pipeline")
+    exported = StableDiffusionXLPipeline.from_pretrained(tmp_path / "pipeline")
+    assert_equal(exported.text_encoder.state_dict(), source.prompt_pipeline().text_encoder.state_dict())
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

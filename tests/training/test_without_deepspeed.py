@@ -38,7 +38,10 @@ def home(assets, tmp_path_factory) -> Path:
 def replay(home: Path, name: str, **changes):
     chosen = {**SETTINGS, **changes}
     sets = [part for key, value in chosen.items() for part in ("--set", f"{key}={value}")]
-    return cli("--replay", "answers.json", "--run-dir", name, *sets, cwd=home)
+    # As in a shell of another launcher's: what that says of its group is none of this run's.
+    return cli(
+        "--replay", "answers.json", "--run-dir", name, *sets, cwd=home, RANK="3", WORLD_SIZE="8", MASTER_PORT="9"
+    )
 
 
 def events(path: Path, kind: str) -> list[dict]:
