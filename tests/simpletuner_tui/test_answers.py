@@ -190,8 +190,10 @@ def test_what_breaks_a_rule_is_named_by_the_question_to_change(home):
     assert {problem.field for problem in judged(warned, home).problems} <= known
 
 
-def test_without_deepspeed_nothing_is_launched(home):
-    assert set(faults(judged({MODEL: "./model", PICTURES: "pictures"}, home))) == {"accelerate.use_deepspeed"}
+def test_without_deepspeed_plain_pytorch_is_launched(home):
+    judgement = judged({MODEL: "./model", PICTURES: "pictures"}, home)
+    assert not faults(judgement)
+    assert not judgement.settings.launch.deepspeed
 
 
 # paths
