@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
+from deepspeed.accelerator import get_accelerator
+from deepspeed.comm.torch import build_shm_op
 
 from launcher.errors import ExitCode, LauncherError
 from launcher.runs.directory import RunDirectory
@@ -71,6 +73,9 @@ def _train(run: RunDirectory, stack: ExitStack) -> Outcome:
             Heartbeat(run, on_orphaned=lambda: request_stop(run, "the supervisor of this run died"))
         )
         report = Report(EventLog(run.events_jsonl), heartbeat)
+    if get_accelerator().device_name() == "cpu":
+        with report.phase("compile-communication"):
+            build_shm_op()  # or it would be compiled while the processes meet, and look like waiting
     with report.phase("join"):
         world = World.join()
     stack.callback(world.close)
