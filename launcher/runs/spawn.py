@@ -1,6 +1,7 @@
 """Starting a supervisor that outlives whoever starts it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,15 +26,12 @@ def launch(run: RunDirectory) -> None:
     """
     refuse_taken(run)
     before = read_json(run.state_json) or {}
-    with run.log.open("ab") as log:
-        supervisor = subprocess.Popen(
-            [sys.executable, "-m", "launcher", str(run.path)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
+    # Until it has its own session a Ctrl-C of this terminal reaches it too, and would end it before it is anybody.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        supervisor = _start(run)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         state = read_json(run.state_json) or {}
@@ -47,3 +45,15 @@ def launch(run: RunDirectory) -> None:
             break
         time.sleep(0.05)
     raise CannotRunHereError(f"the supervisor of {run.path} did not come up; {run.log} says why")
+
+
+def _start(run: RunDirectory) -> "subprocess.Popen[bytes]":
+    with run.log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "launcher", str(run.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )

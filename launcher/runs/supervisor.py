@@ -59,7 +59,10 @@ class Supervisor:
         register(self._run)
         self._events.emit("start", supervisor=self._identity.pid)
         signal.signal(signal.SIGTERM, self._on_signal)
+        # It is started with SIGINT blocked: one from the terminal it left is dropped, later ones are meant for it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGINT, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         with self._run.log.open("ab") as log:
             try:
                 child = self._start(log)
