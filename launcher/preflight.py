@@ -1,13 +1,13 @@
 """What refuses to start: every fault that can be known before anything is loaded, all at once."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.config.setting import Level
-from launcher.errors import CannotRunHereError, ExitCode, InvalidInputError, LauncherError
+from launcher.errors import CannotRunHereError, ExitCode, InvalidInputError, LauncherError, RefusedToOverwriteError
 from launcher.estimate.total import checkpoint_mib
 from launcher.machine.disk import free_bytes, same_filesystem, why_not_writable
 from launcher.machine.gpus import Gpus, Reader, read_nvml, visible
@@ -16,6 +16,9 @@ from launcher.machine.toolchain import Toolchain, read_toolchain
 from launcher.model_files import check_components, check_whole, is_file, is_folder, resolution_step, weight_files
 from launcher.pictures import Picture, scan
 from launcher.plan import Plan
+from launcher.runs.checkpoints import identity, newest, why_not_resumed
+from launcher.runs.directory import RunDirectory
+from launcher.runs.state import refuse_taken
 
 MIB = 2**20
 MODEL = "training.pretrained_model_name_or_path"
@@ -52,7 +55,7 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
         chosen = os.environ.get("CUDA_VISIBLE_DEVICES") if launch.gpu_ids == "all" else launch.gpu_ids
         gpus = visible(machine.gpus(), chosen)
     of_model = list(_model(plan))
-    findings = [*_vae(plan), *_data(plan), *_folders(plan), *_disk(plan)]
+    findings = [*_vae(plan), *_data(plan), *_folders(plan), *_taken(plan), *_resume(plan), *_disk(plan)]
     findings += [*_gpus(plan, gpus), *_host(plan, machine.host()), *_toolchain(plan, machine.toolchain())]
     if plan.model.assumed and any(finding.field == MODEL for finding in of_model):
         # There is no model; what an estimate of SDXL says would be of another one than is meant.
@@ -65,15 +68,28 @@ def raise_for(findings: list[Finding], *, force: bool = False) -> None:
 
     Raises:
         InvalidInputError: when any of them is the settings' fault.
-        CannotRunHereError: when all of them are this machine's.
+        CannotRunHereError: when the others are this machine's.
+        RefusedToOverwriteError: when only the place is taken.
     """
     stopping = [f for f in findings if f.level is Level.ERROR and not (force and f.forceable)]
     if not stopping:
         return
     text = "\n".join(f"{finding.field}: {finding.message}" for finding in stopping)
-    invalid = any(finding.exit_code is ExitCode.USAGE for finding in stopping)
-    kind: type[LauncherError] = InvalidInputError if invalid else CannotRunHereError
-    raise kind(text)
+    raise _KINDS[exit_code_of(stopping)](text)
+
+
+_KINDS: dict[ExitCode, type[LauncherError]] = {
+    ExitCode.USAGE: InvalidInputError,
+    ExitCode.CANNOT_RUN_HERE: CannotRunHereError,
+    ExitCode.REFUSED_TO_OVERWRITE: RefusedToOverwriteError,
+}
+"""By exit code, the gravest first: faulty settings would fail anywhere, a place that is taken only here and now."""
+
+
+def exit_code_of(findings: Iterable[Finding]) -> ExitCode:
+    """What a launch with these findings ends with."""
+    codes = {finding.exit_code for finding in findings if finding.level is Level.ERROR}
+    return next((code for code in _KINDS if code in codes), ExitCode.OK)
 
 
 def _model(plan: Plan) -> Iterator[Finding]:
@@ -161,6 +177,45 @@ def _folders(plan: Plan) -> Iterator[Finding]:
             told.add(reason)
             message = f"{path} cannot be written: {reason}; choose another"
             yield Finding(field, message, exit_code=ExitCode.CANNOT_RUN_HERE)
+
+
+def _taken(plan: Plan) -> Iterator[Finding]:
+    """A run directory that is something else, or is being written."""
+    run, code = RunDirectory(plan.run_dir), ExitCode.REFUSED_TO_OVERWRITE
+    try:
+        if not os.listdir(plan.run_dir):  # noqa: PTH208 - Path.iterdir raises where os.listdir does, later
+            return
+    except OSError:  # not there, or told as a folder that cannot be written
+        return
+    if not run.plan_json.exists():
+        yield Finding("--run-dir", f"{run.path} is there already and is no run; choose another", exit_code=code)
+        return
+    try:
+        refuse_taken(run)
+    except RefusedToOverwriteError as error:
+        yield Finding("--run-dir", str(error), exit_code=code)
+
+
+def _resume(plan: Plan) -> Iterator[Finding]:
+    """A checkpoint that this run could not continue, before its own answers are replaced by ones that cannot."""
+    training, field = plan.settings.training, "training.resume_from_checkpoint"
+    found = newest(_places(plan)["training.output_dir"])
+    if training.checkpoints.resume_from_checkpoint == "no":
+        held = found.path if found else plan.run_dir
+        if found or RunDirectory(plan.run_dir).plan_json.exists():
+            message = f"{held} is there already; answer `latest` to continue it, or train into another folder"
+            yield Finding(field, message, exit_code=ExitCode.REFUSED_TO_OVERWRITE)
+        return
+    launch = plan.settings.launch
+    mine = identity(
+        plan.settings.deepspeed_json(),
+        training,
+        deepspeed=launch.deepspeed,
+        world_size=launch.num_processes,
+        pictures=0,  # their number is no reason to refuse
+    )
+    if found and (reason := why_not_resumed(found, mine)):
+        yield Finding(field, reason)
 
 
 def _disk(plan: Plan) -> Iterator[Finding]:

@@ -1,22 +1,19 @@
 """The command line: what was asked for, who does it, and which exit code it ends with."""
 
 import argparse
+import importlib
 import math
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from types import FrameType
 
 from launcher.errors import ExitCode, LauncherError
 from launcher.runs.index import index_path
-from simpletuner_tui.commands import replay, runs
-from simpletuner_tui.commands.accelerate_config import accelerate_config
-from simpletuner_tui.commands.questions import questions
-from simpletuner_tui.commands.wizard import wizard
-from simpletuner_tui.follow import POLL, tell
+from simpletuner_tui.messages import tell
 
 LOWEST_REFRESH = 0.05
 
@@ -70,9 +67,20 @@ def _dispatch(arguments: argparse.Namespace) -> ExitCode:
         result: ExitCode = arguments.command(arguments)
         return result
     if arguments.replay is not None:
-        return replay.replay(arguments)
-    accessible = arguments.accessible or os.environ.get("ACCESSIBLE", "") not in ("", "0")
-    return wizard(accessible=accessible, plain=arguments.plain)
+        return _of("replay.replay")(arguments)
+    return _of("front_ends.wizard")(arguments)
+
+
+def _of(name: str) -> Callable[[argparse.Namespace], ExitCode]:
+    """A command, by its module and name; loaded when it is run, as the others are not needed then."""
+    module, function = name.split(".")
+
+    def run(arguments: argparse.Namespace) -> ExitCode:
+        command: Callable[[argparse.Namespace], ExitCode]
+        command = getattr(importlib.import_module(f"simpletuner_tui.commands.{module}"), function)
+        return command(arguments)
+
+    return run
 
 
 def _hang_up(_: int, __: FrameType | None) -> None:
@@ -111,13 +119,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     for name, run, text in (
-        ("check", replay.check, "every fault of a file of answers, and of this machine, at once"),
-        ("estimate", replay.estimate, "what a file of answers costs: GPU memory, host RAM, disk"),
+        ("check", "replay.check", "every fault of a file of answers, and of this machine, at once"),
+        ("estimate", "replay.estimate", "what a file of answers costs: GPU memory, host RAM, disk"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("file", metavar="FILE", help="answers, - for stdin")
         _add_answers_options(command)
-        command.set_defaults(command=run)
+        command.set_defaults(command=_of(run))
 
     text = "accelerate's questionnaire alone; writes the file that accelerate config writes"
     command = commands.add_parser("accelerate-config", help=text, description=text)
@@ -125,27 +133,27 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--from", dest="source", metavar="FILE", help="a file of accelerate's to start from")
     command.add_argument("--force", action="store_true", help="replace a file that is there, keeping it as PATH.bak")
     command.add_argument("--accessible", action="store_true", help="questions as numbered lines, as they come anyway")
-    command.set_defaults(command=accelerate_config)
+    command.set_defaults(command=_of("accelerate_config.accelerate_config"))
 
     command = commands.add_parser("questions", help="the questions and their ids")
     command.add_argument("--json", action="store_true")
-    command.set_defaults(command=questions)
+    command.set_defaults(command=_of("questions.questions"))
 
     command = commands.add_parser("runs", help="the runs there are")
     command.add_argument("--json", action="store_true")
-    command.set_defaults(command=runs.list_runs)
+    command.set_defaults(command=_of("runs.list_runs"))
 
     for name, run, text in (
-        ("attach", runs.attach, "follow a run to its end; Ctrl-C detaches"),
-        ("stop", runs.stop, "save a checkpoint and end a run; a second time, end it at once"),
-        ("logs", runs.logs, "what a run's processes wrote"),
+        ("attach", "runs.attach", "follow a run to its end; Ctrl-C detaches"),
+        ("stop", "runs.stop", "save a checkpoint and end a run; a second time, end it at once"),
+        ("logs", "runs.logs", "what a run's processes wrote"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("run", metavar="RUN", help="a run's name or folder")
-        command.set_defaults(command=run)
+        command.set_defaults(command=_of(run))
         if name == "attach":
             command.add_argument("--json", action="store_true", help="events on stdout, one a line")
-            command.add_argument("--refresh", type=_seconds, default=POLL, metavar="S", help="seconds between looks")
+            command.add_argument("--refresh", type=_seconds, metavar="S", help="seconds between looks")
         elif name == "stop":
             command.add_argument("--now", action="store_true", help="without a checkpoint")
         else:

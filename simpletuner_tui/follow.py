@@ -13,6 +13,7 @@ from launcher.runs.directory import RunDirectory
 from launcher.runs.events import read_events
 from launcher.runs.outcome import read_outcome
 from launcher.runs.state import RunStatus, Status, status
+from simpletuner_tui.messages import tell
 from simpletuner_tui.progress import Progress
 from simpletuner_tui.text import bar, duration
 
@@ -25,13 +26,14 @@ SMALL = 1_000_000_000
 
 TITLES = {
     "join": "processes meet",
+    "compile_communication": "compile communication",
     "compile": "compile DeepSpeed's optimizer",
     "download": "download the model",
     "convert": "convert the model",
     "captions": "prompt embeddings",
     "latents": "latents",
     "load": "load the U-Net",
-    "engine": "start DeepSpeed",
+    "engine": "start the optimizer",
     "evaluate": "loss on held-out noise",
     "train": "train",
     "save": "save",
@@ -40,11 +42,12 @@ TITLES = {
 }
 """Phases as people read them."""
 
+EXAMPLE = Path("examples/sdxl/answers.json")
 NEXT_STEPS = """
 Next, SDXL 1.0 on your pictures (a folder, each with its caption in a .txt file of the same name):
-  simpletuner-tui estimate examples/sdxl/answers.json          what it costs
-  simpletuner-tui check    examples/sdxl/answers.json --set training.instance_data_dir=FOLDER
-  simpletuner-tui --replay examples/sdxl/answers.json --set training.instance_data_dir=FOLDER"""
+  {command} estimate {example}          what it costs
+  {command} check    {example} --set training.instance_data_dir=FOLDER
+  {command} --replay {example} --set training.instance_data_dir=FOLDER"""
 
 
 def follow(run: RunDirectory, *, as_json: bool = False, offset: int = 0, refresh: float = POLL) -> ExitCode:
@@ -94,11 +97,6 @@ def detach(run: RunDirectory) -> ExitCode:
         f"  simpletuner-tui stop {run.name}      saves a checkpoint and ends it"
     )
     return ExitCode.CANCELLED
-
-
-def tell(message: str) -> None:
-    """A message for the person: stderr."""
-    print(message, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _exit_code(current: RunStatus) -> ExitCode:
@@ -222,8 +220,8 @@ def _summarise(run: RunDirectory, progress: Progress, current: RunStatus) -> Non
     for line in _results(run, progress, current):
         print(line)  # noqa: T201
     finished = current.status is Status.COMPLETED
-    if finished and 0 < progress.parameters < SMALL:
-        print(NEXT_STEPS)  # noqa: T201
+    if finished and 0 < progress.parameters < SMALL and EXAMPLE.exists():
+        print(NEXT_STEPS.format(command=_command(), example=EXAMPLE))  # noqa: T201
     sys.stdout.flush()
 
 
@@ -244,6 +242,12 @@ def _results(run: RunDirectory, progress: Progress, current: RunStatus) -> list[
         if path:
             lines.append(f"  {name:22}  {_short(path)}")
     return lines
+
+
+def _command() -> str:
+    """This command as it would be typed here: by its path where the shell would not find it, or find another."""
+    found = shutil.which("simpletuner-tui")
+    return "simpletuner-tui" if found and Path(found).samefile(sys.argv[0]) else _short(sys.argv[0])
 
 
 def _short(path: str) -> str:

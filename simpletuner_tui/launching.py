@@ -1,6 +1,5 @@
 """From answers to a started run: the part every front end shares."""
 
-import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -9,15 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.config.setting import Level
-from launcher.errors import ExitCode, RefusedToOverwriteError
+from launcher.errors import ExitCode
 from launcher.plan import Plan, make_plan
-from launcher.preflight import Finding, Machine, preflight, raise_for
+from launcher.preflight import Finding, Machine, exit_code_of, preflight, raise_for
 from launcher.runs.directory import RunDirectory, create
 from launcher.runs.spawn import launch
-from launcher.runs.state import refuse_taken
 from simpletuner_tui import follow
 from simpletuner_tui.answers import Answers, judge_answers, write_answers
-from simpletuner_tui.follow import tell
+from simpletuner_tui.messages import tell
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.model import Question, Resolved, resolve
 from simpletuner_tui.session import probe_machine
@@ -33,10 +31,7 @@ class Prepared:
     @property
     def exit_code(self) -> ExitCode:
         """What a launch would end with now."""
-        errors = {finding.exit_code for finding in self.findings if finding.level is Level.ERROR}
-        if ExitCode.USAGE in errors:
-            return ExitCode.USAGE
-        return ExitCode.CANNOT_RUN_HERE if errors else ExitCode.OK
+        return exit_code_of(self.findings)
 
     def forced(self) -> "Prepared":
         """The same where ``--force`` makes a warning of what only an estimate says."""
@@ -92,8 +87,6 @@ def start(prepared: Prepared, *, force: bool = False) -> RunDirectory:
             tell(f"warning: {finding.field}: {finding.message}")
     raise_for(list(prepared.findings))
     plan = prepared.plan
-    resumes = plan.settings.training.checkpoints.resume_from_checkpoint == "latest"
-    _refuse_taken(plan.run_dir, resumes=resumes)
     for note in plan.notes:
         tell(f"note: {note}")
     run = create(plan.run_dir, plan.files)
@@ -140,17 +133,3 @@ def default_run_dir(name: str) -> Path:
     stem = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     candidates = (stem if count == 1 else stem.with_name(f"{stem.name}-{count}") for count in range(1, 1000))
     return next(path for path in candidates if not path.exists())
-
-
-def _refuse_taken(path: Path, *, resumes: bool) -> None:
-    run = RunDirectory(path)
-    if not os.path.exists(path) or not os.listdir(path):  # noqa: PTH110, PTH208 - Path.exists raises for long names
-        return
-    if not run.plan_json.exists():
-        raise RefusedToOverwriteError(f"{path} is there already and is no run; choose another with --run-dir")
-    refuse_taken(run)
-    if not resumes:
-        raise RefusedToOverwriteError(
-            f"{path} holds a run already, and training.resume_from_checkpoint is `no`; answer `latest` to continue "
-            "it, or choose another with --run-dir"
-        )

@@ -12,7 +12,6 @@ import yaml
 from launcher.config.settings import Settings
 from launcher.errors import InvalidInputError
 from launcher.estimate import SDXL, Estimate, ModelFacts, estimate, read_model_facts
-from launcher.pictures import count
 from simpletuner_tui.answers import read_resolved
 from simpletuner_tui.questions.accelerate.file import accelerate_file
 from simpletuner_tui.questions.model import Resolved
@@ -71,6 +70,8 @@ def _facts(model: str) -> ModelFacts:
 
 @lru_cache(maxsize=16)
 def _pictures(folder: str) -> int:
+    from launcher.pictures import count  # noqa: PLC0415 - brings what opens pictures; the first screen needs none
+
     return count(Path(folder)) if folder and Path(folder).is_dir() else 0
 
 

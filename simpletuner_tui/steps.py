@@ -31,13 +31,15 @@ class Step:
 
 def steps(session: Session) -> tuple[Step, ...]:
     """The steps of a walk as it is now: sections without a question that is asked have none."""
-    asking = [question for question in session.resolved.asked if question.asks]
     current = session.current
     found = []
-    for title, questions in groupby(asking, key=lambda question: question.section):
-        ids = [question.id for question in questions]
+    for title, group in groupby(session.resolved.asked, key=lambda question: question.section):
+        questions = list(group)
+        ids = [question.id for question in questions if question.asks]
+        if not ids:
+            continue
         visited = session.visited.intersection(ids)
-        if current is not None and current.id in ids:
+        if current in questions:
             state = StepState.HERE
         elif visited.intersection(session.resolved.faults):
             state = StepState.FAULT

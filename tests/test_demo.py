@@ -54,6 +54,7 @@ def replay(home: Path, assets: Path, settings: dict) -> Demo:
     home.mkdir()
     shutil.copy(ROOT / "examples/demo/answers.json", home)
     (home / "assets").symlink_to(assets)
+    (home / "examples").symlink_to(ROOT / "examples")
     sets = [part for key, value in settings.items() for part in ("--set", f"training.{key}={value}")]
     terminal = Terminal(CLI, "--replay", "answers.json", "--run-dir", "run", *sets, cwd=home, columns=100)
     run = RunDirectory(home / "run")
@@ -103,7 +104,9 @@ def test_what_to_run_next_can_be_run(demos, tmp_path):
     pictures = write_pictures(tmp_path / "pictures", side=1024)
     shown = demos[SEEDS[0]].seen.replace("\r\n", "\n")
     following = shown[shown.index("Next, SDXL 1.0") :].replace("what it costs", "").replace("FOLDER", str(pictures))
-    commands = [line.split()[1:] for line in following.splitlines() if line.startswith("  simpletuner-tui ")]
+    lines = [line.split() for line in following.splitlines() if "examples/sdxl/answers.json" in line]
+    assert {line[0] for line in lines} == {CLI}  # not on the tests' PATH, so by its path
+    commands = [line[1:] for line in lines]
     assert [command[0] for command in commands] == ["estimate", "check", "--replay"]
     for command in commands:
         done = cli(*command, *(["--dry-run"] if command[0] == "--replay" else []), cwd=ROOT)

@@ -131,6 +131,13 @@ def test_a_dry_run_plans_everything_without_torch(tmp_path):
     assert modules & {*HEAVY, "textual", "questionary"} == set()
 
 
+def test_lines_are_asked_without_what_draws(tmp_path):
+    code = "import io, sys\nfrom simpletuner_tui.cli import main\nsys.stdin = io.StringIO('./model\\nquit\\n')\n"
+    modules, done = imported_by(code + "assert main(['--accessible']) == 0", cwd=tmp_path)
+    assert "Which SDXL model" in done.stdout
+    assert modules & {*HEAVY, "textual", "questionary", "prompt_toolkit"} == set()
+
+
 def test_the_supervisor_needs_no_torch(tmp_path):
     code = "import sys, launcher.__main__ as it\nassert it.main() == 1 or True"
     (tmp_path / "plan.json").write_text(json.dumps({"argv": ["/bin/true"], "environment": {}}))

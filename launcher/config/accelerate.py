@@ -59,8 +59,6 @@ class LaunchSettings:
     """Without it plain PyTorch trains, everything on the device."""
     gpu_ids: str = "all"
     """Which GPUs, by index, joined by commas."""
-    debug: bool = False
-    """Collective operations are checked for agreeing shapes."""
     cpu_affinity: bool = False
     """Processes are bound to the NUMA node of their GPU."""
 
@@ -69,7 +67,7 @@ class LaunchSettings:
         several = "MULTI_CPU" if self.use_cpu else "MULTI_GPU"
         content = {
             "compute_environment": "LOCAL_MACHINE",
-            "debug": self.debug,
+            "debug": False,
             "distributed_type": "DEEPSPEED" if self.deepspeed else several if self.num_processes > 1 else "NO",
             "downcast_bf16": "no",
             "enable_cpu_affinity": self.cpu_affinity,
@@ -119,7 +117,6 @@ def read_accelerate(
         use_cpu=content.get("use_cpu", False),
         deepspeed=uses_deepspeed,
         gpu_ids=str(content.get("gpu_ids") or "all"),
-        debug=content.get("debug", False),
         cpu_affinity=content.get("enable_cpu_affinity", False),
     )
     if not launch.deepspeed:

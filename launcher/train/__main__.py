@@ -74,7 +74,7 @@ def _train(run: RunDirectory, stack: ExitStack) -> Outcome:
         )
         report = Report(EventLog(run.events_jsonl), heartbeat)
     if get_accelerator().device_name() == "cpu":
-        with report.phase("compile-communication"):
+        with report.phase("compile_communication"):
             build_shm_op()  # or it would be compiled while the processes meet, and look like waiting
     with report.phase("join"):
         world = World.join()

@@ -6,74 +6,34 @@ never deleted because it did not load.
 """
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import torch
 
 from launcher.errors import InvalidInputError, RefusedToOverwriteError, RunFailedError
+from launcher.runs.checkpoints import (
+    FACTS,
+    MARKER,
+    Checkpoint,
+    Identity,
+    newest,
+    numbered,
+    what_changes,
+    why_not_resumed,
+    why_not_whole,
+)
 from launcher.runs.directory import write_atomic
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
 from launcher.train.report import Report
 
-MARKER = "COMPLETE"
-FACTS = "checkpoint.json"
 GIB = 2**30
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a checkpoint must share with the run that resumes from it, and what it should."""
-
-    zero_stage: int | None
-    """None without DeepSpeed."""
-    precision: str
-    optimizer: str
-    world_size: int
-    seed: int
-    global_batch_size: int
-    pictures: int
-
-    def facts(self) -> dict[str, Any]:
-        """As ``checkpoint.json`` stores it."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-MUST_AGREE = {
-    "zero_stage": "ZeRO stage",
-    "precision": "precision",
-    "optimizer": "optimizer",
-    "world_size": "number of processes",
-}
-"""No engine can load a state across these: DeepSpeed fails with an empty message, or needs other files."""
-
-SHOULD_AGREE = {
-    "seed": "seed",
-    "global_batch_size": "global batch size",
-    "pictures": "number of pictures",
-}
-"""These change the data order from here on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A whole checkpoint on disk."""
-
-    path: Path
-    step: int
-    facts: Mapping[str, Any]
-    """What it was made with: :class:`Identity` and the optimizer's implementation."""
-
-    @property
-    def torch_adam(self) -> bool:
-        """Whether its optimizer state is torch's own AdamW's, which CPUAdam cannot read."""
-        return bool(self.facts.get("torch_adam"))
 
 
 class Checkpoints:
@@ -89,7 +49,7 @@ class Checkpoints:
             world: every rank saves and loads its own part.
             report: told of each save.
         """
-        self._folder = output_dir / "checkpoints"
+        self._output_dir, self._folder = output_dir, output_dir / "checkpoints"
         self._keep, self._identity, self._world, self._report = keep, identity, world, report
 
     def save(self, engine: Engine, step: int) -> Path:
@@ -122,10 +82,13 @@ class Checkpoints:
         Raises:
             InvalidInputError: it was made with another ZeRO stage, precision, optimizer or process count.
         """
-        newest: Checkpoint | None = self._world.from_main(self._newest() if self._world.is_main else None)
-        if newest is not None:
-            self._check_identity(newest)
-        return newest
+        found = self._newest()
+        if found is not None:
+            if reason := why_not_resumed(found, self._identity):
+                raise InvalidInputError(reason)
+            for change in what_changes(found, self._identity):
+                self._report.warning(change)
+        return found
 
     def require_none(self) -> None:
         """Refuses to start over beside checkpoints of another run: the newest of both would count later.
@@ -133,10 +96,10 @@ class Checkpoints:
         Raises:
             RefusedToOverwriteError: there are some.
         """
-        newest = self._world.from_main(self._newest() if self._world.is_main else None)
-        if newest is not None:
+        found = self._newest()
+        if found is not None:
             raise RefusedToOverwriteError(
-                f"{newest.path} is there already, and training.resume_from_checkpoint is `no`; answer `latest` to "
+                f"{found.path} is there already, and training.resume_from_checkpoint is `no`; answer `latest` to "
                 "continue it, or train into another output folder"
             )
 
@@ -145,10 +108,21 @@ class Checkpoints:
 
         Returns:
             The number of steps already trained; 0 when there is nothing to resume.
+
+        Raises:
+            InvalidInputError: it is of a U-Net of another shape.
         """
         if checkpoint is None:
             return 0
-        engine.load(checkpoint.path)
+        try:
+            engine.load(checkpoint.path)
+        except (KeyError, ValueError, RuntimeError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise InvalidInputError(
+                f"{checkpoint.path} could not be loaded into this U-Net ({_last_line(error)}); it was made with "
+                f"{checkpoint.facts.get('model', 'another model')}"
+            ) from error
         self._report.event("resumed", path=str(checkpoint.path), step=checkpoint.step)
         return checkpoint.step
 
@@ -158,6 +132,8 @@ class Checkpoints:
         try:
             yield
         except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
             free = shutil.disk_usage(next(place for place in path.parents if place.exists())).free
             _discard(path)
             raise RunFailedError(
@@ -167,37 +143,8 @@ class Checkpoints:
             ) from error
 
     def _newest(self) -> Checkpoint | None:
-        whole = []
-        for path, step in _numbered(self._folder):
-            reason = _not_whole(path)
-            if reason is None:
-                whole.append((path, step))
-            else:
-                self._report.warning(f"{path} is not a whole checkpoint ({reason}) and is ignored")
-        if not whole:
-            return None
-        path, step = whole[-1]
-        return Checkpoint(path, step, json.loads((path / FACTS).read_bytes()))
-
-    def _check_identity(self, checkpoint: Checkpoint) -> None:
-        made_with = checkpoint.facts
-        mine = self._identity.facts()
-        differs = [
-            f"{name} {_named(made_with.get(key))} there, {_named(mine[key])} here"
-            for key, name in MUST_AGREE.items()
-            if made_with.get(key) != mine[key]
-        ]
-        if differs:
-            raise InvalidInputError(
-                f"{checkpoint.path} cannot be resumed with these settings: {'; '.join(differs)}. Use its own "
-                "settings, or train into another output folder"
-            )
-        for key, name in SHOULD_AGREE.items():
-            if made_with.get(key) != mine[key]:
-                self._report.warning(
-                    f"{checkpoint.path} was made with {name} {made_with.get(key)}, now {mine[key]}: "
-                    "the data order changes from here on"
-                )
+        found = newest(self._output_dir, self._report.warning) if self._world.is_main else None
+        return cast("Checkpoint | None", self._world.from_main(found))
 
     def _finish(self, path: Path, step: int, torch_adam: bool, started: float) -> None:
         facts: Mapping[str, Any] = {
@@ -211,7 +158,7 @@ class Checkpoints:
         write_atomic(path / MARKER, json.dumps(sizes, indent=2).encode())
         removed = []
         # A folder without its marker is not ours to count or to remove: it was named at the start.
-        whole = [old for old, _ in _numbered(self._folder) if _not_whole(old) is None]
+        whole = [old for old, _ in numbered(self._folder) if why_not_whole(old) is None]
         for old in whole[: -self._keep]:
             _discard(old)
             removed.append(old.name)
@@ -223,37 +170,6 @@ class Checkpoints:
             seconds=round(time.monotonic() - started, 3),
             removed=removed,
         )
-
-
-def _named(value: object) -> str:
-    return "none (plain PyTorch)" if value is None else str(value)
-
-
-def _numbered(folder: Path) -> list[tuple[Path, int]]:
-    """Checkpoint folders, oldest first, whole or not."""
-    found = [
-        (path, int(match[1]))
-        for path in folder.glob("checkpoint-*")
-        if (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
-    ]
-    return sorted(found, key=lambda item: item[1])
-
-
-def _not_whole(path: Path) -> str | None:
-    """Why a folder is not a whole checkpoint; None when it is."""
-    try:
-        sizes = dict(json.loads((path / MARKER).read_bytes()))
-    except FileNotFoundError:
-        return f"no {MARKER} marker: its save did not finish"
-    except (OSError, ValueError, TypeError) as error:
-        return f"{MARKER} is unreadable: {error}"
-    for name, size in sizes.items():
-        file = path / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size} bytes instead of {size}"
-    return None
 
 
 def _discard(path: Path) -> None:

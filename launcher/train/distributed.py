@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed
+from accelerate.utils import set_numa_affinity
 from deepspeed.accelerator import get_accelerator
 from deepspeed.comm import init_distributed
 
@@ -22,7 +23,6 @@ class World:
 
     rank: int
     world_size: int
-    local_rank: int
     device: torch.device
 
     @classmethod
@@ -38,11 +38,12 @@ class World:
         accelerator = get_accelerator()
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         accelerator.set_device(local_rank)
+        if os.environ.get("ACCELERATE_CPU_AFFINITY") == "1":
+            set_numa_affinity(local_rank)
         init_distributed(timeout=LONGEST_WAIT)
         return cls(
             rank=torch.distributed.get_rank(),
             world_size=torch.distributed.get_world_size(),
-            local_rank=local_rank,
             device=torch.device(accelerator.device_name(local_rank)),
         )
 

@@ -2,20 +2,20 @@
 
 import gc
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
 
 from launcher.pictures import scan
+from launcher.runs.checkpoints import identity, precision
 from launcher.runs.directory import RunDirectory
 from launcher.runs.outcome import Outcome
 from launcher.train import caches
 from launcher.train.batches import Batches, Division
-from launcher.train.checkpoint import Checkpoints, Identity
+from launcher.train.checkpoint import Checkpoints
 from launcher.train.deepspeed_engine import DeepSpeedEngine, build_extensions
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
@@ -48,7 +48,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     optimization = training.optimization
     torch.manual_seed(optimization.seed)
     config = run.deepspeed()
-    dtype = DTYPES[_precision(config)]
+    dtype = DTYPES[precision(config)]
     division = Division(
         rank=world.rank,
         world_size=world.world_size,
@@ -58,24 +58,17 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     pictures = scan(Path(training.data.instance_data_dir), training.data.resolution)
 
     # What it continues from, before anything is compiled, downloaded or loaded for it.
-    zero_stage = config["zero_optimization"]["stage"] if run.uses_deepspeed() else None
-    identity = Identity(
-        zero_stage=zero_stage,
-        precision=_precision(config),
-        optimizer=config["optimizer"]["type"],
-        world_size=world.world_size,
-        seed=optimization.seed,
-        global_batch_size=division.global_batch_size,
-        pictures=len(pictures),
+    mine = identity(
+        config, training, deepspeed=run.uses_deepspeed(), world_size=world.world_size, pictures=len(pictures)
     )
-    checkpoints = Checkpoints(output_dir, training.checkpoints.checkpoints_total_limit, identity, world, report)
+    checkpoints = Checkpoints(output_dir, training.checkpoints.checkpoints_total_limit, mine, world, report)
     if training.checkpoints.resume_from_checkpoint == "latest":
         newest = checkpoints.find()
     else:
         newest = None
         checkpoints.require_none()
 
-    if zero_stage is not None:
+    if mine.zero_stage is not None:
         with report.phase("compile"):
             config = build_extensions(config, world, report, torch_adam=newest is not None and newest.torch_adam)
 
@@ -92,14 +85,14 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         if optimization.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
     with report.phase("engine"):
-        engine: Engine = PlainEngine(unet, config, world) if zero_stage is None else DeepSpeedEngine(unet, config)
+        engine: Engine = PlainEngine(unet, config, world) if mine.zero_stage is None else DeepSpeedEngine(unet, config)
         del unet
     report.event(
         "model",
         parameters=model.unet_parameters,
         trainable=model.unet_parameters,
         dtype=str(dtype).removeprefix("torch."),
-        zero_stage=zero_stage,
+        zero_stage=mine.zero_stage,
         world_size=world.world_size,
         device=torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU",
     )
@@ -150,7 +143,7 @@ class Loop:
     def steps(
         self, done: int, last_step: int, *, save_every: int, save: Callable[[int], object]
     ) -> tuple[int, str | None]:
-        """Trains to the last step or a stop; either way the last thing it does is a save.
+        """Trains to the last step or a stop; where it trains at all, the last thing it does is a save.
 
         Args:
             done: steps trained already.
@@ -232,11 +225,6 @@ class Loop:
 def _stopped(report: Report, reason: str, step: int) -> Outcome:
     report.event("stopping", reason=reason, step=step)
     return Outcome("stopped", 0, f"stopped at step {step}: {reason}")
-
-
-def _precision(config: Mapping[str, Any]) -> str:
-    enabled = [name for name in ("bf16", "fp16") if config.get(name, {}).get("enabled")]
-    return enabled[0] if enabled else "no"
 
 
 def _free(device: torch.device) -> None:

@@ -1,7 +1,7 @@
 """The U-Net in training without DeepSpeed: torch's own optimizer over fp32 masters, DDP where there are several ranks.
 
-Everything is on the device: 16 bytes a parameter and the activations. What deepspeed.json says of optimizer, schedule,
-precision, accumulation and clipping holds here too, so a run can be compared with itself under DeepSpeed.
+Everything is on the device: 20 bytes a parameter in half precision, 16 in fp32, and the activations. What
+deepspeed.json says of optimizer, schedule, precision, accumulation and clipping holds here too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -46,7 +46,9 @@ class PlainEngine:
             self._optimizer, **config["scheduler"]["params"]
         )
         self._scaler = torch.amp.GradScaler(world.device.type, enabled=self._weights[0].dtype == torch.float16)
-        self._forward: Any = DistributedDataParallel(self._unet) if world.world_size > 1 else self._unet
+        self._forward: Any = (
+            DistributedDataParallel(self._unet, gradient_as_bucket_view=True) if world.world_size > 1 else self._unet
+        )
         self._micro_steps = 0
         self._norm: float | None = None
 
@@ -106,7 +108,7 @@ class PlainEngine:
 
     def load(self, folder: Path) -> None:
         """Restores what :meth:`save` wrote; every rank calls it."""
-        state = torch.load(folder / STATE, map_location="cpu", mmap=True)
+        state = torch.load(folder / STATE, map_location="cpu")  # not mapped: a checkpoint may be removed meanwhile
         with torch.no_grad():
             for name, master in zip(self._names, self._masters, strict=True):
                 master.copy_(state["masters"][name])

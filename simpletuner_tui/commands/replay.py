@@ -9,8 +9,8 @@ from pathlib import Path
 from launcher.config.setting import Level
 from launcher.errors import ExitCode, InvalidInputError
 from simpletuner_tui.answers import Answers, read_answers
-from simpletuner_tui.follow import tell
 from simpletuner_tui.launching import Prepared, default_run_dir, prepare, start_and_follow
+from simpletuner_tui.messages import tell
 from simpletuner_tui.paths import typed_path
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.text import estimate_lines

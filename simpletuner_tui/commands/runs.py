@@ -15,7 +15,8 @@ from launcher.runs.index import find, known_runs
 from launcher.runs.processes import end_processes
 from launcher.runs.state import RunStatus, Status, status
 from launcher.runs.stop import request_stop, stop_requested
-from simpletuner_tui.follow import follow, tell
+from simpletuner_tui.follow import POLL, follow
+from simpletuner_tui.messages import tell
 from simpletuner_tui.text import table
 
 ASKED = "asked to stop"
@@ -45,7 +46,7 @@ def attach(arguments: Namespace) -> ExitCode:
     run = find(arguments.run)
     if status(run).status is Status.PREPARED:
         raise InvalidInputError(f"{run.name} was never started; replay {run.answers} with --run-dir {run.path}")
-    return follow(run, as_json=arguments.json, offset=_last_start(run), refresh=arguments.refresh)
+    return follow(run, as_json=arguments.json, offset=_last_start(run), refresh=arguments.refresh or POLL)
 
 
 def stop(arguments: Namespace) -> ExitCode:

@@ -1,17 +1,15 @@
 """Asking all questions, and then what to do with the answers."""
 
 import io
-import os
 import sys
 from pathlib import Path
-from typing import TextIO
 
 from launcher.config.setting import Level
 from launcher.errors import ExitCode, InvalidInputError, LauncherError
 from simpletuner_tui.answers import Answers, judge_answers, write_answers
-from simpletuner_tui.follow import tell
 from simpletuner_tui.frontends.accessible import COMMANDS, Lines, QuitWalkError, ask, walk
 from simpletuner_tui.launching import default_run_dir, prepare, start_and_follow
+from simpletuner_tui.messages import tell
 from simpletuner_tui.paths import typed_path
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.saving import saving
@@ -19,42 +17,6 @@ from simpletuner_tui.session import Session
 from simpletuner_tui.text import estimate_lines
 
 ACTIONS = "run, cost, save FILE, list, a question's number to change it, or quit: "
-
-
-def wizard(*, accessible: bool, plain: bool) -> ExitCode:
-    """Asks every question in the way this terminal can: full screen, prompts, or lines.
-
-    Args:
-        accessible: lines were asked for.
-        plain: prompts were asked for.
-
-    Raises:
-        InvalidInputError: the input ends too early.
-    """
-    terminal = _is_terminal(sys.stdin) and _is_terminal(sys.stdout)
-    if accessible or not terminal:
-        return accessible_wizard()
-    if os.environ.get("TERM", "dumb") == "dumb":
-        tell("note: this terminal cannot be drawn on (TERM=dumb), so the questions come as lines")
-        return accessible_wizard()
-    return plain_wizard() if plain else full_screen_wizard()
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    return stream is not None and stream.isatty()
-
-
-def full_screen_wizard() -> ExitCode:
-    """The full-screen app; a run that it started is named once more when it is left."""
-    from simpletuner_tui.tui.app import WizardApp  # noqa: PLC0415 - Textual is loaded only to be drawn with
-    from simpletuner_tui.tui.driver import TolerantDriver  # noqa: PLC0415
-    from simpletuner_tui.tui.setup import set_up  # noqa: PLC0415
-
-    app = WizardApp(set_up(Session(REGISTRY, {})), driver_class=TolerantDriver)
-    run = app.run()
-    if run is not None:
-        tell(f"{run.name} trains by itself: simpletuner-tui attach {run.name} · stop {run.name} · logs {run.name}")
-    return ExitCode(app.return_code or 0)
 
 
 def plain_wizard() -> ExitCode:

@@ -121,7 +121,7 @@ class _Checked(Validator):
             if not typed:
                 if self._question.id in self._session.resolved.faults and self._question.kind is not Kind.REPEAT:
                     raise ValueError("an answer is needed here")
-            elif typed.strip() not in (BACK, HELP):
+            elif typed.strip() not in (BACK, HELP) and self._question.kind is not Kind.REPEAT:  # judged as a whole
                 self._question.parse(typed, self._session.resolved.context)
         except ValueError as error:
             raise ValidationError(len(typed), printable(str(error))) from error

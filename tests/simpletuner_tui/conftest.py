@@ -57,6 +57,7 @@ def real_run(assets, tmp_path_factory) -> RealRun:
     home.mkdir()
     shutil.copy(ROOT / "examples/demo/answers.json", home)
     (home / "assets").symlink_to(assets)
+    (home / "examples").symlink_to(ROOT / "examples")
     changes = {
         "resolution": 32,
         "max_train_steps": 20,

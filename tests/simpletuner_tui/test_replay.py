@@ -270,7 +270,7 @@ def test_a_folder_that_is_no_run_is_not_written(home, detach):
     done = cli("--replay", "answers.json", "--run-dir", "pictures", *detach, cwd=home)
     assert (done.returncode, done.stdout) == (ExitCode.REFUSED_TO_OVERWRITE, "")
     taken = home / "pictures"
-    assert done.stderr == f"error: {taken} is there already and is no run; choose another with --run-dir\n"
+    assert done.stderr == f"error: --run-dir: {taken} is there already and is no run; choose another\n"
     assert tree(home / "pictures") == before
 
 

@@ -38,7 +38,7 @@ def one_thread():
 @pytest.fixture(scope="session")
 def alone() -> World:
     """The only process; it needs no group."""
-    return World(rank=0, world_size=1, local_rank=0, device=torch.device("cpu"))
+    return World(rank=0, world_size=1, device=torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,21 @@ import torch
 from harness.recorder import Recorder
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json, with_overrides
 from launcher.errors import ExitCode, InvalidInputError, RefusedToOverwriteError, RunFailedError
-from launcher.train.checkpoint import FACTS, MARKER, Checkpoints, Identity
+from launcher.runs.checkpoints import FACTS, MARKER, Identity
+from launcher.train.checkpoint import Checkpoints
 from launcher.train.deepspeed_engine import TORCH_ADAM, DeepSpeedEngine
 
 SIDE = 256
 IDENTITY = Identity(
-    zero_stage=2, precision="no", optimizer="AdamW", world_size=1, seed=1, global_batch_size=2, pictures=5
+    zero_stage=2,
+    precision="no",
+    optimizer="AdamW",
+    world_size=1,
+    model="small",
+    resolution=SIDE,
+    seed=1,
+    global_batch_size=2,
+    pictures=5,
 )
 CHECKPOINT_KIB = 4 * 4 * SIDE**2 // 1024
 """Weights, masters and two moments in fp32."""

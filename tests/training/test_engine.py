@@ -18,7 +18,7 @@ from launcher.errors import LauncherError
 from launcher.train.distributed import World
 from launcher.train.deepspeed_engine import build_extensions
 import torch
-world = World(rank=0, world_size=1, local_rank=0, device=torch.device("cpu"))
+world = World(rank=0, world_size=1, device=torch.device("cpu"))
 for name, config in json.load(sys.stdin).items():
     report = Recorder()
     try:

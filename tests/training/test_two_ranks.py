@@ -26,12 +26,12 @@ from launcher.config.training import (
 )
 from launcher.pictures import scan
 from launcher.plan import make_plan
+from launcher.runs.checkpoints import MARKER
 from launcher.runs.directory import create
 from launcher.runs.processes import processes_of_run
 from launcher.runs.spawn import launch
 from launcher.train import caches
 from launcher.train.batches import Division, epoch_order
-from launcher.train.checkpoint import MARKER
 from launcher.train.deepspeed_engine import TAG
 from launcher.train.report import Report
 

@@ -18,9 +18,10 @@ import torch
 from harness.recorder import Recorder
 from launcher.config.training import DataSettings, TrainingSettings
 from launcher.pictures import scan
+from launcher.runs.checkpoints import Identity
 from launcher.train import caches
 from launcher.train.batches import Batches, Division
-from launcher.train.checkpoint import Checkpoints, Identity
+from launcher.train.checkpoint import Checkpoints
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.distributed import World
 from launcher.train.loop import DTYPES, Loop
@@ -71,6 +72,8 @@ class Case:
             precision=precision,
             optimizer=config["optimizer"]["type"],
             world_size=world.world_size,
+            model=job["model"],
+            resolution=job["resolution"],
             seed=job["seed"],
             global_batch_size=self.division.global_batch_size,
             pictures=len(dataset),

@@ -36,11 +36,34 @@ class Terminal:
         deadline = time.monotonic() + seconds
         while text not in self.seen:
             if time.monotonic() > deadline or (not self._read(0.1) and self.process.poll() is not None):
-                raise AssertionError(f"{text!r} was not shown:\n{self.seen}")
+                raise AssertionError(f"{text!r} was not shown:\n{self.seen[-3000:]}")
         return self.seen
 
+    def read_for(self, seconds: float) -> str:
+        """Everything shown so far, so many seconds from now."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._read(left)
+        return self.seen
+
+    def quiet(self, seconds: float) -> None:
+        """Waits until nothing was shown for so long."""
+        while self._read(seconds):
+            pass
+
+    def forget(self) -> None:
+        """What was shown so far counts no more."""
+        self.seen = ""
+
+    def resize(self, columns: int, rows: int) -> None:
+        """As when a window is dragged: the terminal tells its processes."""
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
     def type(self, text: str) -> None:
-        os.write(self._master, text.encode())
+        self.type_bytes(text.encode())
+
+    def type_bytes(self, content: bytes) -> None:
+        os.write(self._master, content)
 
     def interrupt(self) -> None:
         """Ctrl-C."""

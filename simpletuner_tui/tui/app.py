@@ -1,0 +1,176 @@
+"""The application: which screen follows which, and what is done at the end of a walk."""
+
+import asyncio
+import signal
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual import work
+from textual.app import App
+from textual.binding import Binding
+from textual.content import Content
+from textual.driver import Driver
+
+from launcher.errors import ExitCode, LauncherError
+from launcher.runs.directory import RunDirectory
+from simpletuner_tui.answers import write_answers
+from simpletuner_tui.paths import typed_path
+from simpletuner_tui.saving import saving
+from simpletuner_tui.text import size
+from simpletuner_tui.tui.commands import QuestionCommands
+from simpletuner_tui.tui.glyphs import ASCII
+from simpletuner_tui.tui.screens.dialogs import ChooseScreen, ConfirmScreen, PathScreen, Row
+from simpletuner_tui.tui.screens.texts import LaunchedScreen, TextScreen
+from simpletuner_tui.tui.screens.wizard import WizardScreen
+from simpletuner_tui.tui.setup import SetUp
+
+if TYPE_CHECKING:
+    from simpletuner_tui.tui.screens.review import ReviewScreen
+
+
+class WizardApp(App[RunDirectory | None]):
+    """Asks, reviews, saves and launches. Returns the run it started, if it started one."""
+
+    CSS_PATH = "app.tcss"
+    COMMANDS = {QuestionCommands}
+    BINDINGS = [
+        Binding("ctrl+q", "leave", "Quit", priority=True),
+        Binding("ctrl+c", "leave", show=False, priority=True),
+    ]
+
+    def __init__(self, setup: SetUp, driver_class: type[Driver] | None = None) -> None:
+        self.setup = setup
+        super().__init__(driver_class=driver_class)
+        self.title = "simpletuner-tui"
+        self.animation_level = "none"  # over SSH every frame is paid for
+        self._saved: dict[str, object] = {}
+        self._started: RunDirectory | None = None
+        self._reviewing: ReviewScreen | None = None
+
+    def get_css_variables(self) -> dict[str, str]:
+        """Frames are drawn with what the terminal has."""
+        return {**super().get_css_variables(), "frame": "ascii" if self.setup.glyphs is ASCII else "round"}
+
+    def on_mount(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number, code in ((signal.SIGHUP, ExitCode.HANGUP), (signal.SIGTERM, ExitCode.CANCELLED)):
+            # The draft was kept at the last step; all that is left to do is leave.
+            loop.add_signal_handler(number, partial(self.exit, return_code=int(code)))
+        self._walk()
+
+    @work
+    async def _walk(self) -> None:
+        """Question after question, review, and back as often as the person likes."""
+        session = self.setup.session
+        await self._offer_draft()
+        while True:
+            await self.push_screen_wait(WizardScreen(self.setup))
+            from simpletuner_tui.tui.screens.review import ReviewScreen  # noqa: PLC0415 - nobody waits for it at first
+
+            self._reviewing = ReviewScreen(self.setup)
+            wanted = await self.push_screen_wait(self._reviewing)
+            if wanted is None:
+                session.back()
+            else:
+                session.go_to(wanted)
+
+    async def _offer_draft(self) -> None:
+        draft = self.setup.drafts.read()
+        if draft is None or self.setup.session.answers:
+            return
+        when = ""
+        with suppress(OverflowError, ValueError, OSError):  # a damaged file may name any time
+            when = f"{datetime.fromtimestamp(draft.saved):%d %b %H:%M}, "
+        rows = [
+            Row("resume", "Continue the draft", f"{when}{len(draft.answers)} answers, in {draft.base}"),
+            Row("anew", "Start anew", "the draft is replaced at the first answer"),
+        ]
+        if await self.push_screen_wait(ChooseScreen("There is a draft that was never saved.", rows)) == "resume":
+            self.setup.session.restore(draft.answers_in(self.setup.base, self.setup.registry), draft.place)
+
+    def jump(self, question_id: str) -> None:
+        """Shows a question, from wherever the person is."""
+        if isinstance(self.screen, WizardScreen):
+            self.call_later(self.screen.jump, question_id)
+        elif self._reviewing is self.screen:
+            self._reviewing.dismiss(question_id)
+
+    @work
+    async def action_save(self) -> None:
+        """Saves the answers under a name; shows what would change before it replaces anything."""
+        name = await self.push_screen_wait(PathScreen("Save these answers as", "answers.json"))
+        if name is None:
+            return
+        path = typed_path(name)
+        try:
+            document = write_answers(self.setup.session.resolved, self.setup.base, path.absolute().parent)
+            planned = saving(path, document)
+            if planned.changes_nothing:
+                self.notify(f"{path} holds these very answers already")
+                return
+            if planned.before is not None and not await self._may_replace(planned.diff(), path, planned.backup):
+                return
+            planned.write()
+        except LauncherError as error:
+            self.notify(str(error), severity="error", title="Not saved")
+            return
+        self._saved = self.setup.session.kept_answers
+        self.setup.drafts.drop(self._saved)
+        self.notify(f"simpletuner-tui --replay {path}", title="Saved. To start it without questions:")
+
+    async def _may_replace(self, diff: list[str], path: Path, backup: Path) -> bool:
+        styles = {"+": "$text-success", "-": "$text-error", "@": "$text-muted"}
+        details = Content("\n").join(Content.styled(line, styles.get(line[:1], "")) for line in diff)
+        asked = f"{path} is there already. Replace it? What is there is kept as {backup.name}."
+        return await self.push_screen_wait(ConfirmScreen(asked, yes="Replace", details=details))
+
+    def action_dry_run(self) -> None:
+        """Shows what a launch would do."""
+        screen = self._reviewing
+        if screen is not self.screen or screen.review is None:
+            return
+        parts = [f"{name}\n{'-' * len(name)}\n{text}" for name, text in screen.review.files.items()]
+        prepared = screen.review.prepared
+        where = (
+            f"A launch would write these files to {prepared.plan.run_dir}." if prepared else "It cannot be launched."
+        )
+        self.push_screen(TextScreen("Dry run: nothing is written", "\n".join([where, "", *parts])))
+
+    @work
+    async def action_launch(self) -> None:
+        """Starts the run after one more question."""
+        screen = self._reviewing
+        if screen is not self.screen or screen.review is None or screen.review.prepared is None:
+            return
+        from simpletuner_tui.launching import start  # noqa: PLC0415
+
+        prepared = screen.review.prepared
+        cost = prepared.plan.estimate
+        asked = (
+            f"Start {prepared.plan.run_dir.name}? It takes about {size(cost.gpu_mib)} of each GPU, "
+            f"{size(cost.host_mib)} of host RAM and {size(cost.disk_mib)} of disk."
+        )
+        if not await self.push_screen_wait(ConfirmScreen(asked, yes="Launch")):
+            return
+        try:
+            self._started = await asyncio.to_thread(start, prepared)
+        except LauncherError as error:
+            self.notify(str(error), severity="error", title="Not started")
+            return
+        self.setup.drafts.drop(self.setup.session.kept_answers)
+        await self.push_screen_wait(LaunchedScreen(self._started))
+        self.exit(self._started)
+
+    @work
+    async def action_leave(self) -> None:
+        """Leaves; with answers that were never saved it asks once."""
+        if isinstance(self.screen, ConfirmScreen):
+            self.screen.dismiss(False)
+            return
+        unsaved = self.setup.session.kept_answers != self._saved and self._started is None
+        asked = "Leave without saving? Your answers are kept as a draft and offered again."
+        if not unsaved or await self.push_screen_wait(ConfirmScreen(asked, yes="Leave", no="Stay")):
+            self.exit(self._started)

@@ -1,0 +1,47 @@
+"""The command palette: every question that is asked, by its words or its id."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+
+if TYPE_CHECKING:
+    from simpletuner_tui.tui.app import WizardApp
+
+
+class QuestionCommands(Provider):
+    """Jumps to questions."""
+
+    @property
+    def _wizard(self) -> "WizardApp":
+        return cast("WizardApp", self.app)
+
+    async def discover(self) -> Hits:
+        for title, help_text, action in self._actions():
+            yield DiscoveryHit(title, action, help=help_text)
+
+    async def search(self, query: str) -> Hits:
+        matcher = self.matcher(query)
+        for title, help_text, action in self._actions():
+            if (score := matcher.match(title)) > 0:
+                yield Hit(score, matcher.highlight(title), action, help=help_text)
+        resolved, wanted = self._wizard.setup.session.resolved, query.strip().lower()
+        for question in resolved.asked:
+            text = question.text_in(resolved.context).strip()
+            # By what is there, in the id first: a fuzzy match finds too much in a hundred sentences.
+            score = 1.0 if wanted in question.id.lower() else 0.5 if wanted in text.lower() else 0.0
+            if question.asks and score:
+                yield Hit(score, f"{question.id}  {text}", partial(self._wizard.jump, question.id))
+
+    def _actions(self) -> Sequence[tuple[str, str, Callable[[], Any]]]:
+        app = self._wizard
+        return (
+            *(
+                [("Review", "every answer, the files, the command line", partial(self.screen.run_action, "review"))]
+                if hasattr(self.screen, "action_review")
+                else []
+            ),
+            ("Save", "the answers, to be replayed", app.action_save),
+            ("Quit", "what is not saved is kept as a draft", app.action_leave),
+        )

@@ -1,0 +1,40 @@
+"""What F1 shows: everything there is to say about a question, and the keys."""
+
+from simpletuner_tui.questions.model import Kind
+from simpletuner_tui.session import Session
+from simpletuner_tui.text import table
+
+OF_EVERY_SCREEN = (
+    ("Enter, F3", "takes what stands in the field and goes on"),
+    ("F2", "the question before; every answer is kept"),
+    ("F4", "keeps what is left at its default, and reviews"),
+    ("F5", "help, the file as it grows, the cost: in turn"),
+    ("F6", "the focus goes to the steps, the panes, and back"),
+    ("Tab", "the next part that takes keys"),
+    ("Ctrl+P", "jumps to any question, by a word of it or its id"),
+    ("Ctrl+Q", "leaves; what is not saved is kept as a draft"),
+)
+OF_MENUS = (
+    ("arrows", "move"),
+    ("letters, digits", "the next row that begins so; else a digit counts from 0"),
+    ("/", "filters a long list"),
+)
+OF_KIND = {
+    Kind.MENU: OF_MENUS,
+    Kind.YES_NO: (("arrows, y, n", "move"),),
+    Kind.PATH: (("Tab", "completes, as in a shell"),),
+    Kind.REPEAT: (("Backspace", "on an empty line takes the last one back"),),
+}
+
+
+def help_text(session: Session) -> str:
+    """All about the question that is shown now."""
+    question, context = session.current, session.resolved.context
+    assert question is not None
+    lines = [question.text_in(context).strip(), "", question.help or "There is no more to say about this one."]
+    if question.asks:
+        lines += [f"{row.label.strip()}: not here: {row.unavailable}" for row in session.choices() if row.unavailable]
+    keys = OF_KIND.get(question.kind, ())
+    named = {key for key, _ in keys}
+    keys += tuple((key, what) for key, what in OF_EVERY_SCREEN if key not in named)
+    return "\n".join([*lines, "", "Keys", "----", *table(keys)])

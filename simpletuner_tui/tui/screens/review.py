@@ -1,0 +1,179 @@
+"""The review: every answer, what it amounts to, and the three things to do with it."""
+
+from enum import StrEnum
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Container, Horizontal
+from textual.content import Content
+from textual.reactive import var
+from textual.widgets import Button, Footer, OptionList, Static
+from textual.widgets.option_list import Option
+
+from launcher.config.setting import Level, Problem
+from simpletuner_tui.review import Review, ReviewRow, review
+from simpletuner_tui.tui.screens.quiet import QuietScreen
+from simpletuner_tui.tui.setup import SetUp
+from simpletuner_tui.tui.widgets.gpu_line import GpuLine
+from simpletuner_tui.tui.widgets.panes import Pane
+
+
+class Action(StrEnum):
+    """What a person decides on at the review."""
+
+    SAVE = "save"
+    DRY_RUN = "dry-run"
+    LAUNCH = "launch"
+
+
+class ReviewScreen(QuietScreen[str | None]):
+    """Dismissed with the id of a question to go back to, or None to go back to the last one.
+
+    Saving, dry runs and launches are the application's; this screen only asks for them.
+    """
+
+    CSS_PATH = "review.tcss"
+    BINDINGS = [
+        Binding("f2", "back", "Back"),
+        Binding("f5", "next_file", "Files"),
+        Binding("f7", "act('save')", "Save"),
+        Binding("f8", "act('dry-run')", "Dry run"),
+        Binding("f9", "act('launch')", "Launch"),
+    ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (110, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-short"), (32, "-tall")]
+
+    shown = var(-1)
+    """Which file; -1 shows the answers where there is room for one thing only."""
+
+    def __init__(self, setup: SetUp) -> None:
+        super().__init__()
+        self._setup = setup
+        self.review: Review | None = None
+
+    def compose(self) -> ComposeResult:
+        with Horizontal(id="top"):
+            yield Static(f"Review {self._setup.glyphs.between} {self._setup.name}", id="title", markup=False)
+            yield GpuLine(self._setup.gpus)
+        with Container(id="main"):
+            yield OptionList(id="answers", compact=True)
+            yield Pane("File", "file")
+        yield OptionList(id="problems", compact=True)
+        with Horizontal(id="actions"):
+            yield Button("Save (F7)", id="save", compact=True)
+            yield Button("Dry run (F8)", id="dry-run", compact=True)
+            yield Button("Launch (F9)", id="launch", compact=True)
+        yield Static("This window is too small: 60 columns and 20 rows are needed.", id="too-small")
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        answers = self.query_one("#answers", OptionList)
+        answers.border_title = "Answers"
+        answers.border_subtitle = f"{self._setup.glyphs.changed} differs from the default"
+        self.query_one("#problems", OptionList).border_title = "Checks"
+        self.watch_shown()
+        self._judge()
+
+    @work(thread=True, exclusive=True)
+    def _judge(self) -> None:
+        # Pictures are opened and disks are asked: not on the thread that answers the keyboard.
+        setup = self._setup
+        judged = review(setup.session, setup.registry, setup.base, setup.run_dir(), setup.machine())
+        self.app.call_from_thread(self._show, judged)
+
+    def _show(self, judged: Review) -> None:
+        if not self.is_attached:  # it was left before the disks had answered
+            return
+        self.review = judged
+        self._list_answers(judged)
+        self._list_problems(judged)
+        reason = judged.why_not_launched
+        self.query_one("#launch", Button).disabled = reason is not None
+        self.query_one("#problems").border_subtitle = "Launch is unavailable: mend the errors" if reason else ""
+        self.watch_shown()
+        self._focus_something()
+
+    def _list_answers(self, judged: Review) -> None:
+        answers, section = self.query_one("#answers", OptionList), ""
+        wrong = {problem.field for problem in judged.problems if problem.level is Level.ERROR}
+        answers.clear_options()
+        for row in judged.rows:
+            if row.question.section != section:
+                section = row.question.section
+                answers.add_option(Option(Content.styled(section, "bold"), disabled=True))
+            answers.add_option(Option(self._line(row, row.question.id in wrong), id=row.question.id))
+
+    def _line(self, row: ReviewRow, wrong: bool) -> Content:
+        glyphs = self._setup.glyphs
+        mark = glyphs.fault if row.fault or wrong else glyphs.changed if row.changed else " "
+        # Without the namespace, and of a long JSON path its end only.
+        name = row.question.id.split(".", 1)[-1].rsplit(".", 2)
+        text = f"{mark} {'.'.join(name[-2:])}: {row.value or '(empty)'}"
+        return Content(f"{text}  (error: {row.fault})" if row.fault else text)
+
+    def _list_problems(self, judged: Review) -> None:
+        listed = self.query_one("#problems", OptionList)
+        listed.clear_options()
+        asked = {row.question.id for row in judged.rows}
+        for problem in judged.problems:
+            listed.add_option(Option(self._problem(problem), disabled=problem.field not in asked))
+        for note in judged.notes:
+            listed.add_option(Option(Content(f"note: {note}"), disabled=True))
+        if not judged.problems:
+            listed.add_option(Option(Content(f"{self._setup.glyphs.done} nothing speaks against it"), disabled=True))
+
+    def _problem(self, problem: Problem) -> Content:
+        word = "error" if problem.level is Level.ERROR else "warning"
+        return Content(f"{word}: {problem.field}: {problem.message}")
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Enter goes to the question, of an answer or of a problem."""
+        event.stop()
+        if event.option_list.id == "answers":
+            self.dismiss(event.option_id)
+        elif self.review is not None:
+            self.dismiss(self.review.problems[event.option_index].field)
+
+    async def on_button_pressed(self, event: Button.Pressed) -> None:
+        event.stop()
+        await self.action_act(str(event.button.id))
+
+    async def action_act(self, action: str) -> None:
+        """Asks the application for it."""
+        if self.review is None:
+            return
+        if action == Action.LAUNCH and (reason := self.review.why_not_launched):
+            self.notify(reason, title="Launch is unavailable", severity="error")
+            return
+        await self.app.run_action(f"app.{action.replace('-', '_')}")
+
+    def action_back(self) -> None:
+        self.dismiss(None)
+
+    def action_next_file(self) -> None:
+        """Answers, then each file, then answers again."""
+        count = len(self.review.files) if self.review else 0
+        self.shown = -1 if self.shown + 1 >= count else self.shown + 1
+        self._focus_something()
+
+    def _focus_something(self) -> None:
+        """What can be seen has the focus, so that arrows scroll it."""
+        self.query_one("#answers" if self.shown < 0 else "#file").focus()
+
+    def on_resize(self) -> None:
+        """A window that was too small hid what had the focus."""
+        self.call_after_refresh(self._focus_again)
+
+    def _focus_again(self) -> None:
+        if self.focused is None and self.is_attached:
+            self._focus_something()
+
+    def watch_shown(self) -> None:
+        self.set_class(self.shown >= 0, "-file")
+        if self.review is None:
+            return
+        name, text = list(self.review.files.items())[max(0, self.shown)]
+        pane = self.query_one("#file", Pane)
+        pane.border_title = f"{name}  ({max(0, self.shown) + 1} of {len(self.review.files)}, F5 next)"
+        pane.show(text)

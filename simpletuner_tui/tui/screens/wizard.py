@@ -1,0 +1,208 @@
+"""The wizard: a question, the way to it, and what its answer amounts to."""
+
+from dataclasses import dataclass
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Container, Horizontal
+from textual.reactive import var
+from textual.widgets import Footer, Static
+
+from launcher.estimate import Estimate
+from launcher.machine.gpus import Gpus
+from launcher.machine.host import Host
+from simpletuner_tui.preview import Preview, cost, marked_lines, preview
+from simpletuner_tui.questions.model import Kind
+from simpletuner_tui.steps import steps
+from simpletuner_tui.tui.help import help_text
+from simpletuner_tui.tui.screens.quiet import QuietScreen
+from simpletuner_tui.tui.screens.texts import TextScreen
+from simpletuner_tui.tui.setup import SetUp
+from simpletuner_tui.tui.widgets.fields import CLEARED, Answered
+from simpletuner_tui.tui.widgets.gpu_line import GpuLine
+from simpletuner_tui.tui.widgets.panes import CostPane, FilePane, Pane
+from simpletuner_tui.tui.widgets.question import QuestionView
+from simpletuner_tui.tui.widgets.steps import JumpTo, StepList
+
+PANES = ("help", "file", "cost")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Every question has an answer."""
+
+
+class WizardScreen(QuietScreen[Finished]):
+    """Walks a session's questions; dismissed once there are no more."""
+
+    CSS_PATH = "wizard.tcss"
+    BINDINGS = [
+        Binding("f1", "help", "Help"),
+        Binding("f2", "back", "Back"),
+        Binding("f3", "next", "Next"),
+        Binding("f4", "review", "Review"),
+        Binding("f5", "next_pane", "File/Cost"),
+        Binding("f6", "switch", "Switch"),
+        Binding("enter", "go_on", show=False),  # where no field takes it
+    ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (110, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-short"), (32, "-tall")]
+
+    pane = var("help", init=False)
+
+    def __init__(self, setup: SetUp) -> None:
+        super().__init__(classes="-help")
+        self._setup, self._session = setup, setup.session
+        self._shown: Preview | None = None
+
+    def compose(self) -> ComposeResult:
+        setup = self._setup
+        with Horizontal(id="top"):
+            yield Static(f"simpletuner-tui {setup.glyphs.between} {setup.name}", id="title", markup=False)
+            yield GpuLine(setup.gpus)
+        with Horizontal(id="body"):
+            yield StepList(setup.glyphs)
+            with Container(id="main"):
+                yield QuestionView(self._session, setup.glyphs)
+                yield FilePane("File", "file")
+                yield Pane("Help", "help")
+                yield CostPane()
+        yield Static("This window is too small: 60 columns and 20 rows are needed.", id="too-small")
+        yield Footer(compact=True, show_command_palette=False)
+
+    async def on_mount(self) -> None:
+        await self.show()
+
+    async def show(self) -> None:
+        """Shows the session as it is now; leaves when the walk is over."""
+        question = self._session.current
+        self._setup.drafts.keep(self._session.kept_answers, question.id if question else "")
+        if question is None:
+            self.dismiss(Finished())
+            return
+        with self.app.batch_update():  # one picture goes over the wire, not one a widget
+            await self.query_one(QuestionView).show()
+            self.query_one(StepList).show(steps(self._session))
+            self.query_one("#help", Pane).show(question.help or "There is no more to say about this one.")
+            self._show_files(question.id)
+
+    def _show_files(self, question_id: str) -> None:
+        before, now = self._shown, preview(self._session.resolved, self._setup.base)
+        self._shown = now
+        name, text = now.file_of(question_id)
+        self.query_one(FilePane).show_file(name, marked_lines(before.files[name] if before else text, text))
+        self.call_after_refresh(self._price, now)  # the question comes first
+
+    @work(thread=True, exclusive=True, group="cost", exit_on_error=False)
+    def _price(self, now: Preview) -> None:
+        # Reading a model's headers and counting pictures may take a moment on a slow disk.
+        machine = self._setup.machine()
+        priced = cost(now.settings), machine.gpus(), machine.host()
+        self.app.call_from_thread(self._show_cost, *priced)
+
+    def _show_cost(self, estimate: Estimate, gpus: Gpus, host: Host) -> None:
+        if self.is_attached:  # it may have been left since
+            self.query_one(CostPane).show_cost(estimate, gpus, host)
+
+    async def on_answered(self, event: Answered) -> None:
+        """Takes an answer and goes on, or says why not."""
+        event.stop()
+        if not event.field.is_attached:
+            return
+        view, question = self.query_one(QuestionView), self._session.current
+        try:
+            if event.answer is CLEARED:
+                self._session.clear()
+            if event.answer is None or event.answer is CLEARED:
+                self._session.accept_default()
+            else:
+                self._session.answer(event.answer)
+        except ValueError as error:
+            view.say_fault(str(error))
+            return
+        view.done(question)
+        await self.show()
+
+    async def action_next(self) -> None:
+        """Does what Enter does, wherever the focus is."""
+        question, field = self._session.current, self.query_one(QuestionView).field
+        if question is not None and question.kind is Kind.NOTE:
+            self._session.next()
+            await self.show()
+        elif field is not None:
+            field.submit()
+
+    async def action_go_on(self) -> None:
+        """Goes past a note; from a pane, to the field."""
+        if self._session.current is not None and self._session.current.kind is Kind.NOTE:
+            await self.action_next()
+        else:
+            self._focus_field()
+
+    async def action_back(self) -> None:
+        """The question before; what was answered since is kept, and so is what stands here."""
+        self.query_one(QuestionView).keep()
+        if self._session.back():
+            await self.show()
+        else:
+            self.notify("This is the first question.")
+
+    async def on_jump_to(self, event: JumpTo) -> None:
+        event.stop()
+        await self.jump(event.question_id)
+
+    async def jump(self, question_id: str) -> None:
+        """Goes to a question that is asked; what stands in the one that is open is kept."""
+        view = self.query_one(QuestionView)
+        if self._session.current is not None and self._session.current.id == question_id:
+            self._focus_field()
+            return
+        view.keep()
+        if question_id in {question.id for question in self._session.resolved.asked}:  # what stood there may decide it
+            self._session.go_to(question_id)
+        await self.show()
+
+    async def action_review(self) -> None:
+        """Takes answers so far and defaults to the end, or to the first question that needs an answer."""
+        if not self.query_one(QuestionView).keep():
+            return
+        self._session.skip_to_open_question()
+        if self._session.current is not None:
+            self.notify("Answers are still needed, from here on.")
+        await self.show()
+
+    def action_help(self) -> None:
+        """Everything about this question, and the keys."""
+        question = self._session.current
+        if question is not None:
+            self.app.push_screen(TextScreen(f"Help: {question.id}", help_text(self._session)))
+
+    def action_next_pane(self) -> None:
+        """Help, file and cost in turn."""
+        self.pane = PANES[(PANES.index(self.pane) + 1) % len(PANES)]
+
+    def watch_pane(self, before: str, now: str) -> None:
+        self.remove_class(f"-{before}").add_class(f"-{now}")
+
+    def action_switch(self) -> None:
+        """The focus goes from the field to the steps, to each pane there is room for, and back."""
+        parts = [self.query_one(StepList), *(pane for pane in self.query(Pane) if pane.display)]
+        focused = [number for number, part in enumerate(parts) if part.has_focus]
+        following = focused[0] + 1 if focused else 0
+        if following < len(parts):
+            parts[following].focus()
+        else:
+            self._focus_field()
+
+    def on_resize(self) -> None:
+        """A window that was too small hid what had the focus."""
+        self.call_after_refresh(self._focus_something)
+
+    def _focus_something(self) -> None:
+        if self.focused is None and self.is_attached:
+            self._focus_field()
+
+    def _focus_field(self) -> None:
+        if (field := self.query_one(QuestionView).field) is not None:
+            field.focus()

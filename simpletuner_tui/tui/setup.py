@@ -1,0 +1,71 @@
+"""What every screen works on."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher.machine.gpus import Reader, read_nvml
+from simpletuner_tui.drafts import Drafts
+from simpletuner_tui.questions import REGISTRY
+from simpletuner_tui.questions.model import Question
+from simpletuner_tui.session import Session
+from simpletuner_tui.tui.glyphs import ASCII, UNICODE, Glyphs
+
+if TYPE_CHECKING:
+    from launcher.preflight import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class SetUp:
+    """One set-up in the making, and how it is shown."""
+
+    session: Session
+    registry: Sequence[Question]
+    drafts: Drafts
+    gpus: Reader
+    """The GPUs as they are now."""
+    machine: "Callable[[], Machine]"
+    """What it would run on."""
+    base: Path
+    """What relative paths count from."""
+    name: str
+    run_dir: Callable[[], Path]
+    """Where a run started now would lie."""
+    glyphs: Glyphs
+
+
+def set_up(session: Session) -> SetUp:
+    """A new set-up in the folder one is in, on this machine and this terminal."""
+    return SetUp(
+        session=session,
+        registry=REGISTRY,
+        drafts=Drafts(),
+        gpus=read_nvml,
+        machine=_machine,
+        base=Path.cwd(),
+        name="sdxl",
+        run_dir=_run_dir,
+        glyphs=_glyphs(),
+    )
+
+
+def _machine() -> "Machine":
+    from launcher.preflight import Machine  # noqa: PLC0415 - not before the first screen is drawn
+
+    return Machine()
+
+
+def _run_dir() -> Path:
+    from simpletuner_tui.launching import default_run_dir  # noqa: PLC0415 - asked for at the review, loaded then
+
+    return default_run_dir("sdxl")
+
+
+def _glyphs() -> Glyphs:
+    """ASCII where the encoding has no more, on the Linux console with its small font, or where it is asked for."""
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    plain = not encoding.startswith("utf") or os.environ.get("TERM") == "linux"
+    return ASCII if plain or os.environ.get("SIMPLETUNER_ASCII") else UNICODE

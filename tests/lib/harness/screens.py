@@ -1,0 +1,204 @@
+"""Every screen in every state worth seeing: one table, drawn for the snapshot tests and for screenshots/."""
+
+import asyncio
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest.mock import patch
+
+from textual import _wait
+
+from harness.fake_model import write_model, write_pictures
+from launcher.machine.gpus import Gpu, Gpus
+from launcher.machine.host import Host
+from launcher.machine.toolchain import Toolchain
+from launcher.preflight import Machine
+from launcher.runs.directory import RunDirectory
+from simpletuner_tui.drafts import Drafts
+from simpletuner_tui.questions import REGISTRY
+from simpletuner_tui.questions.conditions import Is
+from simpletuner_tui.questions.model import Choice, Kind, Question
+from simpletuner_tui.session import Session
+from simpletuner_tui.tui.app import WizardApp
+from simpletuner_tui.tui.glyphs import ASCII, UNICODE, Glyphs
+from simpletuner_tui.tui.screens.texts import LaunchedScreen
+from simpletuner_tui.tui.setup import SetUp
+
+SMALL, LARGE, TINY = (80, 24), (120, 40), (50, 15)
+HOME = Path(tempfile.gettempdir()) / "simpletuner-tui-screens"
+"""A folder of a fixed name, because screens show it."""
+
+CARD = Gpu(index=0, uuid="GPU-0", name="NVIDIA GeForce RTX 4090", total_mib=24564, free_mib=23012, used_mib=1552)
+MACHINE = Machine(
+    gpus=lambda: Gpus((CARD,)),
+    host=lambda: Host(total_mib=96 * 1024, available_mib=90 * 1024, cores=16),
+    toolchain=lambda: Toolchain(compiler="/usr/bin/c++", headers=True, ninja="/usr/bin/ninja"),
+)
+NO_GPU = Machine(gpus=lambda: Gpus((), reason="no NVIDIA driver answers (NVML Shared Library Not Found)"))
+ANSWERS = {
+    "training.pretrained_model_name_or_path": "./model",
+    "training.instance_data_dir": "./pictures",
+    "training.resolution": 64,
+    "training.train_batch_size": 2,
+    "accelerate.use_deepspeed": True,
+    "accelerate.zero_stage": 2,
+    "accelerate.offload_optimizer": "cpu",
+    "accelerate.mixed_precision": "bf16",
+}
+
+ENGINES = (Choice("one that is here", "here"), Choice("one that is not", "gone"))
+RARE = (
+    Question("rare.engine", Kind.MENU, "Which engine should do it?", "Engines", choices=ENGINES, default="here"),
+    Question("rare.note", Kind.NOTE, "It is fetched when it is needed.", "Engines", when=Is("rare.engine", "here")),
+    Question(
+        "rare.stop",
+        Kind.STOP,
+        "That engine is not installed on this machine.",
+        "Engines",
+        when=Is("rare.engine", "gone"),
+        help="it is not installed on this machine",
+    ),
+    Question("rare.words", Kind.REPEAT, "Which words, one after another?", "Words", default=[], more="Another?"),
+    Question("rare.key", Kind.TEXT, "What is the secret key?", "Words", default="", secret=True),
+)
+"""Kinds of questions that are hard to come by in the real registry."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A state of the application: what was answered before, and the keys that lead there."""
+
+    name: str
+    keys: tuple[str, ...] = ()
+    answers: Mapping[str, object] = field(default_factory=dict)
+    question: str = ""
+    """Where the walk is when the keys begin."""
+    sizes: tuple[tuple[int, int], ...] = (SMALL, LARGE)
+    machine: Machine = MACHINE
+    glyphs: Glyphs = UNICODE
+    theme: str = "textual-dark"
+    draft: bool = False
+    launched: bool = False
+    """As after a launch, without one."""
+    registry: Sequence[Question] = REGISTRY
+
+
+SCENARIOS = (
+    Scenario("first-question"),
+    Scenario("no-gpu", machine=NO_GPU, sizes=(SMALL,)),
+    Scenario("menu", answers=ANSWERS, question="accelerate.zero_stage"),
+    Scenario("long-list", answers=ANSWERS, question="accelerate.machine"),
+    Scenario("long-list-filtered", ("/", "g", "p", "u"), ANSWERS, "accelerate.machine", sizes=(SMALL,)),
+    Scenario("text-with-error", (*"12x",), ANSWERS, "training.max_train_steps"),
+    Scenario("note", ("enter",), registry=RARE, sizes=(SMALL,)),
+    Scenario("not-here", ("down",), registry=RARE, sizes=(SMALL,)),
+    Scenario("stop", ("down", "enter"), registry=RARE, sizes=(SMALL,)),
+    Scenario("repeat", (*"one", "enter", *"tw"), registry=RARE[3:4], sizes=(SMALL,)),
+    Scenario("secret", (*"hush",), registry=RARE[4:], sizes=(SMALL,)),
+    Scenario("help", ("f1",), ANSWERS, question="accelerate.zero_stage"),
+    Scenario("launched", launched=True, sizes=(SMALL,)),
+    Scenario("path", (*"pic",), {}, "training.pretrained_model_name_or_path", sizes=(SMALL,)),
+    Scenario("file-as-it-grows", ("3", "enter", "f5"), ANSWERS, "accelerate.zero_stage"),
+    Scenario("cost", ("3", "enter", "f5", "f5"), ANSWERS, "accelerate.zero_stage"),
+    Scenario("steps", ("f6",), ANSWERS, "accelerate.mixed_precision", sizes=(SMALL,)),
+    Scenario("review", ("f4",), ANSWERS),
+    Scenario("review-files", ("f4", "f5", "f5"), ANSWERS),
+    Scenario("review-with-errors", ("f4",), {**ANSWERS, "training.instance_data_dir": "./nowhere"}),
+    Scenario("dry-run", ("f4", "f8"), ANSWERS, sizes=(SMALL,)),
+    Scenario("save", ("f4", "f7"), ANSWERS, sizes=(SMALL,)),
+    Scenario("diff", ("f4", "f7", "enter"), ANSWERS),
+    Scenario("launch", ("f4", "f9"), ANSWERS, sizes=(SMALL,)),
+    Scenario("quit", ("enter", "ctrl+q"), ANSWERS, "training.max_train_steps", sizes=(SMALL,)),
+    Scenario("draft", draft=True),
+    Scenario("palette", ("ctrl+p", *"stage"), ANSWERS, sizes=(SMALL,)),
+    Scenario("ascii", answers=ANSWERS, question="accelerate.zero_stage", glyphs=ASCII, sizes=(SMALL,)),
+    Scenario("ansi", answers=ANSWERS, question="accelerate.zero_stage", theme="ansi-dark", sizes=(SMALL,)),
+    Scenario("too-small", sizes=(TINY,)),
+)
+
+THREADS = ("_price", "_judge", "_read")
+"""Workers that end by themselves."""
+
+CASES = [(scenario, size) for scenario in SCENARIOS for size in scenario.sizes]
+
+
+def file_name(scenario: Scenario, size: tuple[int, int]) -> str:
+    """What the picture of a case is called."""
+    return f"{scenario.name}-{size[0]}x{size[1]}.svg"
+
+
+def draw(scenario: Scenario, size: tuple[int, int]) -> str:
+    """The SVG of a case."""
+    shutil.rmtree(HOME, ignore_errors=True)
+    write_model(HOME / "model")
+    write_pictures(HOME / "pictures")
+    (HOME / "answers.json").write_text(json.dumps({"schema": 1, "answers": {"training.resolution": 64}}))
+    before = Path.cwd()
+    environment = {"TZ": "UTC", "XDG_STATE_HOME": str(HOME / "state"), "TEXTUAL_THEME": scenario.theme}
+    try:
+        os.chdir(HOME)
+        with patch.dict(os.environ, environment), short_waits():
+            os.environ.pop("NO_COLOR", None)
+            time.tzset()
+            return asyncio.run(_draw(scenario, size))
+    finally:
+        os.chdir(before)
+        shutil.rmtree(HOME, ignore_errors=True)
+
+
+@contextmanager
+def short_waits():
+    """Textual's pilot looks every 20 ms whether the application is idle; a quarter of that does as well."""
+    with patch.object(_wait, "SLEEP_GRANULARITY", 1 / 200), patch.object(_wait, "SLEEP_IDLE", 1 / 2000):
+        yield
+
+
+async def _draw(scenario: Scenario, size: tuple[int, int]) -> str:
+    app = make_app(scenario)
+    async with app.run_test(size=size) as pilot:
+        await settle(app, pilot)
+        if scenario.launched:
+            await app.push_screen(LaunchedScreen(RunDirectory(HOME / "runs/sdxl-20270115-080000")))
+            await pilot.pause(0.1)  # its footer comes a moment later
+        for key in scenario.keys:
+            await pilot.press(key)
+            await settle(app, pilot)
+        await pilot.pause()
+        return app.export_screenshot(title="simpletuner-tui")
+
+
+def make_app(scenario: Scenario) -> WizardApp:
+    """The application as a scenario wants it, in the folder one is in."""
+    drafts = Drafts(Path("draft.json"))
+    if scenario.draft:
+        content = {"answers": ANSWERS, "place": "accelerate.zero_stage", "base": str(Path.cwd()), "saved": 1.8e9}
+        drafts.path.write_text(json.dumps(content))
+    session = Session(scenario.registry, dict(scenario.answers), {"deepspeed": True, "transformers": True})
+    if scenario.question:
+        session.restore({}, scenario.question)
+    setup = SetUp(
+        session=session,
+        registry=scenario.registry,
+        drafts=drafts,
+        gpus=scenario.machine.gpus,
+        machine=lambda: scenario.machine,
+        base=Path.cwd(),
+        name="sdxl",
+        run_dir=lambda: Path("runs/sdxl-20270115-080000"),
+        glyphs=scenario.glyphs,
+    )
+    return WizardApp(setup)
+
+
+async def settle(app: WizardApp, pilot) -> None:
+    """Waits for what a key set off: threads that read and judge, not the walk itself."""
+    await pilot.pause()
+    while threads := [worker for worker in app.workers if worker.name in THREADS and not worker.is_finished]:
+        await app.workers.wait_for_complete(threads)
+        await pilot.pause()
