@@ -270,6 +270,16 @@ def test_what_an_earlier_launch_left_is_counted_as_room(small, tmp_path):
         with path.open("wb") as file:
             file.truncate(2**30)
     (plan.run_dir / "pipeline/link").symlink_to("nowhere")
+    (plan.run_dir / "plan.json").write_text("{}")
+    assert preflight(plan, GOOD) == []
+
+
+def test_a_place_that_is_taken_and_checkpoints_that_would_be_passed_over_are_told_before_the_launch(small):
+    plan = small()
+    plan.run_dir.mkdir(parents=True)
+    (plan.run_dir / "thesis.txt").write_text("mine")
+    assert (only(plan).field, only(plan).exit_code) == ("--run-dir", ExitCode.REFUSED_TO_OVERWRITE)
+    (plan.run_dir / "plan.json").write_text("{}")
     assert preflight(plan, GOOD) == []
 
 

@@ -73,7 +73,7 @@ async def test_the_files_are_read_by_keys_alone(folder):
         assert pane.border_title.startswith("training.json  (3 of ")
         assert pane.has_focus
         await wizard.press("pagedown")
-        assert pane.scroll_y > 0
+        await wizard.until(lambda: pane.scroll_y > 0)
         await wizard.press(*["f5"] * (len(wizard.review.review.files) - 2))
         assert wizard.review.query_one("#answers").has_focus
         await wizard.press("f8")

@@ -302,7 +302,7 @@ async def test_panes_take_turns_and_mark_the_lines_that_an_answer_changed(folder
         assert wizard.screen.query_one("#file").has_focus
         before = wizard.screen.query_one("#file").scroll_y
         await wizard.press("pagedown")
-        assert wizard.screen.query_one("#file").scroll_y > before
+        await wizard.until(lambda: wizard.screen.query_one("#file").scroll_y > before)
         await wizard.press("f6", "f5")
         assert wizard.field.has_focus
         assert wizard.text("#cost Static").startswith("Each GPU")

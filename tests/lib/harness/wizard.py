@@ -1,7 +1,7 @@
 """The full-screen wizard under a test's fingers: a small registry, keys, and what is on the screen."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 
@@ -104,6 +104,12 @@ class Wizard:
         for key in keys:
             await self.pilot.press(key)
         await settle(self.app, self.pilot)
+
+    async def until(self, holds: Callable[[], bool], seconds: float = 10) -> None:
+        """Waits for what Textual puts off to a later refresh, such as scrolling."""
+        async with asyncio.timeout(seconds):
+            while not holds():
+                await self.pilot.pause(0.05)
 
     async def type(self, text: str, *keys: str) -> None:
         """A text, then keys."""
