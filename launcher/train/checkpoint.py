@@ -1,8 +1,7 @@
 """Checkpoints: whole or not at all, the newest kept, found again on resume.
 
-A checkpoint is ``checkpoint-N`` with DeepSpeed's files, ``checkpoint.json`` (what it was made with) and,
-written last, ``COMPLETE`` with the size of every file. A folder without a true marker is ignored and named,
-never deleted because it did not load.
+What one is made of, and which can be continued, is ``launcher.runs.checkpoints``; a folder that is not whole is
+ignored and named, never deleted because it did not load.
 """
 
 import json

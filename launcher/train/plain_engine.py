@@ -41,7 +41,7 @@ class PlainEngine:
             [weight.detach().float().requires_grad_() for weight in self._weights] if half else list(self._weights)
         )
         self._accumulation, self._clipping = config["gradient_accumulation_steps"], config["gradient_clipping"]
-        self._optimizer = _optimizer(self._masters, config["optimizer"])
+        self._optimizer = _optimizer(self._masters, config["optimizer"]["params"])
         self._schedule = getattr(lr_schedules, config["scheduler"]["type"])(
             self._optimizer, **config["scheduler"]["params"]
         )
@@ -134,10 +134,6 @@ class PlainEngine:
 
 
 def _optimizer(parameters: list[torch.Tensor], wanted: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """DeepSpeed's "Adam" is AdamW too; torch's fused one is as fast as its own."""
-    params: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in wanted["params"].items()
-    }
-    if wanted["type"] in ("Adam", "AdamW"):
-        return torch.optim.AdamW(parameters, fused=True, **params)
-    return torch.optim.Adagrad(parameters, **params)
+    """AdamW, which is all that can be asked for without DeepSpeed; torch's fused one is as fast as DeepSpeed's."""
+    params: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in wanted.items()}
+    return torch.optim.AdamW(parameters, fused=True, **params)
