@@ -4,7 +4,7 @@ The questionnaire's file is kept as it is; the launch file is derived, because `
 a ``deepspeed_config_file`` beside an inline stage, accumulation or precision.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,10 +42,75 @@ NOT_LAUNCHED: dict[str, str] = {
     "mpirun": "not launched: processes of one machine are started without mpirun",
     "several machines": "not launched: runs are started on one machine",
     "fp8": "not launched: SDXL trains in bf16, fp16 or fp32 here",
-    "dynamo": "not launched: the U-Net is not compiled here",
     "MoE": "not launched: SDXL has no mixture of experts",
 }
 """Why what a file says is not launched from here: by the value it holds, or by what it is about."""
+
+
+BACKENDS = ("EAGER", "AOT_EAGER", "INDUCTOR", "CUDAGRAPHS")
+"""What may compile the U-Net, as accelerate names torch's backends."""
+
+_NO_SUCH_BACKEND = "not launched: torch has no backend of this name any more; choose inductor"
+
+BACKENDS_NOT_LAUNCHED: dict[str, str] = {
+    "AOT_TS_NVFUSER": _NO_SUCH_BACKEND,
+    "NVPRIMS_NVFUSER": _NO_SUCH_BACKEND,
+    "OFI": _NO_SUCH_BACKEND,
+    "FX2TRT": _NO_SUCH_BACKEND,
+    "ONNXRT": _NO_SUCH_BACKEND,
+    "TENSORRT": _NO_SUCH_BACKEND,
+    "AOT_TORCHXLA_TRACE_ONCE": _NO_SUCH_BACKEND,
+    "TORCHXLA_TRACE_ONCE": _NO_SUCH_BACKEND,
+    "TVM": "not launched: TVM compiles models for use, not for training; choose inductor",
+    "HPU_BACKEND": _OTHER_ACCELERATOR,
+    "NEURON": _OTHER_ACCELERATOR,
+}
+"""Why the others of accelerate's backends are not, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamo:
+    """How ``torch.compile`` treats the U-Net."""
+
+    backend: str = "INDUCTOR"
+    """What turns the traced model into code: one of :data:`BACKENDS`."""
+    mode: str = "default"
+    """``default``, ``reduce-overhead`` or ``max-autotune``; inductor alone knows it."""
+    fullgraph: bool = False
+    """A model that does not compile in one piece is refused."""
+    dynamic: bool = False
+    """Compiled once for all shapes instead of once for each."""
+    regional: bool = False
+    """Blocks that repeat are compiled one by one, instead of the model as a whole."""
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> "Dynamo | None":
+        """What a file of accelerate says; None where nothing is to be compiled.
+
+        Args:
+            content: the file as an object.
+        """
+        said = content.get("dynamo_config") or {}
+        backend = str(said.get("dynamo_backend", "NO")).upper()
+        if backend == "NO":
+            return None
+        return cls(
+            backend,
+            said.get("dynamo_mode", "default"),
+            said.get("dynamo_use_fullgraph", False),
+            said.get("dynamo_use_dynamic", False),
+            said.get("dynamo_use_regional_compilation", False),
+        )
+
+    def to_yaml_object(self) -> dict[str, Any]:
+        """``dynamo_config`` of accelerate's file."""
+        return {
+            "dynamo_backend": self.backend,
+            "dynamo_mode": self.mode,
+            "dynamo_use_fullgraph": self.fullgraph,
+            "dynamo_use_dynamic": self.dynamic,
+            "dynamo_use_regional_compilation": self.regional,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +126,8 @@ class LaunchSettings:
     """Which GPUs, by index, joined by commas."""
     cpu_affinity: bool = False
     """Processes are bound to the NUMA node of their GPU."""
+    dynamo: Dynamo | None = None
+    """How the U-Net is compiled; None: it is not."""
 
     def to_yaml_object(self) -> dict[str, Any]:
         """accelerate.yaml of a run directory; the JSON it names lies beside it."""
@@ -82,6 +149,8 @@ class LaunchSettings:
             "tpu_use_sudo": False,
             "use_cpu": self.use_cpu,
         }
+        if self.dynamo:
+            content["dynamo_config"] = self.dynamo.to_yaml_object()
         if self.deepspeed:
             return content | {"deepspeed_config": {"deepspeed_config_file": "deepspeed.json", "zero3_init_flag": False}}
         # The precision is the training's own business: deepspeed.json says it.
@@ -109,7 +178,8 @@ def read_accelerate(
         # Not asked below stage 2, and not answered means none; clipping not wanted means none too.
         values.setdefault("zero_optimization.offload_optimizer.device", "none")
         values.setdefault("zero_optimization.offload_param.device", "none")
-        values.setdefault("gradient_clipping", 0.0)
+        if uses_deepspeed:
+            values.setdefault("gradient_clipping", 0.0)
         precision = content.get("mixed_precision", "no")
         values["precision"] = "no" if precision == "fp8" else precision
     launch = LaunchSettings(
@@ -118,10 +188,10 @@ def read_accelerate(
         deepspeed=uses_deepspeed,
         gpu_ids=str(content.get("gpu_ids") or "all"),
         cpu_affinity=content.get("enable_cpu_affinity", False),
+        dynamo=Dynamo.read(content),
     )
     if not launch.deepspeed:
-        # Clipping is a question of DeepSpeed's part; without it the usual one holds.
-        values |= {"zero_optimization.stage": 0, "gradient_clipping": 1.0}
+        values["zero_optimization.stage"] = 0
     return launch, values, problems
 
 
@@ -139,8 +209,10 @@ def _what_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
         problems.append(_unlaunchable("num_machines", "several machines"))
     if content.get("num_processes", 1) < 1:
         problems.append(Problem("accelerate.num_processes", "must be at least 1"))
-    if content.get("dynamo_config"):
-        problems.append(_unlaunchable("use_dynamo", "dynamo"))
+    dynamo = Dynamo.read(content)
+    if dynamo and dynamo.backend not in BACKENDS:
+        reason = BACKENDS_NOT_LAUNCHED.get(dynamo.backend, _NO_SUCH_BACKEND)
+        problems.append(Problem("accelerate.dynamo_backend", f"{dynamo.backend.lower()}: {reason}", rule="launch"))
     if (content.get("deepspeed_config") or {}).get("deepspeed_moe_layer_cls_names"):
         problems.append(_unlaunchable("use_moe", "MoE"))
     if content.get("mixed_precision") == "fp8":
@@ -150,3 +222,129 @@ def _what_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
 
 def _unlaunchable(question: str, what: str) -> Problem:
     return Problem(f"accelerate.{question}", NOT_LAUNCHED[what], rule="launch")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ignored:
+    """A key of the file that ``accelerate launch`` does nothing about, and when it says something at all."""
+
+    key: str
+    sentence: str
+    said: Callable[[Mapping[str, Any]], bool]
+
+
+_ALONE = "accelerate launch takes it only from its command line"
+
+
+def _uses_deepspeed(content: Mapping[str, Any]) -> bool:
+    return bool(content.get("distributed_type") == "DEEPSPEED")
+
+
+def _several_machines(content: Mapping[str, Any]) -> bool:
+    return bool(content.get("num_machines", 1) > 1)
+
+
+def _within(section: str, key: str) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda content: key in (content.get(section) or {})
+
+
+def _to_nvme(part: str) -> Callable[[Mapping[str, Any]], bool]:
+    def said(content: Mapping[str, Any]) -> bool:
+        inline = content.get("deepspeed_config") or {}
+        return _uses_deepspeed(content) and inline.get(f"{part}_device") == "nvme" and f"{part}_nvme_path" in inline
+
+    return said
+
+
+_IGNORED = (
+    _Ignored(
+        "dynamo_config",
+        "under DeepSpeed accelerate launch does not tell the training of it; a launch from here compiles the U-Net",
+        lambda content: _uses_deepspeed(content) and Dynamo.read(content) is not None,
+    ),
+    _Ignored(
+        "enable_cpu_affinity",
+        f"{_ALONE} (--enable_cpu_affinity); a launch from here passes it",
+        lambda content: bool(content.get("enable_cpu_affinity")),
+    ),
+    _Ignored(
+        "num_processes",
+        "without mpirun accelerate launch starts one process on CPUs, however many are asked for; a launch from here "
+        "starts them all",
+        lambda content: (
+            content.get("distributed_type") == "MULTI_CPU"
+            and content.get("num_processes", 1) > 1
+            and not content.get("mpirun_config")
+        ),
+    ),
+    _Ignored(
+        "rdzv_backend",
+        f"{_ALONE} (--rdzv_backend)",
+        lambda content: _several_machines(content) and content.get("rdzv_backend", "static") != "static",
+    ),
+    _Ignored(
+        "same_network",
+        f"{_ALONE} (--same_network)",
+        lambda content: _several_machines(content) and bool(content.get("same_network")),
+    ),
+    _Ignored(
+        "machine_rank",
+        "DeepSpeed's own launchers number the machines themselves",
+        lambda content: (
+            _uses_deepspeed(content)
+            and content.get("machine_rank", 0) != 0
+            and content["deepspeed_config"].get("deepspeed_multinode_launcher", "pdsh") not in ("standard", "nossh")
+        ),
+    ),
+    _Ignored(
+        "downcast_bf16",
+        f"{_ALONE} (--downcast_bf16)",
+        lambda content: content.get("downcast_bf16", "no") not in ("no", False),
+    ),
+    _Ignored(
+        "tpu_use_sudo",
+        f"{_ALONE} (--tpu_use_sudo)",
+        lambda content: bool(content.get("tpu_use_sudo")),
+    ),
+    *(
+        _Ignored(
+            f"deepspeed_config.{part}_nvme_path",
+            "accelerate launch drops it, and DeepSpeed would write to a folder named none; a launch from here puts it "
+            "into deepspeed.json",
+            _to_nvme(part),
+        )
+        for part in ("offload_optimizer", "offload_param")
+    ),
+    _Ignored(
+        "deepspeed_config.deepspeed_inclusion_filter",
+        "beside an exclusion filter accelerate launch passes on the exclusion alone",
+        lambda content: all(
+            _within("deepspeed_config", f"deepspeed_{kind}_filter")(content) for kind in ("inclusion", "exclusion")
+        ),
+    ),
+    *(
+        _Ignored(
+            f"fp8_config.{key}",
+            f"accelerate launch passes it on under a name that nothing reads; {default} is used",
+            _within("fp8_config", key),
+        )
+        for key, default in (
+            ("amax_history_length", "1024"),
+            ("amax_compute_algorithm", "most_recent"),
+            ("optimization_level", "O2"),
+        )
+    ),
+)
+"""Known by running the launch of accelerate 1.15.0 on files with and without each key."""
+
+
+def ignored_by_accelerate_launch(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a file says and ``accelerate launch --config_file`` does nothing about: a sentence for each key.
+
+    Args:
+        content: the file as an object, as ``accelerate config`` writes it. Files for Amazon SageMaker have none:
+            accelerate 1.15.0 launches no such file at all.
+    """
+    if content.get("compute_environment") == "AMAZON_SAGEMAKER":
+        return ()
+    return tuple(f"{ignored.key}: {ignored.sentence}" for ignored in _IGNORED if ignored.said(content))

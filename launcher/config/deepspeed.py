@@ -248,9 +248,9 @@ def open_deepspeed_json(content: Mapping[str, Any]) -> tuple[dict[str, object], 
     known = deepspeed_declarations()
     values: dict[str, object] = {}
     extra: dict[str, Any] = {}
-    for keys, value in _leaves(content):
+    for keys, value in leaves(content):
         # A key that holds a dot itself is none of ours, whatever it looks like.
-        path = "" if any("." in key for key in keys) else ".".join(keys)
+        path = "" if any("." in str(key) for key in keys) else ".".join(map(str, keys))  # YAML has keys of any kind
         if path in known and path != "precision":
             values[path] = value
         elif path in ("bf16.enabled", "fp16.enabled"):
@@ -278,14 +278,15 @@ _OF_THE_RUN = frozenset(
 )
 
 
-def _leaves(content: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
-    leaves: list[tuple[tuple[str, ...], Any]] = []
+def leaves(content: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    """Every value of a nested object with the keys that lead to it; an empty object is a value."""
+    found: list[tuple[tuple[str, ...], Any]] = []
     for key, value in content.items():
         if isinstance(value, Mapping) and value:
-            leaves += _leaves(value, (*above, key))
+            found += leaves(value, (*above, key))
         else:
-            leaves.append(((*above, key), value))
-    return leaves
+            found.append(((*above, key), value))
+    return found
 
 
 def _nest(paths: Mapping[str, Any]) -> dict[str, Any]:

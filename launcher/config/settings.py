@@ -60,5 +60,5 @@ def read_settings(
     problems += found
     settings = Settings(launch, deepspeed_settings, training_settings)
     if not any(problem.level is Level.ERROR for problem in problems):
-        problems += judge(settings.deepspeed, settings.training)
+        problems += judge(launch, deepspeed_settings, training_settings)
     return settings, problems

@@ -7,15 +7,14 @@ package is looked up where Python would find it, and a device by the files its d
 import platform
 import re
 import sys
-from importlib.metadata import PackageNotFoundError, metadata, version
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from packaging.version import InvalidVersion, Version
-
 from launcher.machine.packages import is_installed
 
-TORCHAO = Version("0.6.1")
+TORCHAO = "0.6.1"
 """The oldest torchao that accelerate uses."""
 
 VENDORS: dict[str, tuple[str, str]] = {
@@ -32,24 +31,51 @@ INTEL = "0x8086"
 """Intel's PCI vendor id, as the kernel writes it."""
 
 
+class Availability(Mapping[str, bool]):
+    """accelerate's ``is_…_available`` by name, each found out when it is first asked for: most never are."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        """Looks for nothing yet.
+
+        Args:
+            root: where ``dev`` and ``sys`` are; tests give their own.
+        """
+        self._found: dict[str, bool] = {}
+        self._probes: dict[str, Callable[[], bool]] = {
+            **{name: partial(_has_device, *signs, root) for name, signs in VENDORS.items()},
+            "mps": _has_mps,
+            "xpu": partial(_has_xpu, root),
+            **{name: partial(has_package, name) for name in ("deepspeed", "transformers", "boto3")},
+            "msamp": partial(has_package, "msamp", "ms-amp"),
+            "transformer_engine": self._has_transformer_engine,
+            "torchao": _has_torchao,
+            "fp8": lambda: any(self[name] for name in ("msamp", "transformer_engine", "torchao")),
+            "colab": partial(has_package, "google.colab"),
+        }
+
+    def __getitem__(self, name: str) -> bool:
+        if name not in self._found:
+            self._found[name] = self._probes[name]()
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._probes)
+
+    def __len__(self) -> int:
+        return len(self._probes)
+
+    def _has_transformer_engine(self) -> bool:
+        engine = "intel_transformer_engine" if self["hpu"] else "transformer_engine"
+        return has_package(engine, engine.replace("_", "-"))
+
+
 def available(root: Path = Path("/")) -> dict[str, bool]:
-    """accelerate's ``is_…_available`` by name.
+    """accelerate's ``is_…_available`` by name, all of them.
 
     Args:
         root: where ``dev`` and ``sys`` are; tests give their own.
     """
-    found = {name: _has_device(module, pattern, root) for name, (module, pattern) in VENDORS.items()}
-    found["mps"] = _has_mps()
-    found["xpu"] = _has_xpu(root)
-    for name in ("deepspeed", "transformers", "boto3"):
-        found[name] = has_package(name)
-    found["msamp"] = has_package("msamp", "ms-amp")
-    engine = "intel_transformer_engine" if found["hpu"] else "transformer_engine"
-    found["transformer_engine"] = has_package(engine, engine.replace("_", "-"))
-    found["torchao"] = has_package("torchao") and _is_new_enough("torchao", TORCHAO)
-    found["fp8"] = found["msamp"] or found["transformer_engine"] or found["torchao"]
-    found["colab"] = has_package("google.colab")
-    return found
+    return dict(Availability(root))
 
 
 def has_package(module: str, distribution: str | None = None) -> bool:
@@ -61,6 +87,9 @@ def has_package(module: str, distribution: str | None = None) -> bool:
     """
     if not is_installed(module):
         return False
+    # It brings e-mail and archives, a tenth of a start, and most walks never ask.
+    from importlib.metadata import PackageNotFoundError, metadata  # noqa: PLC0415
+
     try:
         metadata(distribution or module)
     except PackageNotFoundError:
@@ -68,9 +97,15 @@ def has_package(module: str, distribution: str | None = None) -> bool:
     return True
 
 
-def _is_new_enough(distribution: str, least: Version) -> bool:
+def _has_torchao() -> bool:
+    if not has_package("torchao"):
+        return False
+    from importlib.metadata import version  # noqa: PLC0415 - as above
+
+    from packaging.version import InvalidVersion, Version  # noqa: PLC0415 - only for those who have it
+
     try:
-        return Version(version(distribution)) >= least
+        return Version(version("torchao")) >= Version(TORCHAO)
     except (InvalidVersion, TypeError):  # its metadata has none, or no version anybody could compare
         return False
 

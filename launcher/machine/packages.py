@@ -1,6 +1,5 @@
 """Which packages are installed, without importing them."""
 
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,6 +19,8 @@ def is_installed(module: str) -> bool:
 
 def installed_version(distribution: str) -> str | None:
     """The version of an installed distribution; None where it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - brings e-mail and archives
+
     try:
         return version(distribution)
     except PackageNotFoundError:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from launcher.config.accelerate import Dynamo
 from launcher.config.training import TrainingSettings, read_training
 from launcher.errors import CannotRunHereError, InvalidInputError
 
@@ -110,6 +111,10 @@ class RunDirectory:
         """Whether DeepSpeed trains, as accelerate.yaml says; without it plain PyTorch does."""
         content = yaml.safe_load(self.accelerate_yaml.read_bytes())
         return bool(content["distributed_type"] == "DEEPSPEED")
+
+    def dynamo(self) -> Dynamo | None:
+        """How the U-Net is compiled, as accelerate.yaml says; None: it is not."""
+        return Dynamo.read(yaml.safe_load(self.accelerate_yaml.read_bytes()))
 
     def output_dir(self) -> Path:
         """Where checkpoints and exports go."""

@@ -16,6 +16,7 @@ from launcher.runs.outcome import Outcome
 from launcher.train import caches
 from launcher.train.batches import Batches, Division
 from launcher.train.checkpoint import Checkpoints
+from launcher.train.compiling import compile_unet
 from launcher.train.deepspeed_engine import DeepSpeedEngine, build_extensions
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
@@ -84,6 +85,8 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         unet = model.unet(dtype)
         if optimization.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
+        if dynamo := run.dynamo():
+            compile_unet(unet, dynamo)
     with report.phase("engine"):
         engine: Engine = PlainEngine(unet, config, world) if mine.zero_stage is None else DeepSpeedEngine(unet, config)
         del unet
@@ -94,6 +97,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         dtype=str(dtype).removeprefix("torch."),
         zero_stage=mine.zero_stage,
         world_size=world.world_size,
+        compiled=dynamo.backend.lower() if dynamo else None,
         device=torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU",
     )
 

@@ -1,18 +1,27 @@
 """What is asked about DeepSpeed beyond accelerate's questionnaire; each id is the place in DeepSpeed's JSON.
 
-Stage, offload devices, accumulation, clipping and precision are accelerate's answers and not asked again.
+Stage, offload devices, accumulation, clipping and precision are accelerate's answers and not asked again. Without
+DeepSpeed accelerate asks for neither accumulation nor clipping: there they are asked here, as optimizer and schedule
+are in either case, and hold for plain PyTorch.
 """
+
+from dataclasses import replace
 
 from launcher.config.accelerate import PATHS_FROM_DEEPSPEED_CONFIG
 from launcher.config.deepspeed import JSON_PATHS, OPTIMIZER_PARAMS, deepspeed_declarations
-from simpletuner_tui.questions.accelerate.common import INLINE
-from simpletuner_tui.questions.conditions import AllOf, Condition, Is, Not
+from launcher.config.rules.zero import LION_NEEDS_DEEPSPEED
+from launcher.config.setting import Setting
+from simpletuner_tui.questions.accelerate.common import INLINE, PLAIN
+from simpletuner_tui.questions.conditions import AllOf, AnyOf, Condition, Context, Is, Not
 from simpletuner_tui.questions.derive import question_of
+from simpletuner_tui.questions.model import Choice, Question
 
 PREFIX = "deepspeed."
-SECTION = "DeepSpeed"
+SECTION, OPTIMIZER = "DeepSpeed", "Optimizer"
 
 TEXTS = {
+    "gradient_accumulation_steps": "Over how many micro-batches should gradients be added up?",
+    "gradient_clipping": "To which global norm should gradients be clipped?",
     "offload_optimizer_pin_memory": "Lock the optimizer's buffers in host RAM?",
     "offload_param_pin_memory": "Lock the parameters' buffers in host RAM?",
     "reduce_bucket_size": "How many elements should be reduced at once?",
@@ -60,19 +69,36 @@ CONDITIONS: dict[str, Condition] = {
     "weight_decay": _has("weight_decay"),
     "warmup_type": Not(Is(PREFIX + JSON_PATHS["scheduler_type"], "WarmupCosineLR")),
 }
-"""What is asked only sometimes, besides DeepSpeed being answered inline; by key."""
+"""What is asked only sometimes, besides DeepSpeed being answered inline or not used; by key."""
+
+ONLY_PLAIN = ("gradient_accumulation_steps", "gradient_clipping")
+"""Keys that are accelerate's answers with DeepSpeed, and that it does not ask for without."""
+
+IN_EITHER_CASE = ("optimizer_type", "betas", "eps", "weight_decay", "scheduler_type", "warmup_type")
+"""Keys that hold with DeepSpeed and without."""
 
 OWNED_BY_ACCELERATE = frozenset({*PATHS_FROM_DEEPSPEED_CONFIG.values(), "precision"})
-"""JSON paths whose value is an answer of accelerate's questionnaire."""
+"""JSON paths whose value is an answer of accelerate's questionnaire where DeepSpeed is used."""
+
+
+def optimizers(context: Context) -> tuple[Choice, ...]:
+    """The optimizers, and which of them needs DeepSpeed where that is not used."""
+    names = deepspeed_declarations()[JSON_PATHS["optimizer_type"]].choices
+    reasons = {"Lion": LION_NEEDS_DEEPSPEED} if PLAIN.holds(context) else {}
+    return tuple(Choice(name, name, reasons.get(name, "")) for name in names)
+
+
+def _question(path: str, declared: Setting) -> Question:
+    key = declared.key
+    trained = PLAIN if key in ONLY_PLAIN else AnyOf(INLINE, PLAIN) if key in IN_EITHER_CASE else INLINE
+    when = AllOf(trained, CONDITIONS[key]) if key in CONDITIONS else trained
+    section = OPTIMIZER if key in (*ONLY_PLAIN, *IN_EITHER_CASE) else SECTION
+    question = question_of(declared, PREFIX + path, TEXTS[key], section, when=when)
+    return replace(question, choices=optimizers) if key == "optimizer_type" else question
+
 
 DEEPSPEED = tuple(
-    question_of(
-        declared,
-        PREFIX + path,
-        TEXTS[declared.key],
-        SECTION,
-        when=AllOf(INLINE, CONDITIONS[declared.key]) if declared.key in CONDITIONS else INLINE,
-    )
+    _question(path, declared)
     for path, declared in deepspeed_declarations().items()
-    if path not in OWNED_BY_ACCELERATE
+    if path not in OWNED_BY_ACCELERATE or declared.key in ONLY_PLAIN
 )

@@ -216,8 +216,8 @@ def resolve(
     asked: list[Question] = []
     faults: dict[str, str] = {}
     answered = set()
+    context = Context(values, probes or {})  # it sees values as they come
     for question in registry:
-        context = Context(values, probes or {})
         if question.when is not None and not question.when.holds(context):
             continue
         asked.append(question)

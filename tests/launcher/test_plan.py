@@ -233,7 +233,7 @@ def what_may_be_launched(base) -> list[dict]:
             scheduler_type=schedule,
             gradient_accumulation_steps=accumulation,
         )
-        if all(problem.level is not Level.ERROR for problem in judge(deepspeed, base.training)):
+        if all(problem.level is not Level.ERROR for problem in judge(base.launch, deepspeed, base.training)):
             contents.append(replace(base, deepspeed=deepspeed).deepspeed_json())
     return contents
 

@@ -6,7 +6,8 @@ import pytest
 
 from harness.accelerate_walks import PROBES
 from harness.runs import cli
-from launcher.config.accelerate import NOT_LAUNCHED
+from launcher.config.accelerate import BACKENDS_NOT_LAUNCHED, NOT_LAUNCHED
+from launcher.config.rules.zero import LION_NEEDS_DEEPSPEED
 from launcher.errors import CannotRunHereError, ExitCode, InvalidInputError
 from simpletuner_tui.answers import judge_answers
 from simpletuner_tui.questions import REGISTRY
@@ -26,6 +27,8 @@ RUNS = [
     {**DEEPSPEED, "use_cpu": True, "num_processes": 2},
     {**DEEPSPEED, "machine": "MULTI_GPU", "num_processes": 2, "debug": True},
     {**DEEPSPEED, "machine": "MULTI_GPU", "mixed_precision": "fp16", "zero_stage": 3},
+    {"use_dynamo": True},
+    {**DEEPSPEED, "use_dynamo": True, "dynamo_backend": "CUDAGRAPHS", "dynamo_custom": True},
 ]
 SAVED = [
     ({"environment": "AMAZON_SAGEMAKER", "sm_role_name": "mine"}, "environment", "AMAZON_SAGEMAKER"),
@@ -37,7 +40,6 @@ SAVED = [
     ({"machine": "MULTI_GPU", "use_megatron": True, "num_processes": 2}, "use_megatron", "MEGATRON_LM"),
     ({**DEEPSPEED, "machine": "MULTI_GPU", **SEVERAL}, "num_machines", "several machines"),
     ({**DEEPSPEED, "mixed_precision": "fp8"}, "mixed_precision", "fp8"),
-    ({**DEEPSPEED, "use_dynamo": True}, "use_dynamo", "dynamo"),
     ({**DEEPSPEED, "use_moe": True, "moe": "Block"}, "use_moe", "MoE"),
 ]
 
@@ -58,6 +60,16 @@ def test_everything_else_is_valid_and_refused_with_its_reason(answers, question,
     judgement = judged(answers, tmp_path)
     reasons = {problem.field: problem.message for problem in judgement.problems}
     assert reasons[f"accelerate.{question}"] == NOT_LAUNCHED[what]
+    with pytest.raises(CannotRunHereError):
+        judgement.raise_errors()
+
+
+@pytest.mark.parametrize("backend", ["TENSORRT", "TVM"])
+def test_a_backend_that_does_not_train_is_refused_by_its_name(backend, tmp_path):
+    judgement = judged({**DEEPSPEED, "use_dynamo": True, "dynamo_backend": backend}, tmp_path)
+    (problem,) = judgement.problems
+    assert problem.field == "accelerate.dynamo_backend"
+    assert problem.message == f"{backend.lower()}: {BACKENDS_NOT_LAUNCHED[backend]}"
     with pytest.raises(CannotRunHereError):
         judgement.raise_errors()
 
@@ -115,8 +127,7 @@ def test_what_accelerate_refuses_is_told_at_the_choice():
     assert "FP8" in rows("mixed_precision", fp8=False)["fp8"]
     fp8 = rows("fp8_backend", {"mixed_precision": "fp8"}, torchao=False, msamp=False)
     assert (bool(fp8["AO"]), bool(fp8["TE"]), bool(fp8["MSAMP"])) == (True, False, True)
-    backends = rows("dynamo_backend", {"use_dynamo": True})
-    assert [value for value, reason in backends.items() if reason] == ["TORHCHXLA_TRACE_ONCE"]
+    assert "misspells" in rows("dynamo_backend", {"use_dynamo": True})["TORHCHXLA_TRACE_ONCE"]
     aws = {"environment": "AMAZON_SAGEMAKER"}
     assert "pip install boto3" in rows("sm_role", aws, boto3=False)["CREATE"]
     assert "has to be made in AWS" in rows("sm_role", aws)["CREATE"]
@@ -126,6 +137,9 @@ def test_what_is_saved_and_not_launched_is_told_at_the_choice_and_can_be_chosen(
     assert rows("mixed_precision")["fp8"] == NOT_LAUNCHED["fp8"]
     assert rows("machine")["MULTI_GPU"] == rows("machine")["NO"] == ""
     assert rows("machine")["MULTI_MLU"] == NOT_LAUNCHED["MULTI_MLU"]
+    backends = rows("dynamo_backend", {"use_dynamo": True})
+    trained = [value for value, reason in backends.items() if not reason]
+    assert trained == ["EAGER", "AOT_EAGER", "INDUCTOR", "CUDAGRAPHS"]
     session = Session(ACCELERATE, {}, EVERYTHING)
     session.go_to("accelerate.machine")
     session.answer(Typed("multi-MLU"))
@@ -177,3 +191,86 @@ def test_what_anyone_would_understand_is_understood(question, typed, value, answ
     session.go_to(f"accelerate.{question}")
     session.answer(Typed(typed))
     assert session.resolved.values[f"accelerate.{question}"] == value
+
+
+# what plain PyTorch is asked
+
+OF_THE_OPTIMIZER = {
+    f"deepspeed.{path}"
+    for path in (
+        *("optimizer.type", "optimizer.params.betas", "optimizer.params.eps", "optimizer.params.weight_decay"),
+        *("scheduler.type", "scheduler.params.warmup_type"),
+    )
+}
+OF_ACCELERATE = {"deepspeed.gradient_accumulation_steps", "deepspeed.gradient_clipping"}
+
+
+def asked(answers) -> set[str]:
+    """What is asked in the namespace of DeepSpeed's JSON."""
+    given = {f"accelerate.{key}": value for key, value in answers.items()}
+    return {found.id for found in resolve(REGISTRY, given, EVERYTHING).asked if found.id.startswith("deepspeed.")}
+
+
+@pytest.mark.parametrize(
+    "answers", [{}, {"use_cpu": True}, {"machine": "MULTI_CPU"}, {"machine": "MULTI_GPU"}], ids=str
+)
+def test_without_deepspeed_optimizer_schedule_accumulation_and_clipping_are_asked(answers):
+    assert asked({**answers, "num_processes": 2}) == OF_THE_OPTIMIZER | OF_ACCELERATE
+
+
+def test_with_deepspeed_accumulation_and_clipping_are_accelerates_questions():
+    found = asked({**DEEPSPEED, "zero_stage": 0})
+    assert found == OF_THE_OPTIMIZER
+    assert not asked({**DEEPSPEED, "ds_use_json": True})
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"environment": "AMAZON_SAGEMAKER"},
+        {"machine": "XLA"},
+        {"machine": "MULTI_NPU"},
+        {"machine": "MULTI_GPU", "use_fsdp": True},
+        {"machine": "MULTI_GPU", "use_megatron": True},
+    ],
+    ids=str,
+)
+def test_of_what_is_not_launched_from_here_neither_is_asked(answers):
+    assert not asked(answers)
+
+
+def test_what_plain_pytorch_is_told_it_trains_with(tmp_path):
+    given = {
+        "training.pretrained_model_name_or_path": "m/m",
+        "training.instance_data_dir": "p",
+        "deepspeed.gradient_accumulation_steps": 4,
+        "deepspeed.gradient_clipping": 0.5,
+        "deepspeed.optimizer.type": "Adagrad",
+        "deepspeed.scheduler.type": "WarmupCosineLR",
+    }
+    judgement = judge_answers(given, resolve(REGISTRY, given, EVERYTHING), tmp_path, REGISTRY)
+    judgement.raise_errors()
+    assert not judgement.notes
+    content = judgement.settings.deepspeed_json()
+    assert (content["gradient_accumulation_steps"], content["gradient_clipping"]) == (4, 0.5)
+    assert (content["optimizer"]["type"], content["scheduler"]["type"]) == ("Adagrad", "WarmupCosineLR")
+    assert "betas" not in content["optimizer"]["params"]
+
+
+def test_an_optimizer_that_needs_deepspeed_says_so_at_the_choice_and_is_refused(tmp_path):
+    def lion(answers):
+        session = Session(REGISTRY, {f"accelerate.{key}": value for key, value in answers.items()}, EVERYTHING)
+        session.go_to("deepspeed.optimizer.type")
+        return {row.value: row.unavailable for row in session.choices()}
+
+    assert lion({}) == {"AdamW": "", "Adam": "", "Adagrad": "", "Lion": LION_NEEDS_DEEPSPEED}
+    assert lion(DEEPSPEED)["Lion"] == ""
+    given = {
+        "training.pretrained_model_name_or_path": "m/m",
+        "training.instance_data_dir": "p",
+        "deepspeed.optimizer.type": "Lion",
+    }
+    judgement = judge_answers(given, resolve(REGISTRY, given, EVERYTHING), tmp_path, REGISTRY)
+    assert {problem.field: problem.message for problem in judgement.problems} == {
+        "deepspeed.optimizer.type": LION_NEEDS_DEEPSPEED
+    }

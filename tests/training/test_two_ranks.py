@@ -37,6 +37,7 @@ from launcher.train.report import Report
 
 SEED, STEPS, SAVE_EVERY, LOST_AT = 3, 10, 3, 5
 """The picture whose cache is lost is drawn after the first checkpoint."""
+SECRET = "hf_" + "aSecretOfTheShell" * 2
 
 
 def new_run(folder, assets, steps=STEPS):
@@ -110,11 +111,16 @@ def steps(told) -> dict[int, tuple]:
 def launches(assets, model, alone, tmp_path_factory):
     run = new_run(tmp_path_factory.mktemp("two-ranks"), assets)
     some = Launches(run)
-    try:
-        some.lost = some.launch(lambda: lose_a_picture(run, model, alone), after=lambda told: named(told, "data"))
-        some.launch()
-    finally:
-        end_run(run)
+    some.home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HF_TOKEN", "WANDB_API_KEY"):
+            patch.setenv(name, SECRET)
+        patch.setenv("HOME", str(some.home))
+        try:
+            some.lost = some.launch(lambda: lose_a_picture(run, model, alone), after=lambda told: named(told, "data"))
+            some.launch()
+        finally:
+            end_run(run)
     return some
 
 
@@ -176,3 +182,12 @@ def test_the_last_launch_leaves_checkpoints_a_pipeline_and_a_picture(launches):
     weights = dict(pipeline.unet.named_parameters())
     assert weights.keys() == saved.keys()
     assert all(torch.equal(weights[name], tensor) for name, tensor in saved.items())
+
+
+def test_no_secret_of_the_shell_is_written_anywhere(launches):
+    """accelerate can hand the whole environment to DeepSpeed in a file of this name, and adds to it at every launch."""
+    run = launches.run.path
+    assert [folder for folder in (run, launches.home, Path.cwd()) if (folder / ".deepspeed_env").exists()] == []
+    files = [path for folder in (run, launches.home) for path in folder.rglob("*") if path.is_file()]
+    assert {run / "plan.json", run / "train.log", run / "events.jsonl"} <= set(files)
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []

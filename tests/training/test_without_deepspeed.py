@@ -1,9 +1,12 @@
 """Answers without DeepSpeed train too: one process, and several CPU processes, through the real launch."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from harness.equal import assert_same
 from harness.runs import cli
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import read_events
@@ -22,7 +25,13 @@ SETTINGS = {
     "training.cpu_threads": 1,
 }
 ALONE = {"accelerate.use_cpu": "yes"}
-TWO = {"accelerate.machine": "multi-CPU", "accelerate.num_processes": 2}
+TWO = {
+    "accelerate.machine": "multi-CPU",
+    "accelerate.num_processes": 2,
+    "training.train_batch_size": 2,
+    "deepspeed.gradient_accumulation_steps": 2,
+    "deepspeed.optimizer.type": "Adagrad",
+}
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +70,20 @@ def test_it_trains_saves_and_exports(home, name, changes, ranks):
 
 
 def test_it_continues_bit_for_bit_and_is_not_mixed_with_deepspeed(home):
-    whole = home / "alone"
-    half = home / "half"
-    done = replay(home, "half", **{**ALONE, "training.max_train_steps": 2})
-    assert done.returncode == 0, done.stderr
+    whole, half = home / "alone", home / "half"
+    shutil.copytree(whole, half)
+    shutil.rmtree(half / "checkpoints/checkpoint-4")  # as if it had been stopped before
+    (half / "events.jsonl").unlink()
     done = replay(home, "half", **ALONE)
     assert done.returncode == 0, done.stderr
     (resumed,) = events(half, "resumed")
     assert resumed["step"] == 2
     told = ("step", "loss", "lr", "grad_norm")
     first, second = ([[event[key] for key in told] for event in events(run, "step")] for run in (whole, half))
-    assert first == second
+    assert [step for step, *_ in second] == [3, 4]
+    assert second == first[2:]
+    states = [torch.load(run / "checkpoints/checkpoint-4/engine.pt") for run in (whole, half)]
+    assert_same(*states, "engine.pt")
     answers = (half / "answers.json").read_bytes()
     done = replay(home, "half", **{**ALONE, "accelerate.use_deepspeed": "yes"})
     assert done.returncode == 2

@@ -1,5 +1,6 @@
 """Rules as data: what DeepSpeed 0.19.8 refuses, ignores or gets wrong, known by having run it."""
 
+from launcher.config.accelerate import LaunchSettings
 from launcher.config.deepspeed import DeepSpeedSettings
 from launcher.config.rules.zero import RULES
 from launcher.config.setting import Problem
@@ -8,8 +9,10 @@ from launcher.config.training import TrainingSettings
 __all__ = ["judge"]
 
 
-def judge(deepspeed: DeepSpeedSettings, training: TrainingSettings) -> list[Problem]:
+def judge(launch: LaunchSettings, deepspeed: DeepSpeedSettings, training: TrainingSettings) -> list[Problem]:
     """Every rule these settings break, errors and warnings."""
     return [
-        Problem(rule.field, rule.message, rule.level, rule.id) for rule in RULES if rule.broken(deepspeed, training)
+        Problem(rule.field, rule.message, rule.level, rule.id)
+        for rule in RULES
+        if rule.broken(launch, deepspeed, training)
     ]

@@ -80,6 +80,8 @@ DEEPSPEED, FSDP, MEGATRON = answer("use_deepspeed", True), answer("use_fsdp", Tr
 INLINE = AllOf(DEEPSPEED, answer("ds_use_json", False))
 TAKEN_OVER = AnyOf(DEEPSPEED, FSDP, MEGATRON)
 """Each of them takes the machine's place in the file, whatever it was."""
+PLAIN = AllOf(answer("machine", "NO", "MULTI_GPU", "MULTI_CPU"), Not(TAKEN_OVER))
+"""Launched from here without DeepSpeed."""
 
 
 # Checks: what accelerate saves and then fails on, or silently ignores.

@@ -2,7 +2,7 @@
 
 import os
 
-from launcher.config.accelerate import NOT_LAUNCHED
+from launcher.config.accelerate import BACKENDS_NOT_LAUNCHED, NOT_LAUNCHED
 from simpletuner_tui.questions.accelerate.common import (
     AWS,
     DYNAMO,
@@ -72,7 +72,6 @@ DEBUG = (
     "slower. [yes/NO]: "
 )
 USE_DYNAMO = "Do you wish to optimize your script with torch dynamo?[yes/NO]:"
-DYNAMO_ROWS = (Choice("yes", True, NOT_LAUNCHED["dynamo"]), Choice("no", False))
 
 ENVIRONMENT = (
     ask.menu(
@@ -188,7 +187,6 @@ MACHINE = (
         "use_dynamo",
         USE_DYNAMO,
         when=THIS_MACHINE,
-        choices=DYNAMO_ROWS,
         help="torch.compile: traces the model and generates faster code for it, after minutes of compiling.",
     ),
 )
@@ -197,7 +195,7 @@ DYNAMO_PLUGIN = (
     ask.menu(
         "dynamo_backend",
         "Which dynamo backend would you like to use?",
-        (Choice(name.lower(), name) for name in BACKENDS),
+        (Choice(name.lower(), name, BACKENDS_NOT_LAUNCHED.get(name, "")) for name in BACKENDS),
         "dynamo_config.dynamo_backend",
         default="INDUCTOR",
         when=DYNAMO,

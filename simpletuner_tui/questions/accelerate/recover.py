@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from launcher.config.deepspeed import open_deepspeed_json
+from launcher.config.deepspeed import leaves, open_deepspeed_json
 from simpletuner_tui.questions.accelerate import ACCELERATE
 from simpletuner_tui.questions.accelerate.common import PREFIX
 from simpletuner_tui.questions.conditions import Answer, answers_named
@@ -50,13 +50,17 @@ def answers_in(content: Mapping[str, Any], probes: Mapping[str, bool]) -> dict[s
     return {key: value for key, value in answers.items() if key in resolved.values}
 
 
-def deepspeed_answers_in(content: Mapping[str, Any]) -> dict[str, object]:
-    """Answers about DeepSpeed's optimizer and schedule that people add to accelerate's file by hand."""
+def deepspeed_answers_in(content: Mapping[str, Any]) -> tuple[dict[str, object], tuple[str, ...]]:
+    """Answers about DeepSpeed's optimizer and schedule that people add to accelerate's file by hand.
+
+    Returns:
+        Answers by question id, and the JSON paths of what no question asks.
+    """
     section = content.get("deepspeed_config")
     if not isinstance(section, Mapping):
-        return {}
+        return {}, ()
     taken = {key: section[key] for key in TAKEN_FROM_DEEPSPEED_CONFIG if isinstance(section.get(key), Mapping)}
-    values, _ = open_deepspeed_json(taken)
+    values, extra = open_deepspeed_json(taken)
     answers: dict[str, object] = {
         f"deepspeed.{path}": value for path, value in values.items() if path.split(".")[0] in taken
     }
@@ -64,7 +68,7 @@ def deepspeed_answers_in(content: Mapping[str, Any]) -> dict[str, object]:
         value = _at(taken, path)
         if value is not _MISSING:
             answers[question] = value
-    return answers
+    return answers, tuple(".".join(map(str, keys)) for keys, _ in leaves(extra))
 
 
 def _said(question: Question, content: Mapping[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from launcher.config.accelerate import Dynamo, LaunchSettings
 from launcher.config.deepspeed import DeepSpeedSettings, deepspeed_declarations
 from launcher.config.rules import judge
 from launcher.config.rules.zero import RULES
@@ -11,6 +12,10 @@ from launcher.config.setting import Level
 from launcher.config.training import OptimizationSettings, TrainingSettings, training_declarations
 
 NO_OFFLOAD = {"offload_optimizer_device": "none"}
+STAGE_3 = {"stage": 3}
+PLAIN = {"launch": LaunchSettings(deepspeed=False)}
+COMPILED = {"launch": LaunchSettings(dynamo=Dynamo())}
+IN_ONE_PIECE = {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True))}
 
 BREAKS = [
     ("offload-needs-zero", {"stage": 0}, {}),
@@ -18,6 +23,9 @@ BREAKS = [
     ("nvme-unproven", {"offload_optimizer_device": "nvme"}, {}),
     ("nvme-unproven", {"stage": 3, "offload_param_device": "nvme"}, {}),
     ("lion-needs-offload", {"optimizer_type": "Lion", **NO_OFFLOAD}, {}),
+    ("lion-needs-deepspeed", {"optimizer_type": "Lion", "stage": 0, **NO_OFFLOAD}, PLAIN),
+    ("compiled-at-stage-3", STAGE_3, COMPILED),
+    ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True, regional=True))}),
     ("two-betas", {"betas": (0.9,)}, {}),
     ("two-betas", {"betas": (0.9, 0.99, 0.999)}, {}),
     ("two-betas", {"betas": (0.9, 1.0)}, {}),
@@ -30,34 +38,50 @@ KEEPS = [
     ("nvme-unproven", {"stage": 3, "offload_param_device": "cpu"}, {}),
     ("lion-needs-offload", {"optimizer_type": "Lion"}, {}),
     ("lion-needs-offload", NO_OFFLOAD, {}),
+    ("lion-needs-offload", {"optimizer_type": "Lion", "stage": 0, **NO_OFFLOAD}, PLAIN),
+    ("lion-needs-deepspeed", {"optimizer_type": "Adagrad", "stage": 0, **NO_OFFLOAD}, PLAIN),
+    ("lion-needs-deepspeed", {"optimizer_type": "Lion"}, {}),
+    ("compiled-at-stage-3", {"stage": 2}, COMPILED),
+    ("compiled-at-stage-3", STAGE_3, {}),
+    ("one-graph-at-stage-3", STAGE_3, COMPILED),
+    ("regions-in-one-piece", {}, IN_ONE_PIECE),
+    ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(regional=True))}),
+    ("one-graph-at-stage-3", {"stage": 2}, IN_ONE_PIECE),
     ("two-betas", {"betas": (0.0, 0.5)}, {}),
     ("warmup-longer-than-run", {}, {"lr_warmup_steps": 10, "max_train_steps": 10}),
 ]
 IDS = [rule.id for rule in RULES]
 
 
-def judged(deepspeed: dict, optimization: dict) -> list[str]:
+def judged(deepspeed: dict, rest: dict) -> list[str]:
+    """Rules broken by DeepSpeed's settings, and by those of the training or the launch."""
+    launch = rest.get("launch", LaunchSettings())
+    optimization = {key: value for key, value in rest.items() if key != "launch"}
     training = TrainingSettings(optimization=OptimizationSettings(**optimization))
-    return [problem.rule for problem in judge(replace(DeepSpeedSettings(), **deepspeed), training)]
+    return [problem.rule for problem in judge(launch, replace(DeepSpeedSettings(), **deepspeed), training)]
 
 
-@pytest.mark.parametrize(("rule", "deepspeed", "optimization"), BREAKS)
-def test_a_rule_fires_alone_on_what_breaks_it(rule, deepspeed, optimization):
-    assert judged(deepspeed, optimization) == [rule]
+@pytest.mark.parametrize(("rule", "deepspeed", "rest"), BREAKS)
+def test_a_rule_fires_alone_on_what_breaks_it(rule, deepspeed, rest):
+    assert judged(deepspeed, rest) == [rule]
 
 
-@pytest.mark.parametrize(("rule", "deepspeed", "optimization"), KEEPS)
-def test_a_rule_is_silent_next_to_what_breaks_it(rule, deepspeed, optimization):
-    assert rule not in judged(deepspeed, optimization)
+@pytest.mark.parametrize(("rule", "deepspeed", "rest"), KEEPS)
+def test_a_rule_is_silent_next_to_what_breaks_it(rule, deepspeed, rest):
+    assert rule not in judged(deepspeed, rest)
 
 
 def test_the_defaults_break_no_rule():
-    assert judge(DeepSpeedSettings(), TrainingSettings()) == []
+    assert judge(LaunchSettings(), DeepSpeedSettings(), TrainingSettings()) == []
+
+
+def test_a_graph_in_one_piece_is_refused_beside_the_warning_that_stage_3_compiles_little():
+    assert judged(STAGE_3, IN_ONE_PIECE) == ["compiled-at-stage-3", "one-graph-at-stage-3"]
 
 
 @pytest.mark.parametrize("cases", [BREAKS, KEEPS], ids=["breaks", "keeps"])
 def test_every_rule_has_a_case(cases):
-    assert {rule for rule, *_ in cases} == set(IDS)
+    assert {rule for rule, *_ in cases} | {"one-graph-at-stage-3"} == set(IDS)
     assert len(set(IDS)) == len(IDS)
 
 
@@ -65,6 +89,7 @@ def test_every_rule_has_a_case(cases):
 def test_a_rule_names_a_setting_its_source_and_what_is_wrong(rule):
     fields = {f"deepspeed.{path}" for path in deepspeed_declarations()}
     fields |= {f"training.{setting.key}" for _, setting in training_declarations()}
+    fields |= {"accelerate.use_dynamo", "accelerate.dynamo_use_fullgraph"}
     assert rule.field in fields
     assert rule.source
     assert rule.message
@@ -74,6 +99,7 @@ def test_what_deepspeed_only_ignores_warns_and_what_it_gets_wrong_stops():
     levels = {rule.id: rule.level for rule in RULES}
     assert levels.pop("param-offload-needs-stage-3") is Level.WARNING
     assert levels.pop("warmup-longer-than-run") is Level.WARNING
+    assert levels.pop("compiled-at-stage-3") is Level.WARNING
     assert set(levels.values()) == {Level.ERROR}
 
 

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from launcher.config.accelerate import Dynamo
 from launcher.config.deepspeed import open_deepspeed_json
 from launcher.config.setting import Setting, declarations
 from launcher.config.settings import Settings, read_settings
@@ -263,13 +264,56 @@ def test_without_deepspeed_nothing_is_partitioned_or_offloaded(kind):
         ({"distributed_type": "FSDP"}, "accelerate.use_fsdp"),
         ({"distributed_type": "MULTI_NPU"}, "accelerate.machine"),
         ({"num_machines": 2}, "accelerate.num_machines"),
-        ({"dynamo_config": {"dynamo_backend": "INDUCTOR"}}, "accelerate.use_dynamo"),
+        ({"dynamo_config": {"dynamo_backend": "NVPRIMS_NVFUSER"}}, "accelerate.dynamo_backend"),
         ({"deepspeed_config": {"zero_stage": 2, "deepspeed_moe_layer_cls_names": "A"}}, "accelerate.use_moe"),
     ],
 )
 def test_what_is_saved_but_not_launched_is_a_problem_of_the_launch(changed, field):
     problems = read({**ACCELERATE, **changed})[1]
     assert [(problem.field, problem.rule) for problem in problems] == [(field, "launch")]
+
+
+def test_without_deepspeed_accumulation_and_clipping_are_answers_of_their_own():
+    said = {"gradient_accumulation_steps": 4, "gradient_clipping": 0.5, "optimizer.type": "Adagrad"}
+    settings, problems = read({**ACCELERATE, "distributed_type": "NO", "num_processes": 1}, said)
+    assert not problems
+    content = settings.deepspeed_json()
+    assert (content["gradient_accumulation_steps"], content["gradient_clipping"]) == (4, 0.5)
+    assert content["optimizer"]["type"] == "Adagrad"
+    assert settings.global_batch_size == 4
+    assert read({**ACCELERATE, "distributed_type": "NO"})[0].deepspeed.gradient_clipping == 1.0
+
+
+DYNAMO = {
+    "dynamo_backend": "AOT_EAGER",
+    "dynamo_mode": "max-autotune",
+    "dynamo_use_fullgraph": False,
+    "dynamo_use_dynamic": True,
+    "dynamo_use_regional_compilation": True,
+}
+
+
+@pytest.mark.parametrize("kind", ["NO", "MULTI_CPU", "DEEPSPEED"])
+def test_how_it_is_compiled_goes_from_accelerates_file_into_the_launch_file(kind):
+    settings, problems = read({**ACCELERATE, "distributed_type": kind, "dynamo_config": DYNAMO})
+    assert not problems
+    assert settings.launch.dynamo == Dynamo("AOT_EAGER", "max-autotune", dynamic=True, regional=True)
+    assert settings.launch.to_yaml_object()["dynamo_config"] == DYNAMO
+
+
+def test_what_was_not_customized_is_compiled_as_accelerate_does_it():
+    settings, _ = read({**ACCELERATE, "dynamo_config": {"dynamo_backend": "INDUCTOR"}})
+    assert settings.launch.dynamo == Dynamo()
+    whole = {"dynamo_backend": "INDUCTOR", "dynamo_use_fullgraph": True}
+    assert read({**ACCELERATE, "dynamo_config": whole})[0].launch.dynamo == Dynamo(fullgraph=True)
+
+
+@pytest.mark.parametrize("said", [{}, {"dynamo_config": {}}, {"dynamo_config": {"dynamo_backend": "NO"}}], ids=str)
+def test_without_a_backend_nothing_is_compiled(said):
+    settings, problems = read({**ACCELERATE, **said})
+    assert not problems
+    assert settings.launch.dynamo is None
+    assert "dynamo_config" not in settings.launch.to_yaml_object()
 
 
 def test_no_processes_are_refused():

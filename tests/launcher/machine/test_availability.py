@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from launcher.machine import availability
-from launcher.machine.availability import VENDORS, available, has_package
+from launcher.machine.availability import VENDORS, Availability, available, has_package
 
 ACCELERATE = """
 import json, sys
@@ -64,6 +64,15 @@ def install(folder: Path, module: str, distribution: str = "", version: str = "1
         info = folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+
+
+def test_nothing_is_looked_for_before_it_is_asked_for_and_then_once(monkeypatch):
+    looked = []
+    monkeypatch.setattr(availability, "has_package", lambda *names: bool(looked.append(names)))
+    found = Availability()
+    assert (len(found), looked) == (len(list(found)), [])
+    assert [found["msamp"], found["msamp"], found.get("nothing")] == [False, False, None]
+    assert looked == [("msamp", "ms-amp")]
 
 
 def test_on_this_machine_accelerate_finds_the_same():

@@ -13,7 +13,7 @@ from launcher.config.training import TrainingSettings, training_declarations
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.accelerate import ACCELERATE
 from simpletuner_tui.questions.conditions import Context
-from simpletuner_tui.questions.deepspeed import DEEPSPEED, OWNED_BY_ACCELERATE
+from simpletuner_tui.questions.deepspeed import DEEPSPEED, ONLY_PLAIN, OWNED_BY_ACCELERATE
 from simpletuner_tui.questions.model import Kind, resolve
 from simpletuner_tui.questions.training import TRAINING
 
@@ -34,11 +34,12 @@ def test_every_key_of_training_json_has_exactly_one_question():
 def test_every_deepspeed_setting_is_asked_once_or_owned_by_an_answer_of_accelerate():
     assert {declared.key for declared in declarations(DeepSpeedSettings)} == set(JSON_PATHS)
     asked = [question.id.removeprefix("deepspeed.") for question in DEEPSPEED]
+    without_deepspeed = {JSON_PATHS[key] for key in ONLY_PLAIN}
     set_by_accelerate = {target.path for question in ACCELERATE for target in question.sets}
     owned = {path: f"deepspeed_config.{key}" for key, path in PATHS_FROM_DEEPSPEED_CONFIG.items()}
     owned["precision"] = "mixed_precision"
     assert set(owned) == OWNED_BY_ACCELERATE
-    assert Counter([*asked, *owned]) == Counter(JSON_PATHS.values())
+    assert Counter([*asked, *owned]) == Counter([*JSON_PATHS.values(), *without_deepspeed])
     assert set(owned.values()) <= set_by_accelerate
 
 
