@@ -32,7 +32,8 @@ class Bare(App):
 Bare().run()
 """
 DRAWN = "Which SDXL model should be fine-tuned?"
-LIKE_SSH = {"TERM": "xterm-256color", "COLORTERM": ""}
+LIKE_SSH = {"TERM": "xterm-256color", "COLORTERM": "", "PYTHONDONTWRITEBYTECODE": ""}
+"""As over SSH, and compiled once, as an installed package is."""
 MOST = 2.0
 """The first screen may take so many times as long as the bare app's."""
 
@@ -105,7 +106,8 @@ def main() -> int:
         first_screen(CLI), first_screen(sys.executable, "-c", BARE)  # compiled and cached from here on
         pairs = [(first_screen(CLI), first_screen(sys.executable, "-c", BARE)) for _ in range(rounds)]
         ours, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
-        print(f"first screen     ours {ours:.2f} s, bare Textual {bare:.2f} s, ratio {ours / bare:.2f} (most {MOST})")
+        ratio = statistics.median(one / other for one, other in pairs)  # neighbours meet the same load
+        print(f"first screen     ours {ours:.2f} s, bare Textual {bare:.2f} s, ratio {ratio:.2f} (most {MOST})")
         taken = asyncio.run(keys_to_questions())
         p50, p95 = taken[len(taken) // 2], taken[int(0.95 * len(taken))]
         print(f"key to question  p50 {p50:.0f} ms, p95 {p95:.0f} ms of our own time, {len(taken)} questions")
@@ -115,7 +117,7 @@ def main() -> int:
             f"5 s idle {idle} B"
         )
         os.chdir("/")
-    return int(ours > MOST * bare)
+    return int(ratio > MOST)
 
 
 if __name__ == "__main__":

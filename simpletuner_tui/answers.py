@@ -16,7 +16,7 @@ from launcher.machine.packages import installed_version
 from simpletuner_tui import paths
 from simpletuner_tui.questions.accelerate import ACCELERATE
 from simpletuner_tui.questions.accelerate.file import accelerate_file
-from simpletuner_tui.questions.conditions import depends_on_machine
+from simpletuner_tui.questions.conditions import answers_named, depends_on_machine
 from simpletuner_tui.questions.model import Kind, Question, Resolved, Typed
 
 SCHEMA = 1
@@ -150,10 +150,7 @@ def judge_answers(
         strict: an answer left to its default is a fault.
     """
     problems = [Problem(key, _unknown(key, registry), rule="unknown") for key in _unknown_ids(given, registry)]
-    problems += [Problem(key, message) for key, message in resolved.faults.items()]
-    if (stop := resolved.stop) is not None:
-        rule = "launch" if depends_on_machine(stop.when) else "stop"
-        problems.append(Problem(stop.id, stop.text_in(resolved.context), rule=rule))
+    problems += faults_in(resolved)
     if strict:
         problems += [
             Problem(key, f"is left to its default, {value!r}", rule="strict")
@@ -170,6 +167,18 @@ def judge_answers(
     told = {problem.field for problem in found}
     found += [problem for problem in _not_launched(resolved) if problem.field not in told]
     return Judgement(settings, tuple(found), notes)
+
+
+def faults_in(resolved: Resolved) -> list[Problem]:
+    """What keeps answers from being a file: wrong and missing ones, and where accelerate refuses to go on."""
+    problems = [Problem(key, message) for key, message in resolved.faults.items()]
+    if (stop := resolved.stop) is not None:
+        rule = "launch" if depends_on_machine(stop.when) else "stop"
+        named = {named.question for named in answers_named(stop.when)}
+        # The last answer that led there is the one to change.
+        led_there = [question.id for question in resolved.asked if question.id in named]
+        problems.append(Problem((led_there or [stop.id])[-1], stop.text_in(resolved.context), rule=rule))
+    return problems
 
 
 def _not_launched(resolved: Resolved) -> list[Problem]:

@@ -108,8 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         "asks all questions.",
     )
     parser.add_argument("--version", action="version", version=f"simpletuner-tui {version('simpletuner-tui')}")
-    parser.add_argument("--accessible", action="store_true", help="questions as numbered lines (also ACCESSIBLE=1)")
-    parser.add_argument("--plain", action="store_true", help="questions as prompts, one after another")
+    _add_front_end_options(parser)
     parser.add_argument("--replay", metavar="FILE", help="answers from a file, - for stdin; runs without questions")
     parser.add_argument("--dry-run", action="store_true", help="print files and command, write nothing")
     parser.add_argument("--detach", action="store_true", help="start the run and leave it to itself")
@@ -132,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--config_file", metavar="PATH", help="the file; accelerate's own place by default")
     command.add_argument("--from", dest="source", metavar="FILE", help="a file of accelerate's to start from")
     command.add_argument("--force", action="store_true", help="replace a file that is there, keeping it as PATH.bak")
-    command.add_argument("--accessible", action="store_true", help="questions as numbered lines, as they come anyway")
+    _add_front_end_options(command, default=argparse.SUPPRESS)  # what stands before the command holds
     command.set_defaults(command=_of("accelerate_config.accelerate_config"))
 
     command = commands.add_parser("questions", help="the questions and their ids")
@@ -159,6 +158,14 @@ def _parser() -> argparse.ArgumentParser:
         else:
             command.add_argument("--follow", action="store_true", help="until the run ends")
     return parser
+
+
+def _add_front_end_options(parser: argparse.ArgumentParser, default: object = False) -> None:
+    for option, text in (
+        ("--accessible", "questions as numbered lines (also ACCESSIBLE=1)"),
+        ("--plain", "questions as prompts, one after another"),
+    ):
+        parser.add_argument(option, action="store_true", default=default, help=text)
 
 
 def _add_answers_options(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.runs.directory import read_json, write_atomic
-from launcher.runs.index import state_folder
 from simpletuner_tui import paths
 from simpletuner_tui.questions.model import Kind, Question
 
@@ -43,19 +42,19 @@ class Draft:
 
 
 class Drafts:
-    """The one draft of a person on a machine."""
+    """The one draft that a person has of a kind of file, on a machine."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         """Reads nothing yet.
 
         Args:
-            path: of the draft; ``draft.json`` in the state folder by default.
+            path: of the draft.
         """
-        self.path = path or state_folder() / "draft.json"
+        self.path = path
         self._settled: Mapping[str, object] = {}
 
     def keep(self, answers: Mapping[str, object], place: str) -> None:
-        """Replaces the draft, unless nothing was answered since :meth:`drop`.
+        """Replaces the draft, unless nothing was answered since :meth:`settle` or :meth:`drop`.
 
         A disk that refuses costs the draft, never the walk.
         """
@@ -78,12 +77,16 @@ class Drafts:
         place, base = str(content.get("place", "")), Path(str(content.get("base", os.curdir)))
         return Draft(answers, place, base, saved if isinstance(saved, float) else 0.0)
 
+    def settle(self, answers: Mapping[str, object]) -> None:
+        """Answers that need no draft: they stand in a file."""
+        self._settled = dict(answers)
+
     def drop(self, answers: Mapping[str, object]) -> None:
         """Forgets it.
 
         Args:
             answers: what was saved or launched, and needs no draft any more.
         """
-        self._settled = dict(answers)
+        self.settle(answers)
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from launcher.runs.directory import RunDirectory, create
 from launcher.runs.spawn import launch
 from simpletuner_tui import follow
 from simpletuner_tui.answers import Answers, judge_answers, write_answers
-from simpletuner_tui.messages import tell
+from simpletuner_tui.messages import left_to_itself, tell
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.model import Question, Resolved, resolve
 from simpletuner_tui.session import probe_machine
@@ -94,16 +94,27 @@ def start(prepared: Prepared, *, force: bool = False) -> RunDirectory:
     return run
 
 
-def start_and_follow(prepared: Prepared, *, force: bool, detach: bool, as_json: bool) -> ExitCode:
-    """Starts a run and shows it to its end, or leaves it to itself."""
+def start_and_follow(
+    prepared: Prepared, *, force: bool, detach: bool, as_json: bool, started: Callable[[], object] = lambda: None
+) -> ExitCode:
+    """Starts a run and shows it to its end, or leaves it to itself.
+
+    Args:
+        prepared: what is started.
+        force: although only an estimate says that it does not fit.
+        detach: leave it to itself at once.
+        as_json: events on stdout, one a line.
+        started: called once it runs; following it may be cut off at any time.
+    """
     offset = _told_before(RunDirectory(prepared.plan.run_dir))
     with _interrupts_held() as interrupts:
         run = start(prepared, force=force)
+    started()
     if interrupts:
         return follow.detach(run)
     if detach:
         print(run.path)  # noqa: T201
-        tell(f"{run.name} trains by itself: simpletuner-tui attach {run.name} · stop {run.name} · logs {run.name}")
+        tell(left_to_itself(run.name))
         return ExitCode.OK
     tell(f"{run.name} in {run.path}")
     return follow.follow(run, as_json=as_json, offset=offset)

@@ -13,7 +13,7 @@ from launcher.config.settings import Settings
 from launcher.errors import InvalidInputError
 from launcher.estimate import SDXL, Estimate, ModelFacts, estimate, read_model_facts
 from simpletuner_tui.answers import read_resolved
-from simpletuner_tui.questions.accelerate.file import accelerate_file
+from simpletuner_tui.questions.accelerate.file import accelerate_file, file_bytes
 from simpletuner_tui.questions.model import Resolved
 
 FILE_OF_NAMESPACE = {
@@ -29,16 +29,27 @@ class Preview:
     """Answers so far as files. What has no answer yet stands at its default."""
 
     files: dict[str, str]
-    settings: Settings
+    settings: Settings | None
+    """What a run of them would cost follows from these; None where they make no run."""
 
     def file_of(self, question_id: str) -> tuple[str, str]:
-        """Name and text of the file that a question writes to."""
+        """Name and text of the file that a question writes to; a file that stands alone takes every answer."""
         name = FILE_OF_NAMESPACE.get(question_id.split(".", 1)[0], "default_config.yaml")
-        return name, self.files[name]
+        return (name, self.files[name]) if len(self.files) > 1 else next(iter(self.files.items()))
+
+
+def preview_file(resolved: Resolved, name: str) -> Preview:
+    """accelerate's file as it would be written now.
+
+    Args:
+        resolved: answers so far; faulty and missing ones are left out.
+        name: of the file, which says whether it is YAML or JSON.
+    """
+    return Preview({name: file_bytes(accelerate_file(resolved), name).decode()}, None)
 
 
 def preview(resolved: Resolved, base: Path) -> Preview:
-    """The files as they would be written now.
+    """A run's files as they would be written now.
 
     Args:
         resolved: answers so far; faulty and missing ones are left out.

@@ -1,15 +1,16 @@
 """Everything a person should see before anything is written: answers, faults, files, command line."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.config.accelerate import ignored_by_accelerate_launch
 from launcher.config.setting import Level, Problem
 from launcher.errors import LauncherError
 from launcher.preflight import MODEL, Machine
-from simpletuner_tui.answers import Answers, judge_answers
+from simpletuner_tui.answers import Answers, faults_in, judge_answers
+from simpletuner_tui.documents import Document
 from simpletuner_tui.launching import Prepared, prepare
-from simpletuner_tui.preview import preview
+from simpletuner_tui.questions.accelerate.file import accelerate_file
 from simpletuner_tui.questions.model import Question
 from simpletuner_tui.session import Session
 
@@ -22,6 +23,8 @@ class ReviewRow:
     value: str
     changed: bool
     """Whether it differs from the question's default."""
+    source: str
+    """The file it stands in already; empty where it is a default or was answered in this walk."""
     fault: str | None
 
 
@@ -45,21 +48,24 @@ class Review:
         return f"{errors[0].field}: {errors[0].message}" if errors else None
 
 
-def review(session: Session, registry: Sequence[Question], base: Path, run_dir: Path, machine: Machine) -> Review:
+def review(session: Session, document: Document, base: Path, run_dir: Path, machine: Machine) -> Review:
     """Judges and plans; writes nothing.
 
     Args:
         session: its answers and defaults.
-        registry: every question.
+        document: what they make.
         base: the folder that relative paths count from.
         run_dir: where a run would lie.
         machine: what it would run on.
     """
-    resolved = session.resolved
+    resolved, registry = session.resolved, document.registry
     rows = tuple(_row(session, question) for question in resolved.asked if question.asks)
-    files = dict(preview(resolved, base).files)
+    ignored = ignored_by_accelerate_launch(accelerate_file(resolved))
+    files = dict(document.preview(resolved, base).files)
+    if not document.launches:
+        return Review(rows, tuple(faults_in(resolved)), ignored, files, None)
     judgement = judge_answers(session.answers, resolved, base, registry)
-    problems, notes, prepared = list(judgement.problems), list(judgement.notes), None
+    problems, notes, prepared = list(judgement.problems), [*judgement.notes, *ignored], None
     if not any(problem.level is Level.ERROR for problem in problems):
         try:
             prepared = prepare(Answers(session.answers, base), run_dir, registry=registry, machine=machine)
@@ -78,7 +84,7 @@ def _row(session: Session, question: Question) -> ReviewRow:
     value = resolved.values.get(question.id)
     shown = "" if value is None else question.show(value, resolved.context)
     changed = value is not None and value != question.default_in(resolved.context)
-    return ReviewRow(question, shown, changed, resolved.faults.get(question.id))
+    return ReviewRow(question, shown, changed, session.source_of(question), resolved.faults.get(question.id))
 
 
 def _planned(prepared: Prepared) -> dict[str, str]:

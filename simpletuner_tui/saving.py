@@ -16,6 +16,8 @@ class Saving:
     content: bytes
     before: bytes | None
     """What is there now."""
+    make_folder: bool = False
+    """Whether its folder is made when there is none."""
 
     @property
     def changes_nothing(self) -> bool:
@@ -44,13 +46,20 @@ class Saving:
                 return
             if self.before is not None:
                 write_atomic(self.backup, self.before)
+            if self.make_folder:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self.path, self.content)
         except OSError as error:
             raise InvalidInputError(f"{self.path} cannot be written: {error.strerror}; choose another") from error
 
 
-def saving(path: Path, content: bytes) -> Saving:
+def saving(path: Path, content: bytes, *, make_folder: bool = False) -> Saving:
     """Looks what is at ``path`` now.
+
+    Args:
+        path: where it goes.
+        content: the whole file.
+        make_folder: a folder that is missing is made when the file is written.
 
     Raises:
         InvalidInputError: it cannot be read, or its folder is missing.
@@ -58,11 +67,11 @@ def saving(path: Path, content: bytes) -> Saving:
     try:
         before = path.read_bytes()
     except FileNotFoundError:
-        if not path.parent.is_dir():
+        if not make_folder and not path.parent.is_dir():
             raise InvalidInputError(f"{path.parent} is not a folder; make it or choose another") from None
         before = None
     except ValueError:  # what no file can be called
         raise InvalidInputError("that is no name for a file; choose another") from None
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be replaced: {error.strerror}; choose another") from error
-    return Saving(path, content, before)
+    return Saving(path, content, before, make_folder)

@@ -42,6 +42,7 @@ class Session:
         self._probes = probe_machine() if probes is None else probes
         self._position = 0
         self._visited: set[str] = set()
+        self._sources: dict[str, str] = {}
         self.resolved: Resolved = resolve(registry, self._answers, self._probes)
 
     @property
@@ -66,6 +67,17 @@ class Session:
         """Ids of questions that were answered or left at their default in this walk."""
         return frozenset(self._visited)
 
+    def source_of(self, question: Question) -> str:
+        """The file that an answer in force was taken from; empty for a default and for what a person answered."""
+        return self._sources.get(question.id, "")
+
+    def origin(self, question: Question) -> str:
+        """Where what is in force for a question comes from, in words that follow "Enter takes"."""
+        if question.id not in self._answers:
+            return "the default here" if callable(question.default) else "the default"
+        source = self.source_of(question)
+        return f"the answer in {source}" if source else "your answer"
+
     @property
     def place(self) -> tuple[int, int]:
         """Where the walk is, from 1, and how many questions it has as far as is known now."""
@@ -83,10 +95,8 @@ class Session:
             ValueError: with a sentence for the person; nothing has changed then.
         """
         question = self._asking()
-        value = question.accept(given, self.resolved.context)
-        self._answers[question.id] = value
+        self._give(question, given)
         self._visited.add(question.id)
-        self._resolve()
         self._position += 1
 
     def keep(self, given: object) -> None:
@@ -98,13 +108,13 @@ class Session:
         Raises:
             ValueError: with a sentence for the person; nothing has changed then.
         """
-        question = self._asking()
-        self._answers[question.id] = question.accept(given, self.resolved.context)
-        self._resolve()
+        self._give(self._asking(), given)
 
     def clear(self) -> None:
         """Forgets the answer to the current question: its default is in force again."""
-        self._answers.pop(self._asking().id, None)
+        question = self._asking()
+        self._answers.pop(question.id, None)
+        self._sources.pop(question.id, None)
         self._resolve()
 
     def accept_default(self) -> None:
@@ -137,16 +147,28 @@ class Session:
         """Moves to a question that is asked."""
         self._position = [question.id for question in self.resolved.asked].index(question_id)
 
+    def take(self, answers: Mapping[str, object], source: str = "") -> None:
+        """Takes answers that were given elsewhere, and stays where the walk is.
+
+        Args:
+            answers: by id; those of questions there are no more are left out.
+            source: the file they stand in, named beside each until it is answered otherwise; empty where they are the
+                person's own.
+        """
+        known = {question.id for question in self._registry if question.asks}
+        taken = {key: value for key, value in answers.items() if key in known}
+        self._answers.update(taken)
+        self._sources.update(dict.fromkeys(taken, source))
+        self._resolve()
+
     def restore(self, answers: Mapping[str, object], place: str) -> None:
         """Takes up a walk that was left.
 
         Args:
-            answers: by id, as they were given; those of questions there are no more are left out.
+            answers: by id, as they were given.
             place: id of the question that was open; the walk goes to where it can, if that is not asked any more.
         """
-        known = {question.id for question in self._registry if question.asks}
-        self._answers.update({key: value for key, value in answers.items() if key in known})
-        self._resolve()
+        self.take(answers)
         self._position = 0
         while (question := self.current) is not None and question.id != place:
             if question.kind is Kind.STOP or question.id in self.resolved.faults:
@@ -185,6 +207,13 @@ class Session:
         if following is None or following.kind is not Kind.STOP:
             return ""
         return following.help or following.text_in(tried.context).strip()
+
+    def _give(self, question: Question, given: object) -> None:
+        value = question.accept(given, self.resolved.context)
+        if value != self._answers.get(question.id):  # one that is only confirmed still comes from where it did
+            self._sources.pop(question.id, None)
+        self._answers[question.id] = value
+        self._resolve()
 
     def _asking(self) -> Question:
         question = self.current

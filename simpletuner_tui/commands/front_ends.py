@@ -4,12 +4,21 @@ import gc
 import os
 import sys
 from argparse import Namespace
+from enum import Enum, auto
 from typing import TextIO
 
 from launcher.errors import ExitCode
+from simpletuner_tui.documents import Document, run_document
 from simpletuner_tui.messages import tell
-from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.session import Session
+
+
+class FrontEnd(Enum):
+    """How questions are asked."""
+
+    FULL_SCREEN = auto()
+    PROMPTS = auto()
+    LINES = auto()
 
 
 def wizard(arguments: Namespace) -> ExitCode:
@@ -18,36 +27,47 @@ def wizard(arguments: Namespace) -> ExitCode:
     Raises:
         InvalidInputError: the input ends too early.
     """
-    accessible = arguments.accessible or os.environ.get("ACCESSIBLE", "") not in ("", "0")
-    terminal = _is_terminal(sys.stdin) and _is_terminal(sys.stdout)
-    dumb = os.environ.get("TERM", "dumb") == "dumb"
-    if terminal and not (accessible or dumb or arguments.plain):
-        return full_screen_wizard()
-    from simpletuner_tui.commands.wizard import accessible_wizard, plain_wizard  # noqa: PLC0415 - not to wait for it
+    front_end, document = front_end_for(arguments), run_document()
+    if front_end is FrontEnd.FULL_SCREEN:
+        return full_screen(document, Session(document.registry, {}))
+    from simpletuner_tui.commands.wizard import wizard_in_lines  # noqa: PLC0415 - not to wait for it
 
-    if terminal and not accessible and dumb:
+    return wizard_in_lines(document, prompts=front_end is FrontEnd.PROMPTS)
+
+
+def front_end_for(arguments: Namespace) -> FrontEnd:
+    """What was asked for, as far as this terminal can do it.
+
+    Args:
+        arguments: with ``accessible`` and ``plain``.
+    """
+    accessible = arguments.accessible or os.environ.get("ACCESSIBLE", "") not in ("", "0")
+    if accessible or not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout)):
+        return FrontEnd.LINES
+    if os.environ.get("TERM", "dumb") == "dumb":
         tell("note: this terminal cannot be drawn on (TERM=dumb), so the questions come as lines")
-    return plain_wizard() if terminal and not (accessible or dumb) else accessible_wizard()
+        return FrontEnd.LINES
+    return FrontEnd.PROMPTS if arguments.plain else FrontEnd.FULL_SCREEN
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def full_screen_wizard() -> ExitCode:
-    """The full-screen app; a run that it started is named once more when it is left."""
+def full_screen(document: Document, session: Session) -> ExitCode:
+    """The full-screen app; what came of it is said once more when it is left."""
     gc.disable()
     from simpletuner_tui.tui.app import WizardApp  # noqa: PLC0415 - Textual is loaded only to be drawn with
     from simpletuner_tui.tui.driver import TolerantDriver  # noqa: PLC0415
     from simpletuner_tui.tui.setup import set_up  # noqa: PLC0415
 
-    app = WizardApp(set_up(Session(REGISTRY, {})), driver_class=TolerantDriver)
+    app = WizardApp(set_up(document, session), driver_class=TolerantDriver)
     # What is loaded lives as long as the process: looking through it again and again would cost a third of every step.
     gc.freeze()
     gc.enable()
-    run = app.run()
+    outcome = app.run()
     if app.return_code == ExitCode.HANGUP:
         os._exit(ExitCode.HANGUP)  # what is left to be written has nowhere to go, and Python would complain of it
-    if run is not None:
-        tell(f"{run.name} trains by itself: simpletuner-tui attach {run.name} · stop {run.name} · logs {run.name}")
+    if outcome is not None:
+        tell(outcome)
     return ExitCode(app.return_code or 0)

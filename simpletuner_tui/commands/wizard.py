@@ -7,9 +7,11 @@ from pathlib import Path
 from launcher.config.setting import Level
 from launcher.errors import ExitCode, InvalidInputError, LauncherError
 from simpletuner_tui.answers import Answers, judge_answers, write_answers
-from simpletuner_tui.frontends.accessible import COMMANDS, Lines, QuitWalkError, ask, walk
+from simpletuner_tui.commands.asking import ask_questions
+from simpletuner_tui.documents import Document
+from simpletuner_tui.drafts import Drafts
+from simpletuner_tui.frontends.accessible import Lines, QuitWalkError, ask, walk
 from simpletuner_tui.launching import default_run_dir, prepare, start_and_follow
-from simpletuner_tui.messages import tell
 from simpletuner_tui.paths import typed_path
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.saving import saving
@@ -19,46 +21,24 @@ from simpletuner_tui.text import estimate_lines
 ACTIONS = "run, cost, save FILE, list, a question's number to change it, or quit: "
 
 
-def plain_wizard() -> ExitCode:
-    """Walks the questions as prompts, then goes on as the lines do.
+def wizard_in_lines(document: Document, *, prompts: bool) -> ExitCode:
+    """Walks the questions as lines or as prompts, shows what they amount to, and starts or saves.
 
-    Raises:
-        InvalidInputError: the input ends too early.
-    """
-    from simpletuner_tui.frontends import plain  # noqa: PLC0415 - prompt_toolkit is loaded only to prompt with
-
-    session = Session(REGISTRY, {})
-    tell("back and ? (help) are understood; Ctrl-C leaves.")
-    try:
-        plain.walk(session)
-    except EOFError as error:
-        raise InvalidInputError("the input ended before the last question was answered; nothing was started") from error
-    return _decide(Lines(sys.stdin, sys.stdout), session)
-
-
-def accessible_wizard() -> ExitCode:
-    """Walks the questions as lines, shows what they amount to, and starts or saves.
+    Args:
+        document: a run's.
+        prompts: as questionary's prompts; what comes after the questions is lines all the same.
 
     Raises:
         InvalidInputError: the input ends too early.
     """
     # A closed stdin is one that has ended.
     lines = Lines(sys.stdin or io.StringIO(), sys.stdout)
-    session = Session(REGISTRY, {})
-    lines.say("Fine-tune SDXL with DeepSpeed ZeRO offload. " + COMMANDS)
+    session = Session(document.registry, {})
     try:
-        walk(lines, session)
-    except QuitWalkError:
-        lines.say("Nothing was started.")
-        return ExitCode.OK
-    return _decide(lines, session)
-
-
-def _decide(lines: Lines, session: Session) -> ExitCode:
-    """Asks what to do with the answers until something ends it."""
-    try:
+        greeting = "Fine-tune SDXL with DeepSpeed ZeRO offload."
+        drafts = ask_questions(document, session, lines, greeting, prompts=prompts)
         while True:
-            result = _act(lines, session, lines.hear(ACTIONS).strip())
+            result = _act(lines, session, drafts, lines.hear(ACTIONS).strip())
             if result is not None:
                 return result
     except QuitWalkError:
@@ -66,19 +46,25 @@ def _decide(lines: Lines, session: Session) -> ExitCode:
         return ExitCode.OK
 
 
-def _act(lines: Lines, session: Session, action: str) -> ExitCode | None:
+def _act(lines: Lines, session: Session, drafts: Drafts | None, action: str) -> ExitCode | None:
     """One action; the exit code when it was the last."""
+
+    def settled() -> None:
+        if drafts is not None:
+            drafts.drop(session.kept_answers)
+
     answers = Answers(session.answers, Path.cwd())
     word, _, rest = action.partition(" ")
     try:
         if word == "run":
             prepared = prepare(answers, default_run_dir("sdxl"))
-            return start_and_follow(prepared, force=False, detach=False, as_json=False)
+            return start_and_follow(prepared, force=False, detach=False, as_json=False, started=settled)
         if word == "cost":
             for line in estimate_lines(prepare(answers, default_run_dir("sdxl")).plan.estimate):
                 lines.say(line)
         elif word == "save" and rest:
             _save(lines, session, typed_path(rest))
+            settled()
         elif word.isdigit():
             _change(lines, session, int(word))
         else:

@@ -2,12 +2,15 @@
 
 import shutil
 import textwrap
+from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import TextIO
 
 from launcher.errors import InvalidInputError
+from simpletuner_tui.drafts import Drafts
 from simpletuner_tui.questions.model import Kind, Question, Typed
 from simpletuner_tui.session import Session
+from simpletuner_tui.starting import WHERE, Start
 
 COMMANDS = "Enter keeps what is in brackets. back, rest (keep all that is left), ? (help) and quit are understood."
 
@@ -29,7 +32,9 @@ class Lines:
         """
         if isinstance(reads, TextIOWrapper):
             reads.reconfigure(errors="surrogateescape")  # what is no text is refused as an answer, not as a line
-        self._reads, self._writes, self._undone = reads, writes, undone
+        self._reads, self._writes, self.undone = reads, writes, undone
+        self.from_person = reads.isatty()
+        """Whether there is somebody to be asked; a pipe only holds answers."""
         self._width = min(100, shutil.get_terminal_size((80, 24)).columns)
         self._heard = False
 
@@ -60,7 +65,7 @@ class Lines:
             self._write("\n")
             raise InvalidInputError(self._end_of_input(question))
         self._heard = True
-        if not self._reads.isatty():
+        if not self.from_person:
             self._write(line)  # a terminal shows what is typed; a pipe does not
         text = line.rstrip("\r\n")
         if text.strip().lower() == "quit":
@@ -75,15 +80,48 @@ class Lines:
     def _end_of_input(self, question: str) -> str:
         unanswered = f": {question} had no answer" if question else ""
         if self._heard:
-            return f"the input ended before the last question was answered; {self._undone}{unanswered}"
+            return f"the input ended before the last question was answered; {self.undone}{unanswered}"
         return (
             "there is no input to read answers from; use `--replay answers.json` without a terminal, or "
             f"`--accessible` with one answer a line on stdin{unanswered}"
         )
 
 
-def walk(lines: Lines, session: Session) -> None:
+def begin(lines: Lines, session: Session, offered: Sequence[Start]) -> bool:
+    """Asks what to start from, where there is a choice.
+
+    Args:
+        lines: where it is asked.
+        session: is put there.
+        offered: the ways there are.
+
+    Returns:
+        Whether the answers it begins with stand in no file.
+
+    Raises:
+        QuitWalkError: the person leaves.
+        InvalidInputError: the input ends.
+    """
+    if not offered:
+        return False
+    lines.say(WHERE)
+    for number, start in enumerate(offered, start=1):
+        lines.say(f"{number}. {start.title}: {start.details}", indent="    ")
+    rows = {str(number): start for number, start in enumerate(offered, start=1)} | {"": offered[0]}
+    while (typed := lines.hear("[1] > ").strip()) not in rows:
+        lines.say(f"That does not do: type a number from 1 to {len(offered)}.", indent="    ")
+    for remark in rows[typed].begin(session):
+        lines.say(remark)
+    return rows[typed].unsaved
+
+
+def walk(lines: Lines, session: Session, drafts: Drafts | None = None) -> None:
     """Asks from the session's place to the end of the registry.
+
+    Args:
+        lines: where it is asked.
+        session: what is asked.
+        drafts: where answers are kept at every step.
 
     Raises:
         QuitWalkError: the person leaves.
@@ -91,6 +129,8 @@ def walk(lines: Lines, session: Session) -> None:
     """
     section = ""
     while (question := session.current) is not None:
+        if drafts is not None:
+            drafts.keep(session.kept_answers, question.id)
         if question.section != section:
             section = question.section
             lines.say()
@@ -103,6 +143,8 @@ def walk(lines: Lines, session: Session) -> None:
             _stop(lines, session, question)
         else:
             ask(lines, session)
+    if drafts is not None:
+        drafts.keep(session.kept_answers, "")
 
 
 def _stop(lines: Lines, session: Session, question: Question) -> None:
@@ -162,5 +204,8 @@ def _repeated(lines: Lines, question: Question, first: str) -> list[str]:
 
 
 def _prompt(session: Session) -> str:
-    default = session.default_text()
-    return "> " if default is None else f"[{default or 'none'}] > "
+    default, question = session.default_text(), session.current
+    if default is None or question is None:
+        return "> "
+    source = session.source_of(question)
+    return f"[{default or 'none'}{f', from {source}' if source else ''}] > "

@@ -1,19 +1,50 @@
 """The questions as questionary prompts: one after another in the terminal's own scroll, with a way back."""
 
+from collections.abc import Sequence
+
 import questionary
 from prompt_toolkit.document import Document
 from prompt_toolkit.validation import ValidationError, Validator
 
+from simpletuner_tui.drafts import Drafts
 from simpletuner_tui.questions.model import Kind, Question, Typed
 from simpletuner_tui.session import Session
+from simpletuner_tui.starting import WHERE, Start
 from simpletuner_tui.text import printable
 
 BACK, HELP = "back", "?"
 """Typed, or chosen as the last rows of a menu."""
 
 
-def walk(session: Session) -> None:
+def begin(session: Session, offered: Sequence[Start]) -> bool:
+    """Asks what to start from, where there is a choice.
+
+    Args:
+        session: is put there.
+        offered: the ways there are.
+
+    Returns:
+        Whether the answers it begins with stand in no file.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+        EOFError: Ctrl-D.
+    """
+    if not offered:
+        return False
+    rows = [questionary.Choice(f"{start.title}  ({start.details})", value=start) for start in offered]
+    start: Start = questionary.select(WHERE, choices=rows, instruction=" ").unsafe_ask()
+    for remark in start.begin(session):
+        questionary.print(remark)
+    return start.unsaved
+
+
+def walk(session: Session, drafts: Drafts | None = None) -> None:
     """Asks from the session's place to the end of the registry.
+
+    Args:
+        session: what is asked.
+        drafts: where answers are kept at every step.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; questionary's own ``ask`` would turn it into an answer of None.
@@ -21,6 +52,8 @@ def walk(session: Session) -> None:
     """
     section = ""
     while (question := session.current) is not None:
+        if drafts is not None:
+            drafts.keep(session.kept_answers, question.id)
         if question.section != section:
             section = question.section
             questionary.print(f"\n{section}", style="bold")
@@ -33,6 +66,8 @@ def walk(session: Session) -> None:
             session.back()
         else:
             _ask(session, question)
+    if drafts is not None:
+        drafts.keep(session.kept_answers, "")
 
 
 def _ask(session: Session, question: Question) -> None:
@@ -87,7 +122,9 @@ def _text(session: Session, question: Question) -> object | None:
         if question.kind is Kind.PATH
         else questionary.text
     )
-    shown = "" if default is None or question.secret else f" [{default or 'none'}]"
+    source = session.source_of(question)
+    origin = f", from {source}" if source else ""
+    shown = "" if default is None or question.secret else f" [{default or 'none'}{origin}]"
     typed = ask(f"{_title(session, question)}{shown}", validate=_Checked(session, question)).unsafe_ask()
     if typed.strip() in (BACK, HELP):
         return str(typed.strip())

@@ -2,8 +2,6 @@
 
 import asyncio
 import signal
-from contextlib import suppress
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +13,9 @@ from textual.content import Content
 from textual.driver import Driver
 
 from launcher.errors import ExitCode, LauncherError
-from launcher.runs.directory import RunDirectory
-from simpletuner_tui.answers import write_answers
+from simpletuner_tui.messages import left_to_itself
 from simpletuner_tui.paths import typed_path
-from simpletuner_tui.saving import saving
+from simpletuner_tui.starting import WHERE, starts
 from simpletuner_tui.text import size
 from simpletuner_tui.tui.commands import QuestionCommands
 from simpletuner_tui.tui.glyphs import ASCII
@@ -31,8 +28,8 @@ if TYPE_CHECKING:
     from simpletuner_tui.tui.screens.review import ReviewScreen
 
 
-class WizardApp(App[RunDirectory | None]):
-    """Asks, reviews, saves and launches. Returns the run it started, if it started one."""
+class WizardApp(App[str | None]):
+    """Asks, reviews, saves and launches. Returns what is to be said of what came of it, if anything did."""
 
     CSS_PATH = "app.tcss"
     COMMANDS = {QuestionCommands}
@@ -47,7 +44,7 @@ class WizardApp(App[RunDirectory | None]):
         self.title = "simpletuner-tui"
         self.animation_level = "none"  # over SSH every frame is paid for
         self._saved: dict[str, object] = {}
-        self._started: RunDirectory | None = None
+        self._outcome: str | None = None
         self._reviewing: ReviewScreen | None = None
 
     def get_css_variables(self) -> dict[str, str]:
@@ -65,7 +62,7 @@ class WizardApp(App[RunDirectory | None]):
     async def _walk(self) -> None:
         """Question after question, review, and back as often as the person likes."""
         session = self.setup.session
-        await self._offer_draft()
+        await self._offer_starts()
         while True:
             await self.push_screen_wait(WizardScreen(self.setup))
             from simpletuner_tui.tui.screens.review import ReviewScreen  # noqa: PLC0415 - nobody waits for it at first
@@ -77,19 +74,19 @@ class WizardApp(App[RunDirectory | None]):
             else:
                 session.go_to(wanted)
 
-    async def _offer_draft(self) -> None:
-        draft = self.setup.drafts.read()
-        if draft is None or self.setup.session.answers:
-            return
-        when = ""
-        with suppress(OverflowError, ValueError, OSError):  # a damaged file may name any time
-            when = f"{datetime.fromtimestamp(draft.saved):%d %b %H:%M}, "
-        rows = [
-            Row("resume", "Continue the draft", f"{when}{len(draft.answers)} answers, in {draft.base}"),
-            Row("anew", "Start anew", "the draft is replaced at the first answer"),
-        ]
-        if await self.push_screen_wait(ChooseScreen("There is a draft that was never saved.", rows)) == "resume":
-            self.setup.session.restore(draft.answers_in(self.setup.base, self.setup.registry), draft.place)
+    async def _offer_starts(self) -> None:
+        setup, session = self.setup, self.setup.session
+        offered = () if session.answers else starts(setup.document, setup.drafts, setup.base)
+        if offered:
+            rows = [Row(str(number), start.title, start.details) for number, start in enumerate(offered)]
+            chosen = await self.push_screen_wait(ChooseScreen(WHERE, rows))
+            start = offered[-1 if chosen is None else int(chosen)]
+            for remark in start.begin(session):
+                self.notify(remark, severity="warning", timeout=20)
+            if start.unsaved:
+                return
+        setup.drafts.settle(session.kept_answers)
+        self._saved = session.kept_answers
 
     def jump(self, question_id: str) -> None:
         """Shows a question, from wherever the person is."""
@@ -100,16 +97,16 @@ class WizardApp(App[RunDirectory | None]):
 
     @work
     async def action_save(self) -> None:
-        """Saves the answers under a name; shows what would change before it replaces anything."""
-        name = await self.push_screen_wait(PathScreen("Save these answers as", "answers.json"))
+        """Saves the file under a name; shows what would change before it replaces anything."""
+        document = self.setup.document
+        name = await self.push_screen_wait(PathScreen("Save as", str(document.path)))
         if name is None:
             return
         path = typed_path(name)
         try:
-            document = write_answers(self.setup.session.resolved, self.setup.base, path.absolute().parent)
-            planned = saving(path, document)
+            planned = document.saving(self.setup.session.resolved, path)
             if planned.changes_nothing:
-                self.notify(f"{path} holds these very answers already")
+                self.notify(f"{path} holds exactly this already")
                 return
             if planned.before is not None and not await self._may_replace(planned.diff(), path, planned.backup):
                 return
@@ -119,7 +116,11 @@ class WizardApp(App[RunDirectory | None]):
             return
         self._saved = self.setup.session.kept_answers
         self.setup.drafts.drop(self._saved)
-        self.notify(f"simpletuner-tui --replay {path}", title="Saved. To start it without questions:")
+        told = f"Saved. {document.told(path)}."
+        if document.launches:
+            self.notify(told)
+        else:
+            self.exit(told)  # nothing is left to be done with it here
 
     async def _may_replace(self, diff: list[str], path: Path, backup: Path) -> bool:
         styles = {"+": "$text-success", "-": "$text-error", "@": "$text-muted"}
@@ -156,13 +157,14 @@ class WizardApp(App[RunDirectory | None]):
         if not await self.push_screen_wait(ConfirmScreen(asked, yes="Launch")):
             return
         try:
-            self._started = await asyncio.to_thread(start, prepared)
+            run = await asyncio.to_thread(start, prepared)
         except LauncherError as error:
             self.notify(str(error), severity="error", title="Not started")
             return
         self.setup.drafts.drop(self.setup.session.kept_answers)
-        await self.push_screen_wait(LaunchedScreen(self._started))
-        self.exit(self._started)
+        self._outcome = left_to_itself(run.name)
+        await self.push_screen_wait(LaunchedScreen(run))
+        self.exit(self._outcome)
 
     @work
     async def action_leave(self) -> None:
@@ -170,7 +172,7 @@ class WizardApp(App[RunDirectory | None]):
         if isinstance(self.screen, ConfirmScreen):
             self.screen.dismiss(False)
             return
-        unsaved = self.setup.session.kept_answers != self._saved and self._started is None
+        unsaved = self.setup.session.kept_answers != self._saved and self._outcome is None
         asked = "Leave without saving? Your answers are kept as a draft and offered again."
         if not unsaved or await self.push_screen_wait(ConfirmScreen(asked, yes="Leave", no="Stay")):
-            self.exit(self._started)
+            self.exit(self._outcome)

@@ -2,15 +2,14 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.machine.gpus import Reader, read_nvml
+from simpletuner_tui.documents import Document
 from simpletuner_tui.drafts import Drafts
-from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import Question
 from simpletuner_tui.session import Session
 from simpletuner_tui.tui.glyphs import ASCII, UNICODE, Glyphs
 
@@ -20,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SetUp:
-    """One set-up in the making, and how it is shown."""
+    """One file in the making, and how it is shown."""
 
     session: Session
-    registry: Sequence[Question]
+    document: Document
     drafts: Drafts
     gpus: Reader
     """The GPUs as they are now."""
@@ -31,22 +30,20 @@ class SetUp:
     """What it would run on."""
     base: Path
     """What relative paths count from."""
-    name: str
     run_dir: Callable[[], Path]
     """Where a run started now would lie."""
     glyphs: Glyphs
 
 
-def set_up(session: Session) -> SetUp:
-    """A new set-up in the folder one is in, on this machine and this terminal."""
+def set_up(document: Document, session: Session) -> SetUp:
+    """A new walk in the folder one is in, on this machine and this terminal."""
     return SetUp(
         session=session,
-        registry=REGISTRY,
-        drafts=Drafts(),
+        document=document,
+        drafts=document.drafts(),
         gpus=read_nvml,
         machine=_machine,
         base=Path.cwd(),
-        name="sdxl",
         run_dir=_run_dir,
         glyphs=_glyphs(),
     )

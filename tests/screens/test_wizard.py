@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from textual.widgets import OptionList
@@ -13,6 +14,7 @@ from simpletuner_tui.questions.model import Choice, Kind
 from simpletuner_tui.tui.screens.review import ReviewScreen
 from simpletuner_tui.tui.screens.texts import TextScreen
 from simpletuner_tui.tui.screens.wizard import WizardScreen
+from simpletuner_tui.tui.widgets.key_line import KeyLine
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -307,6 +309,43 @@ async def test_panes_take_turns_and_mark_the_lines_that_an_answer_changed(folder
         assert wizard.field.has_focus
         assert wizard.text("#cost Static").startswith("Each GPU")
         assert "24.0 GiB" in wizard.text("#cost Static")
+
+
+@in_loop
+async def test_a_window_that_grows_fills_the_panes_it_has_room_for(folder):
+    async with Wizard(REGISTRY, SDXL) as wizard:
+        wizard.app.jump("training.max_train_steps")
+        await wizard.type("77", "enter")
+        assert (wizard.text("#file Static"), wizard.text("#cost Static")) == ("", ""), "nobody sees them"
+        await wizard.pilot.resize_terminal(120, 40)
+        await wizard.until(lambda: "Each GPU" in wizard.text("#cost Static"))
+        assert '+   "max_train_steps": 77,' in wizard.text("#file Static")
+
+
+@in_loop
+async def test_a_wide_window_fills_its_panes_at_once(folder):
+    async with Wizard(REGISTRY, SDXL, size=(120, 40)) as wizard:
+        await wizard.until(lambda: "Each GPU" in wizard.text("#cost Static"))
+        assert '"max_train_steps"' in wizard.text("#file Static")
+
+
+# keys
+
+
+@in_loop
+async def test_keys_that_do_something_now_are_named_and_can_be_clicked(folder):
+    async with Wizard((ask("place", Kind.PATH, default="here"), *only(Kind.TEXT, default=""))) as wizard:
+        assert wizard.text("KeyLine").startswith("tab Complete f1 Help f2 Back")
+        await wizard.press("enter")
+        assert wizard.text("KeyLine").startswith("f1 Help f2 Back")
+        line = wizard.screen.query_one(KeyLine)
+        with patch.object(line, "update") as updated:
+            await wizard.press("enter")
+            assert wizard.where == "after"
+        assert not updated.called, "the same keys are not drawn again"
+        await wizard.pilot.click(KeyLine, offset=(wizard.text("KeyLine").index("Back"), 0))
+        await wizard.press()
+        assert wizard.where == "it"
 
 
 # windows

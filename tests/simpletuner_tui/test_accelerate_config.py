@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from harness.runs import CLI, cli
 from harness.terminal import Terminal
 from launcher.errors import ExitCode, InvalidInputError
-from simpletuner_tui.commands.accelerate_config import default_path
+from simpletuner_tui.documents import accelerates_places
 from simpletuner_tui.frontends.accessible import Lines, QuitWalkError, walk
 from simpletuner_tui.questions.accelerate import ACCELERATE
 from simpletuner_tui.questions.accelerate.file import accelerate_file, file_bytes, read_file
@@ -81,7 +81,7 @@ def test_accelerates_own_place_is_made_when_no_other_is_named(tmp_path, monkeypa
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert default_path().is_relative_to(tmp_path) or default_path() == Path(place)
+    assert accelerates_places()[0].is_relative_to(tmp_path) or accelerates_places()[0] == Path(place)
 
 
 # what is refused
@@ -158,9 +158,10 @@ def test_force_replaces_it_and_keeps_a_backup(tmp_path):
 def test_a_person_is_asked(tmp_path, typed, replaced):
     content = DEFAULTS.replace(b"gpu_ids: all", b"gpu_ids: '3'")
     (tmp_path / "a.yaml").write_bytes(content)
-    terminal = Terminal(CLI, "accelerate-config", "--config_file", "a.yaml", cwd=tmp_path)
+    terminal = Terminal(CLI, "accelerate-config", "--accessible", "--config_file", "a.yaml", cwd=tmp_path)
     try:
-        terminal.read_until("Start from its answers? [yes] > ")
+        terminal.read_until("answers, in a.yaml")
+        terminal.read_until("[1] > ")
         terminal.type("\n")
         terminal.read_until("1/8")
         for _ in range(7):
@@ -187,7 +188,8 @@ def test_a_file_gives_its_answers_as_defaults(tmp_path):
     done = configure("--from", "a.yaml", "--config_file", "b.yaml", cwd=tmp_path, stdin="rest\n")
     assert saved(done) == "accelerate configuration saved at b.yaml"
     assert (tmp_path / "b.yaml").read_bytes() == (tmp_path / "a.yaml").read_bytes()
-    assert "[multi-GPU] > " in configure("--from", "a.yaml", "--config_file", "c.yaml", cwd=tmp_path).stdout
+    done = configure("--from", "a.yaml", "--config_file", "c.yaml", cwd=tmp_path)
+    assert "[multi-GPU, from a.yaml] > " in done.stdout
 
 
 @pytest.mark.parametrize("content", [b"- a\n", b"{", b"\xff\xfe\x00", b"a: 2001-99-99", b"[" * 5000, None])
@@ -228,7 +230,7 @@ SCHEDULER = {"type": "WarmupDecayLR", "params": {"warmup_num_steps": 20, "warmup
 
 def test_optimizer_and_scheduler_beside_accelerates_keys_are_answers_about_deepspeed():
     content = {"deepspeed_config": {"zero_stage": 2, "optimizer": OPTIMIZER, "scheduler": SCHEDULER}}
-    assert deepspeed_answers_in(content) == {
+    assert deepspeed_answers_in(content)[0] == {
         "deepspeed.optimizer.type": "AdamW",
         "deepspeed.optimizer.params.betas": [0.9, 0.95],
         "deepspeed.optimizer.params.eps": 1e-7,
@@ -238,15 +240,22 @@ def test_optimizer_and_scheduler_beside_accelerates_keys_are_answers_about_deeps
         "training.learning_rate": 3e-6,
         "training.lr_warmup_steps": 20,
     }
-    assert deepspeed_answers_in({"deepspeed_config": {"optimizer": "AdamW"}}) == {}
-    assert deepspeed_answers_in({"deepspeed_config": None}) == {}
+    assert deepspeed_answers_in({"deepspeed_config": {"optimizer": "AdamW"}}) == ({}, ())
+    assert deepspeed_answers_in({"deepspeed_config": None}) == ({}, ())
+
+
+def test_what_no_question_asks_of_an_optimizer_is_named():
+    optimizer = {"type": "AdamW", "params": {"torch_adam": True, 7: {"a.b": 1}}}
+    answers, others = deepspeed_answers_in({"deepspeed_config": {"optimizer": optimizer}})
+    assert answers == {"deepspeed.optimizer.type": "AdamW"}
+    assert others == ("optimizer.params.torch_adam", "optimizer.params.7.a.b")
 
 
 def test_a_file_with_an_optimizer_is_told_that_accelerate_asks_of_none(tmp_path):
     content = {**yaml.safe_load(DEFAULTS), "deepspeed_config": {"optimizer": OPTIMIZER}}
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(content))
     done = configure("--from", "a.yaml", "--config_file", "b.yaml", cwd=tmp_path)
-    assert "names an optimizer or a scheduler" in done.stdout
+    assert "a.yaml says more about DeepSpeed's optimizer or scheduler than accelerate asks" in done.stderr
     assert (tmp_path / "b.yaml").read_bytes() == DEFAULTS
 
 

@@ -157,7 +157,7 @@ def test_every_fault_is_told_at_once(home):
 def test_a_stop_is_a_fault(home):
     resolved = resolve(REGISTRY, LEAST, {"deepspeed": False})
     judgement = judge_answers(LEAST, resolved, home, REGISTRY)
-    assert "DeepSpeed is not installed" in faults(judgement)["accelerate.stop_ds_missing"]
+    assert "DeepSpeed is not installed" in faults(judgement)["accelerate.use_deepspeed"]
 
 
 def test_strict_wants_every_answer_that_is_asked(home):

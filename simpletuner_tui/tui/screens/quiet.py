@@ -2,6 +2,8 @@
 
 from typing import TypeVar
 
+from textual import on
+from textual.events import Mount
 from textual.reactive import Reactive
 from textual.screen import Screen
 from textual.widget import Widget
@@ -10,6 +12,14 @@ Result = TypeVar("Result")
 
 
 class QuietScreen(Screen[Result]):
-    """A screen that is not drawn anew as a whole when the focus moves: over SSH that is 6 kB for two borders."""
+    """A screen that sends no more than it must: over SSH every line is paid for."""
 
     focused: Reactive[Widget | None] = Reactive(None, repaint=False)
+    """Textual draws the whole screen anew when the focus moves: 6 kB for two borders."""
+
+    @on(Mount)
+    def _fit(self) -> None:
+        # Textual does this after the first picture, and draws all of it once more.
+        width, height = self.app.size
+        for breakpoints, length in ((self.HORIZONTAL_BREAKPOINTS, width), (self.VERTICAL_BREAKPOINTS, height)):
+            self.add_class(*[name for least, name in breakpoints or () if least <= length][-1:])

@@ -1,4 +1,4 @@
-"""The review: every answer, what it amounts to, and the three things to do with it."""
+"""The review: every answer, what it amounts to, and what to do with it."""
 
 from enum import StrEnum
 
@@ -54,7 +54,7 @@ class ReviewScreen(QuietScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="top"):
-            yield Static(f"Review {self._setup.glyphs.between} {self._setup.name}", id="title", markup=False)
+            yield Static(f"Review {self._setup.glyphs.between} {self._setup.document.name}", id="title", markup=False)
             yield GpuLine(self._setup.gpus)
         with Container(id="main"):
             yield OptionList(id="answers", compact=True)
@@ -62,8 +62,9 @@ class ReviewScreen(QuietScreen[str | None]):
         yield OptionList(id="problems", compact=True)
         with Horizontal(id="actions"):
             yield Button("Save (F7)", id="save", compact=True)
-            yield Button("Dry run (F8)", id="dry-run", compact=True)
-            yield Button("Launch (F9)", id="launch", compact=True)
+            if self._setup.document.launches:
+                yield Button("Dry run (F8)", id="dry-run", compact=True)
+                yield Button("Launch (F9)", id="launch", compact=True)
         yield Static("This window is too small: 60 columns and 20 rows are needed.", id="too-small")
         yield Footer(compact=True, show_command_palette=False)
 
@@ -79,7 +80,7 @@ class ReviewScreen(QuietScreen[str | None]):
     def _judge(self) -> None:
         # Pictures are opened and disks are asked: not on the thread that answers the keyboard.
         setup = self._setup
-        judged = review(setup.session, setup.registry, setup.base, setup.run_dir(), setup.machine())
+        judged = review(setup.session, setup.document, setup.base, setup.run_dir(), setup.machine())
         self.app.call_from_thread(self._show, judged)
 
     def _show(self, judged: Review) -> None:
@@ -88,9 +89,10 @@ class ReviewScreen(QuietScreen[str | None]):
         self.review = judged
         self._list_answers(judged)
         self._list_problems(judged)
-        reason = judged.why_not_launched
-        self.query_one("#launch", Button).disabled = reason is not None
-        self.query_one("#problems").border_subtitle = "Launch is unavailable: mend the errors" if reason else ""
+        if self._setup.document.launches:
+            reason = judged.why_not_launched
+            self.query_one("#launch", Button).disabled = reason is not None
+            self.query_one("#problems").border_subtitle = "Launch is unavailable: mend the errors" if reason else ""
         self.watch_shown()
         self._focus_something()
 
@@ -109,7 +111,8 @@ class ReviewScreen(QuietScreen[str | None]):
         mark = glyphs.fault if row.fault or wrong else glyphs.changed if row.changed else " "
         # Without the namespace, and of a long JSON path its end only.
         name = row.question.id.split(".", 1)[-1].rsplit(".", 2)
-        text = f"{mark} {'.'.join(name[-2:])}: {row.value or '(empty)'}"
+        source = f"  (from {row.source})" if row.source else ""
+        text = f"{mark} {'.'.join(name[-2:])}: {row.value or '(empty)'}{source}"
         return Content(f"{text}  (error: {row.fault})" if row.fault else text)
 
     def _list_problems(self, judged: Review) -> None:
@@ -138,6 +141,10 @@ class ReviewScreen(QuietScreen[str | None]):
     async def on_button_pressed(self, event: Button.Pressed) -> None:
         event.stop()
         await self.action_act(str(event.button.id))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What cannot be launched shows no keys for it."""
+        return action != "act" or parameters[0] == Action.SAVE or self._setup.document.launches
 
     async def action_act(self, action: str) -> None:
         """Asks the application for it."""
@@ -175,5 +182,6 @@ class ReviewScreen(QuietScreen[str | None]):
             return
         name, text = list(self.review.files.items())[max(0, self.shown)]
         pane = self.query_one("#file", Pane)
-        pane.border_title = f"{name}  ({max(0, self.shown) + 1} of {len(self.review.files)}, F5 next)"
+        count = len(self.review.files)
+        pane.border_title = f"{name}  ({max(0, self.shown) + 1} of {count}, F5 next)" if count > 1 else name
         pane.show(text)

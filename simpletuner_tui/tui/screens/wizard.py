@@ -1,18 +1,15 @@
 """The wizard: a question, the way to it, and what its answer amounts to."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Container, Horizontal
 from textual.reactive import var
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
-from launcher.estimate import Estimate
-from launcher.machine.gpus import Gpus
-from launcher.machine.host import Host
-from simpletuner_tui.preview import Preview, cost, marked_lines, preview
 from simpletuner_tui.questions.model import Kind
 from simpletuner_tui.steps import steps
 from simpletuner_tui.tui.help import help_text
@@ -21,9 +18,16 @@ from simpletuner_tui.tui.screens.texts import TextScreen
 from simpletuner_tui.tui.setup import SetUp
 from simpletuner_tui.tui.widgets.fields import CLEARED, Answered
 from simpletuner_tui.tui.widgets.gpu_line import GpuLine
+from simpletuner_tui.tui.widgets.key_line import KeyLine
 from simpletuner_tui.tui.widgets.panes import CostPane, FilePane, Pane
 from simpletuner_tui.tui.widgets.question import QuestionView
 from simpletuner_tui.tui.widgets.steps import JumpTo, StepList
+
+if TYPE_CHECKING:
+    from launcher.config.settings import Settings
+    from launcher.estimate import Estimate
+    from launcher.machine.gpus import Gpus
+    from launcher.machine.host import Host
 
 PANES = ("help", "file", "cost")
 
@@ -52,14 +56,16 @@ class WizardScreen(QuietScreen[Finished]):
     pane = var("help", init=False)
 
     def __init__(self, setup: SetUp) -> None:
-        super().__init__(classes="-help")
+        super().__init__(classes="-help" if setup.document.launches else "-help -no-cost")
         self._setup, self._session = setup, setup.session
-        self._shown: Preview | None = None
+        self._before = self._now = self._session.resolved
+        """What held at the question before, and what holds at this one."""
+        self._filled: list[Pane] = []
 
     def compose(self) -> ComposeResult:
         setup = self._setup
         with Horizontal(id="top"):
-            yield Static(f"simpletuner-tui {setup.glyphs.between} {setup.name}", id="title", markup=False)
+            yield Static(f"simpletuner-tui {setup.glyphs.between} {setup.document.name}", id="title", markup=False)
             yield GpuLine(setup.gpus)
         with Horizontal(id="body"):
             yield StepList(setup.glyphs)
@@ -67,9 +73,10 @@ class WizardScreen(QuietScreen[Finished]):
                 yield QuestionView(self._session, setup.glyphs)
                 yield FilePane("File", "file")
                 yield Pane("Help", "help")
-                yield CostPane()
+                if setup.document.launches:
+                    yield CostPane()
         yield Static("This window is too small: 60 columns and 20 rows are needed.", id="too-small")
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyLine()
 
     async def on_mount(self) -> None:
         await self.show()
@@ -85,25 +92,37 @@ class WizardScreen(QuietScreen[Finished]):
             await self.query_one(QuestionView).show()
             self.query_one(StepList).show(steps(self._session))
             self.query_one("#help", Pane).show(question.help or "There is no more to say about this one.")
-            self._show_files(question.id)
+            self._before, self._now = self._now, self._session.resolved
+            self._show_panes()
 
-    def _show_files(self, question_id: str) -> None:
-        before, now = self._shown, preview(self._session.resolved, self._setup.base)
-        self._shown = now
-        name, text = now.file_of(question_id)
-        self.query_one(FilePane).show_file(name, marked_lines(before.files[name] if before else text, text))
-        self.call_after_refresh(self._price, now)  # the question comes first
+    def _show_panes(self) -> None:
+        """The file and the cost, where there is room for them: nobody waits for what is not seen."""
+        question, self._filled = self._session.current, self._panes()
+        file = next((pane for pane in self._filled if isinstance(pane, FilePane)), None)
+        priced = any(isinstance(pane, CostPane) for pane in self._filled)
+        if question is None or not (file or priced):
+            return
+        document, base = self._setup.document, self._setup.base
+        before, now = document.preview(self._before, base), document.preview(self._now, base)
+        if file:
+            from simpletuner_tui.preview import marked_lines  # noqa: PLC0415 - not before the first screen
+
+            name, text = now.file_of(question.id)
+            file.show_file(name, marked_lines(before.files[name], text))
+        if priced and before.settings is not None and now.settings is not None:
+            self.call_after_refresh(self._price, before.settings, now.settings)  # the question comes first
 
     @work(thread=True, exclusive=True, group="cost", exit_on_error=False)
-    def _price(self, now: Preview) -> None:
+    def _price(self, before: "Settings", now: "Settings") -> None:
         # Reading a model's headers and counting pictures may take a moment on a slow disk.
-        machine = self._setup.machine()
-        priced = cost(now.settings), machine.gpus(), machine.host()
-        self.app.call_from_thread(self._show_cost, *priced)
+        from simpletuner_tui.preview import cost  # noqa: PLC0415 - not before the first screen
 
-    def _show_cost(self, estimate: Estimate, gpus: Gpus, host: Host) -> None:
+        machine = self._setup.machine()
+        self.app.call_from_thread(self._show_cost, cost(before), cost(now), machine.gpus(), machine.host())
+
+    def _show_cost(self, before: "Estimate", now: "Estimate", gpus: "Gpus", host: "Host") -> None:
         if self.is_attached:  # it may have been left since
-            self.query_one(CostPane).show_cost(estimate, gpus, host)
+            self.query_one(CostPane).show_cost(before, now, gpus, host)
 
     async def on_answered(self, event: Answered) -> None:
         """Takes an answer and goes on, or says why not."""
@@ -179,15 +198,17 @@ class WizardScreen(QuietScreen[Finished]):
             self.app.push_screen(TextScreen(f"Help: {question.id}", help_text(self._session)))
 
     def action_next_pane(self) -> None:
-        """Help, file and cost in turn."""
-        self.pane = PANES[(PANES.index(self.pane) + 1) % len(PANES)]
+        """Help, file and, of a run, cost in turn."""
+        panes = PANES if self._setup.document.launches else PANES[:-1]
+        self.pane = panes[(panes.index(self.pane) + 1) % len(panes)]
 
     def watch_pane(self, before: str, now: str) -> None:
         self.remove_class(f"-{before}").add_class(f"-{now}")
+        self._show_panes()
 
     def action_switch(self) -> None:
         """The focus goes from the field to the steps, to each pane there is room for, and back."""
-        parts = [self.query_one(StepList), *(pane for pane in self.query(Pane) if pane.display)]
+        parts = [self.query_one(StepList), *self._panes()]
         focused = [number for number, part in enumerate(parts) if part.has_focus]
         following = focused[0] + 1 if focused else 0
         if following < len(parts):
@@ -195,12 +216,20 @@ class WizardScreen(QuietScreen[Finished]):
         else:
             self._focus_field()
 
-    def on_resize(self) -> None:
-        """A window that was too small hid what had the focus."""
-        self.call_after_refresh(self._focus_something)
+    def _panes(self) -> list[Pane]:
+        """Those there is room for."""
+        return [pane for pane in self.query(Pane) if pane.display]
 
-    def _focus_something(self) -> None:
-        if self.focused is None and self.is_attached:
+    def on_resize(self) -> None:
+        """A window that was too small hid what had the focus; a larger one has room for panes."""
+        self.call_after_refresh(self._resized)
+
+    def _resized(self) -> None:
+        if not self.is_attached:
+            return
+        if self._panes() != self._filled:
+            self._show_panes()
+        if self.focused is None:
             self._focus_field()
 
     def _focus_field(self) -> None:

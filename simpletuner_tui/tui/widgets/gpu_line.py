@@ -1,9 +1,12 @@
 """Each GPU's memory in one line, live; the only thing that redraws by itself."""
 
+from typing import TYPE_CHECKING
+
 from textual import work
 from textual.widgets import Static
 
-from launcher.machine.gpus import Gpus, Reader
+if TYPE_CHECKING:
+    from launcher.machine.gpus import Gpus, Reader
 
 INTERVAL = 2.0
 """Seconds between two readings."""
@@ -12,14 +15,14 @@ INTERVAL = 2.0
 class GpuLine(Static):
     """Used and total memory of each GPU, or why there is none."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: "Reader") -> None:
         super().__init__("", markup=False)
         self._reader = reader
         self._text = ""
         self._gpus: Gpus | None = None
 
     def on_mount(self) -> None:
-        self._read()
+        self.call_after_refresh(self._read)  # loading the driver's library would hold up the first screen
         self.set_interval(INTERVAL, self._read)
 
     @work(thread=True, exclusive=True, exit_on_error=False)
@@ -28,7 +31,7 @@ class GpuLine(Static):
         gpus = self._reader()
         self.app.call_from_thread(self._take, gpus)
 
-    def _take(self, gpus: Gpus) -> None:
+    def _take(self, gpus: "Gpus") -> None:
         self._gpus = gpus
         self._show()
 
@@ -42,7 +45,7 @@ class GpuLine(Static):
             self.update(text)
 
 
-def gpu_text(gpus: Gpus, width: int) -> str:
+def gpu_text(gpus: "Gpus", width: int) -> str:
     """One line for all GPUs, MiB as nvidia-smi prints them; GiB where many cards leave no room for more.
 
     Args:

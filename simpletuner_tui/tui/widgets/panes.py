@@ -1,17 +1,20 @@
 """What stands beside the question: help, the file as it grows, the cost."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from launcher.estimate import Estimate, Part
-from launcher.machine.gpus import Gpus
-from launcher.machine.host import Host
-from simpletuner_tui.preview import Line
 from simpletuner_tui.text import size, table
+
+if TYPE_CHECKING:
+    from launcher.estimate import Estimate, Part
+    from launcher.machine.gpus import Gpus
+    from launcher.machine.host import Host
+    from simpletuner_tui.preview import Line
 
 
 class Pane(VerticalScroll):
@@ -33,7 +36,7 @@ class Pane(VerticalScroll):
 class FilePane(Pane):
     """A file with the lines that the last answer brought marked by a plus sign."""
 
-    def show_file(self, name: str, lines: Sequence[Line]) -> None:
+    def show_file(self, name: str, lines: "Sequence[Line]") -> None:
         """Shows a file, scrolled to its first changed line."""
         self.border_title = f"File: {name}"
         text = Content("\n").join(
@@ -49,11 +52,9 @@ class CostPane(Pane):
 
     def __init__(self) -> None:
         super().__init__("Cost (estimate)", "cost")
-        self._before: Estimate | None = None
 
-    def show_cost(self, cost: Estimate, gpus: Gpus, host: Host) -> None:
+    def show_cost(self, before: "Estimate", cost: "Estimate", gpus: "Gpus", host: "Host") -> None:
         """Shows an estimate beside the one before it, and beside what this machine has."""
-        before, self._before = self._before or cost, cost
         smallest = min(gpus.gpus, key=lambda gpu: gpu.total_mib, default=None)
         on_gpu = _fits(cost.gpu_mib, smallest.total_mib, smallest.free_mib) if smallest else ""
         on_host = _fits(cost.host_mib, host.total_mib, host.available_mib)
@@ -80,7 +81,7 @@ def _fits(needed: int, total: int, free: int) -> str:
     return f"tight: {size(free)} are free" if needed > free else f"fits in {size(total)}"
 
 
-def _parts(parts: tuple[Part, ...]) -> list[str]:
+def _parts(parts: "tuple[Part, ...]") -> list[str]:
     return [f"  {line}" for line in table((f"{size(part.mib):>9}", part.name) for part in parts)]
 
 

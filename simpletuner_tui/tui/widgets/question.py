@@ -51,6 +51,7 @@ class QuestionView(VerticalScroll):
         self._rows = session.choices() if question.kind in CHOOSING else ()
         self._standing = None
         self._say_what_is_in_force()
+        self.set_class(question.asks, "-answering")
         holder = self.query_one("#field", Vertical)
         before = list(holder.children)
         if question.asks:
@@ -80,7 +81,7 @@ class QuestionView(VerticalScroll):
         if question.kind is Kind.NOTE:
             return "Enter goes on."
         text, given = self._session.default_text(), question.id in self._session.answers
-        where = "your answer" if given else "the default here" if callable(question.default) else "the default"
+        where = self._session.origin(question)
         if question.kind in CHOOSING:
             return "Enter takes the row" + ("." if text is None else f"; {where} is {text}.")
         if text is None:
@@ -88,6 +89,13 @@ class QuestionView(VerticalScroll):
         if question.kind is Kind.REPEAT and not given:
             return f"Without any, {where} counts: {text or 'none'}"
         return f"Enter {'keeps' if given else 'takes'} {where}: {text or 'none'}"
+
+    # Not :focus-within: with that, everything in here is styled anew whenever the focus moves.
+    def on_descendant_focus(self) -> None:
+        self.add_class("-answering")
+
+    def on_descendant_blur(self) -> None:
+        self.set_class(self.has_focus_within, "-answering")
 
     def on_edited(self, event: Edited) -> None:
         """Checks while typing; the field is never changed by it."""

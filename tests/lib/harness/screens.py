@@ -8,10 +8,11 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest.mock import patch
 
+import yaml
 from textual import _wait
 
 from harness.fake_model import write_model, write_pictures
@@ -20,6 +21,7 @@ from launcher.machine.host import Host
 from launcher.machine.toolchain import Toolchain
 from launcher.preflight import Machine
 from launcher.runs.directory import RunDirectory
+from simpletuner_tui.documents import accelerate_document, run_document
 from simpletuner_tui.drafts import Drafts
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.conditions import Is
@@ -49,6 +51,26 @@ ANSWERS = {
     "accelerate.use_deepspeed": True,
     "accelerate.zero_stage": 2,
     "accelerate.offload_optimizer": "cpu",
+    "accelerate.mixed_precision": "bf16",
+}
+
+FILE = {
+    "distributed_type": "DEEPSPEED",
+    "deepspeed_config": {
+        "zero_stage": 3,
+        "offload_optimizer_device": "cpu",
+        "offload_param_device": "cpu",
+        "optimizer": {"type": "AdamW", "params": {"lr": 2e-6, "torch_adam": True}},
+    },
+    "mixed_precision": "bf16",
+    "num_processes": 2,
+}
+FROM_FILE = (*"./model", "enter", "enter", "enter", *"./pictures", "f4", "ctrl+p", *"zero_stage", "down", "enter")
+"""To a question that the file answers."""
+TWO_GPUS = {
+    "accelerate.machine": "MULTI_GPU",
+    "accelerate.num_processes": 2,
+    "accelerate.numa": True,
     "accelerate.mixed_precision": "bf16",
 }
 
@@ -84,6 +106,10 @@ class Scenario:
     glyphs: Glyphs = UNICODE
     theme: str = "textual-dark"
     draft: bool = False
+    file: Mapping[str, object] = field(default_factory=dict)
+    """accelerate's file, where there is one."""
+    accelerate: bool = False
+    """As ``accelerate-config`` asks."""
     launched: bool = False
     """As after a launch, without one."""
     registry: Sequence[Question] = REGISTRY
@@ -114,8 +140,11 @@ SCENARIOS = (
     Scenario("save", ("f4", "f7"), ANSWERS, sizes=(SMALL,)),
     Scenario("diff", ("f4", "f7", "enter"), ANSWERS),
     Scenario("launch", ("f4", "f9"), ANSWERS, sizes=(SMALL,)),
-    Scenario("quit", ("enter", "ctrl+q"), ANSWERS, "training.max_train_steps", sizes=(SMALL,)),
+    Scenario("quit", ("7", "enter", "ctrl+q"), ANSWERS, "training.max_train_steps", sizes=(SMALL,)),
     Scenario("draft", draft=True),
+    Scenario("start-from-a-file", file=FILE, sizes=(SMALL,)),
+    Scenario("answer-from-a-file", ("enter", *FROM_FILE), file=FILE, sizes=(SMALL,)),
+    Scenario("accelerate-review", ("f4",), TWO_GPUS, accelerate=True),
     Scenario("palette", ("ctrl+p", *"stage"), ANSWERS, sizes=(SMALL,)),
     Scenario("ascii", answers=ANSWERS, question="accelerate.zero_stage", glyphs=ASCII, sizes=(SMALL,)),
     Scenario("ansi", answers=ANSWERS, question="accelerate.zero_stage", theme="ansi-dark", sizes=(SMALL,)),
@@ -175,21 +204,26 @@ async def _draw(scenario: Scenario, size: tuple[int, int]) -> str:
 
 def make_app(scenario: Scenario) -> WizardApp:
     """The application as a scenario wants it, in the folder one is in."""
+    if scenario.accelerate:
+        document = replace(accelerate_document(Path("two.yaml")), sources=())
+    else:
+        document = replace(run_document(), registry=scenario.registry, sources=(Path("default_config.yaml"),))
+    if scenario.file:
+        Path("default_config.yaml").write_text(yaml.safe_dump(scenario.file))
     drafts = Drafts(Path("draft.json"))
     if scenario.draft:
         content = {"answers": ANSWERS, "place": "accelerate.zero_stage", "base": str(Path.cwd()), "saved": 1.8e9}
         drafts.path.write_text(json.dumps(content))
-    session = Session(scenario.registry, dict(scenario.answers), {"deepspeed": True, "transformers": True})
+    session = Session(document.registry, dict(scenario.answers), {"deepspeed": True, "transformers": True})
     if scenario.question:
         session.restore({}, scenario.question)
     setup = SetUp(
         session=session,
-        registry=scenario.registry,
+        document=document,
         drafts=drafts,
         gpus=scenario.machine.gpus,
         machine=lambda: scenario.machine,
         base=Path.cwd(),
-        name="sdxl",
         run_dir=lambda: Path("runs/sdxl-20270115-080000"),
         glyphs=scenario.glyphs,
     )

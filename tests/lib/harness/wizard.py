@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 
 from textual.widgets import Input, OptionList, Static
 
 from harness.screens import MACHINE, settle, short_waits
+from simpletuner_tui.documents import run_document
 from simpletuner_tui.drafts import Drafts
 from simpletuner_tui.questions.conditions import Is
 from simpletuner_tui.questions.model import Choice, Kind, Question
@@ -80,12 +82,11 @@ class Wizard:
     ) -> None:
         self.session = Session(registry, answers or {}, {"deepspeed": True})
         parts = {
-            "registry": registry,
+            "document": replace(run_document(), name="test", registry=registry, sources=()),
             "drafts": Drafts(Path("draft.json")),
             "gpus": MACHINE.gpus,
             "machine": lambda: MACHINE,
             "base": Path.cwd(),
-            "name": "test",
             "run_dir": lambda: Path("runs/test"),
             "glyphs": UNICODE,
         }

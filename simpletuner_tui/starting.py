@@ -1,0 +1,99 @@
+"""What a walk can start from: a draft, accelerate's file that is there already, or nothing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import InvalidInputError
+from simpletuner_tui.documents import Document
+from simpletuner_tui.drafts import Draft, Drafts
+from simpletuner_tui.questions.accelerate.file import read_file
+from simpletuner_tui.questions.accelerate.recover import answers_in, deepspeed_answers_in
+from simpletuner_tui.questions.model import Question
+from simpletuner_tui.session import Session, probe_machine
+
+WHERE = "Where should it start from?"
+"""What is asked before the first question, where there is a choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One way to begin."""
+
+    title: str
+    details: str
+    begin: Callable[[Session], Sequence[str]]
+    """Puts a session there; returns what a person should be told about it."""
+    unsaved: bool = False
+    """Whether the answers it begins with stand in no file."""
+
+
+def starts(document: Document, drafts: Drafts, base: Path) -> tuple[Start, ...]:
+    """The ways there are, the likeliest first and to start anew last; none where there is no choice.
+
+    Args:
+        document: what the walk makes.
+        drafts: where the draft is.
+        base: the folder that relative paths count from.
+    """
+    found = []
+    if (draft := drafts.read()) is not None:
+        found.append(_of_draft(draft, base, document.registry))
+    for path in document.sources:
+        with suppress(InvalidInputError):  # what cannot be read is no help; whoever names it is told
+            found.append(of_file(path, document.registry))
+            break
+    own = "from every question's own default" + ("; the first answer replaces the draft" if draft else "")
+    return (*found, Start("Start anew", own, lambda _: ())) if found else ()
+
+
+def _of_draft(draft: Draft, base: Path, registry: Sequence[Question]) -> Start:
+    when = ""
+    with suppress(OverflowError, ValueError, OSError):  # a damaged file may name any time
+        when = f"{datetime.fromtimestamp(draft.saved):%d %b %H:%M}, "
+
+    def begin(session: Session) -> Sequence[str]:
+        session.restore(draft.answers_in(base, registry), draft.place)
+        return ()
+
+    return Start("Continue the draft", f"{when}{len(draft.answers)} answers, in {draft.base}", begin, unsaved=True)
+
+
+def of_file(path: Path, registry: Sequence[Question]) -> Start:
+    """A file of accelerate's as a source of defaults.
+
+    Args:
+        path: YAML or JSON.
+        registry: what is asked.
+
+    Raises:
+        InvalidInputError: it cannot be read.
+    """
+    answers, remarks = _answers(read_file(path), path, registry)
+
+    def begin(session: Session) -> Sequence[str]:
+        session.take(answers, path.name)
+        return remarks
+
+    return Start("Start from accelerate's file", f"{len(answers)} answers, in {path}", begin)
+
+
+def _answers(
+    content: Mapping[str, Any], path: Path, registry: Sequence[Question]
+) -> tuple[dict[str, object], Sequence[str]]:
+    """Answers of a file, and what of it is left out, in sentences."""
+    probes = probe_machine()
+    answers: dict[str, object] = dict(answers_in(content, probes))
+    by_hand, others = deepspeed_answers_in(content)
+    if not {question.id for question in registry} & set(by_hand):
+        remark = f"{path.name} says more about DeepSpeed's optimizer or scheduler than accelerate asks: it is left out."
+        return answers, [remark] if by_hand or others else []
+    session = Session(registry, answers, probes)
+    session.take(by_hand)
+    refused = {key: fault for key, fault in session.resolved.faults.items() if key in by_hand}
+    remarks = [f"{key} is not taken over from {path.name}: it {fault}." for key, fault in refused.items()]
+    remarks += [f"{key} is not taken over from {path.name}: nothing asks about it here." for key in others]
+    return answers | {key: value for key, value in by_hand.items() if key not in refused}, remarks
