@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 from textual import on
-from textual.events import Mount
+from textual.events import Compose
 from textual.reactive import Reactive
 from textual.screen import Screen
 from textual.widget import Widget
@@ -17,9 +17,9 @@ class QuietScreen(Screen[Result]):
     focused: Reactive[Widget | None] = Reactive(None, repaint=False)
     """Textual draws the whole screen anew when the focus moves: 6 kB for two borders."""
 
-    @on(Mount)
+    @on(Compose)
     def _fit(self) -> None:
-        # Textual does this after the first picture, and draws all of it once more.
+        # Textual does this after the first picture, styles every widget again and draws all of it once more.
         width, height = self.app.size
         for breakpoints, length in ((self.HORIZONTAL_BREAKPOINTS, width), (self.VERTICAL_BREAKPOINTS, height)):
             self.add_class(*[name for least, name in breakpoints or () if least <= length][-1:])
