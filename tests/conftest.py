@@ -1,5 +1,6 @@
 """What every test stands on: an environment of its own, and the demo's model and pictures."""
 
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -49,7 +50,9 @@ def assets(pytestconfig, own_environment) -> Path:
     sources = sorted((ROOT / "launcher/train/demo").glob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     folder = Path(pytestconfig.cache.mkdir(f"demo-assets-{digest}"))
-    subprocess.run([sys.executable, "-m", "launcher.train.demo", str(folder)], check=True, cwd=ROOT)
+    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # where tests run side by side, the first makes them
+        subprocess.run([sys.executable, "-m", "launcher.train.demo", str(folder)], check=True, cwd=ROOT)
     return folder
 
 
