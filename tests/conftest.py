@@ -52,7 +52,9 @@ def assets(pytestconfig, own_environment) -> Path:
     folder = Path(pytestconfig.cache.mkdir(f"demo-assets-{digest}"))
     with (folder.parent / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # where tests run side by side, the first makes them
-        subprocess.run([sys.executable, "-m", "launcher.train.demo", str(folder)], check=True, cwd=ROOT)
+        # One thread: where cores are shared, several wait for each other longer than they compute.
+        one = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, "-m", "launcher.train.demo", str(folder)], check=True, cwd=ROOT, env=one)
     return folder
 
 
