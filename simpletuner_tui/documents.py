@@ -3,19 +3,24 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launcher.errors import InvalidInputError
 from launcher.runs.index import state_folder
-from simpletuner_tui.answers import faults_in, write_answers
 from simpletuner_tui.drafts import Drafts
 from simpletuner_tui.paths import typed_path
-from simpletuner_tui.preview import Preview, preview, preview_file
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.accelerate import ACCELERATE
 from simpletuner_tui.questions.accelerate.file import accelerate_file, file_bytes
 from simpletuner_tui.questions.model import Question, Resolved
-from simpletuner_tui.saving import Saving, saving
+
+if TYPE_CHECKING:
+    from simpletuner_tui.preview import Preview
+    from simpletuner_tui.saving import Saving
+
+# What shows and what writes a file is loaded when one is shown or written, not before the first question is.
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,7 @@ class Document:
     """Where it is saved unless another place is given."""
     content: Callable[[Resolved, Path], bytes]
     """The file as it is written to a path; raises InvalidInputError where answers do not make one yet."""
-    preview: Callable[[Resolved, Path], Preview]
+    preview: Callable[[Resolved, Path], "Preview"]
     """What answers so far amount to; relative paths count from the folder given."""
     told: Callable[[Path], str]
     """What a person who saved it can do with it."""
@@ -40,12 +45,14 @@ class Document:
     sources: tuple[Path, ...] = ()
     """Where a file of accelerate's may be that a walk can start from."""
 
-    def saving(self, resolved: Resolved, path: Path) -> Saving:
+    def saving(self, resolved: Resolved, path: Path) -> "Saving":
         """Looks what saving would replace.
 
         Raises:
             InvalidInputError: answers do not make a file yet, or none can be at ``path``.
         """
+        from simpletuner_tui.saving import saving  # noqa: PLC0415
+
         return saving(path, self.content(resolved, path), make_folder=path in accelerates_places())
 
     def drafts(self) -> Drafts:
@@ -59,8 +66,8 @@ def run_document() -> Document:
         name="sdxl",
         registry=REGISTRY,
         path=Path("answers.json"),
-        content=lambda resolved, path: write_answers(resolved, Path.cwd(), path.absolute().parent),
-        preview=preview,
+        content=_answers,
+        preview=_run_preview,
         told=lambda path: f"simpletuner-tui --replay {path} starts it without questions",
         launches=True,
         draft="draft.json",
@@ -81,7 +88,7 @@ def accelerate_document(path: Path | None) -> Document:
         registry=ACCELERATE,
         path=wanted,
         content=_accelerates,
-        preview=lambda resolved, _: preview_file(resolved, wanted.name),
+        preview=partial(_file_preview, wanted.name),
         told=lambda path: f"accelerate launch --config_file {path} takes it",
         launches=False,
         draft="accelerate-config-draft.json",
@@ -89,7 +96,27 @@ def accelerate_document(path: Path | None) -> Document:
     )
 
 
+def _answers(resolved: Resolved, path: Path) -> bytes:
+    from simpletuner_tui.answers import write_answers  # noqa: PLC0415
+
+    return write_answers(resolved, Path.cwd(), path.absolute().parent)
+
+
+def _run_preview(resolved: Resolved, base: Path) -> "Preview":
+    from simpletuner_tui.preview import preview  # noqa: PLC0415
+
+    return preview(resolved, base)
+
+
+def _file_preview(name: str, resolved: Resolved, _: Path) -> "Preview":
+    from simpletuner_tui.preview import preview_file  # noqa: PLC0415
+
+    return preview_file(resolved, name)
+
+
 def _accelerates(resolved: Resolved, path: Path) -> bytes:
+    from simpletuner_tui.answers import faults_in  # noqa: PLC0415
+
     if faults := faults_in(resolved):
         raise InvalidInputError("\n".join(f"{fault.field}: {fault.message.strip()}" for fault in faults))
     return file_bytes(accelerate_file(resolved), path.name)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from launcher.machine.availability import available
+from launcher.machine.availability import Availability
 from simpletuner_tui.questions.conditions import Answer, answers_named
 from simpletuner_tui.questions.model import Choice, Kind, Question, Resolved, resolve
 
@@ -12,13 +12,9 @@ YES_AND_NO = (Choice("yes", True), Choice("no", False))
 
 
 @lru_cache(maxsize=1)
-def _probed() -> Mapping[str, bool]:
-    return available()
-
-
-def probe_machine() -> dict[str, bool]:
-    """What conditions ask of this machine, by the name of the probe; looked for once."""
-    return dict(_probed())
+def probe_machine() -> Mapping[str, bool]:
+    """What conditions ask of this machine, by the name of the probe; each is looked for once, when it is asked for."""
+    return Availability()
 
 
 class Session:

@@ -1,8 +1,10 @@
 """Numbers as people read them."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from launcher.estimate import Estimate, Part
+if TYPE_CHECKING:
+    from launcher.estimate import Estimate, Part
 
 
 def size(mib: float) -> str:
@@ -38,7 +40,7 @@ def table(rows: Iterable[Iterable[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in listed]
 
 
-def estimate_lines(cost: Estimate) -> list[str]:
+def estimate_lines(cost: "Estimate") -> list[str]:
     """An estimate, part by part."""
     lines = [
         *_cost("GPU memory, each GPU, while training", cost.gpu_steps),
@@ -49,6 +51,6 @@ def estimate_lines(cost: Estimate) -> list[str]:
     return lines + [f"Note: {note}." for note in cost.notes]
 
 
-def _cost(title: str, parts: tuple[Part, ...]) -> list[str]:
+def _cost(title: str, parts: "tuple[Part, ...]") -> list[str]:
     total = size(sum(part.mib for part in parts))
     return [f"{title}: {total}", *(f"  {line}" for line in table((part.name, size(part.mib)) for part in parts))]

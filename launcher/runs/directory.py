@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from launcher.config.accelerate import Dynamo
 from launcher.config.training import TrainingSettings, read_training
 from launcher.errors import CannotRunHereError, InvalidInputError
@@ -109,12 +107,17 @@ class RunDirectory:
 
     def uses_deepspeed(self) -> bool:
         """Whether DeepSpeed trains, as accelerate.yaml says; without it plain PyTorch does."""
-        content = yaml.safe_load(self.accelerate_yaml.read_bytes())
-        return bool(content["distributed_type"] == "DEEPSPEED")
+        return bool(self._accelerate()["distributed_type"] == "DEEPSPEED")
 
     def dynamo(self) -> Dynamo | None:
         """How the U-Net is compiled, as accelerate.yaml says; None: it is not."""
-        return Dynamo.read(yaml.safe_load(self.accelerate_yaml.read_bytes()))
+        return Dynamo.read(self._accelerate())
+
+    def _accelerate(self) -> dict[str, Any]:
+        import yaml  # noqa: PLC0415 - the interface knows run directories from its start, and reads none then
+
+        content: dict[str, Any] = yaml.safe_load(self.accelerate_yaml.read_bytes())
+        return content
 
     def output_dir(self) -> Path:
         """Where checkpoints and exports go."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class WizardApp(App[str | None]):
     """Asks, reviews, saves and launches. Returns what is to be said of what came of it, if anything did."""
 
-    CSS_PATH = "app.tcss"
+    CSS_PATH = ["app.tcss", "screens/wizard.tcss"]  # one that came later would have all the others parsed again
     COMMANDS = {QuestionCommands}
     BINDINGS = [
         Binding("ctrl+q", "leave", "Quit", priority=True),

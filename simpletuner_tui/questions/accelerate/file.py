@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from launcher.errors import InvalidInputError
 from simpletuner_tui.questions.accelerate.common import PREFIX
 from simpletuner_tui.questions.model import Resolved
@@ -57,6 +55,8 @@ def file_bytes(content: dict[str, Any], name: str) -> bytes:
     """The file as accelerate writes it: JSON where its name ends so, else YAML."""
     if name.endswith(".json"):
         return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+    import yaml  # noqa: PLC0415 - not before a file is shown or read: it is a twentieth of a start
+
     return yaml.safe_dump(content).encode()
 
 
@@ -67,9 +67,13 @@ def read_file(path: Path) -> dict[str, Any]:
         InvalidInputError: it cannot be read, or holds no object.
     """
     try:
-        content = yaml.safe_load(path.read_bytes())  # JSON as accelerate writes it is YAML too
+        written = path.read_bytes()
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from error
+    import yaml  # noqa: PLC0415 - as above
+
+    try:
+        content = yaml.safe_load(written)  # JSON as accelerate writes it is YAML too
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"{path} is not a file of accelerate: {error}") from error
     if not isinstance(content, dict):

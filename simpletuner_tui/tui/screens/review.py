@@ -8,7 +8,7 @@ from textual.binding import Binding
 from textual.containers import Container, Horizontal
 from textual.content import Content
 from textual.reactive import var
-from textual.widgets import Button, Footer, OptionList, Static
+from textual.widgets import Button, OptionList, Static
 from textual.widgets.option_list import Option
 
 from launcher.config.setting import Level, Problem
@@ -16,6 +16,7 @@ from simpletuner_tui.review import Review, ReviewRow, review
 from simpletuner_tui.tui.screens.quiet import QuietScreen
 from simpletuner_tui.tui.setup import SetUp
 from simpletuner_tui.tui.widgets.gpu_line import GpuLine
+from simpletuner_tui.tui.widgets.key_line import KeyLine
 from simpletuner_tui.tui.widgets.panes import Pane
 
 
@@ -66,7 +67,7 @@ class ReviewScreen(QuietScreen[str | None]):
                 yield Button("Dry run (F8)", id="dry-run", compact=True)
                 yield Button("Launch (F9)", id="launch", compact=True)
         yield Static("This window is too small: 60 columns and 20 rows are needed.", id="too-small")
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         answers = self.query_one("#answers", OptionList)

@@ -4,9 +4,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from launcher.runs.directory import RunDirectory
+from simpletuner_tui.tui.widgets.key_line import KeyLine
 
 
 class TextScreen(ModalScreen[None]):
@@ -59,7 +60,7 @@ class LaunchedScreen(Screen[None]):
         ]
         with Vertical(classes="launched"):
             yield Static("\n".join(lines), markup=False)
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyLine()
 
     def action_close(self) -> None:
         self.dismiss(None)

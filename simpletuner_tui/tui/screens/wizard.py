@@ -40,7 +40,6 @@ class Finished:
 class WizardScreen(QuietScreen[Finished]):
     """Walks a session's questions; dismissed once there are no more."""
 
-    CSS_PATH = "wizard.tcss"
     BINDINGS = [
         Binding("f1", "help", "Help"),
         Binding("f2", "back", "Back"),
