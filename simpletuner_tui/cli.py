@@ -8,11 +8,9 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from types import FrameType
 
 from launcher.errors import ExitCode, LauncherError
-from launcher.runs.index import index_path
 from simpletuner_tui.messages import tell
 
 LOWEST_REFRESH = 0.05
@@ -89,6 +87,8 @@ def _hang_up(_: int, __: FrameType | None) -> None:
 
 
 def _report_defect(error: Exception) -> int:
+    from launcher.runs.index import index_path  # noqa: PLC0415 - rare, and nobody should wait for it at a start
+
     log = index_path().parent / "error.log"
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -101,13 +101,22 @@ def _report_defect(error: Exception) -> int:
     return int(ExitCode.RUN_FAILED)
 
 
+class _ShowVersion(argparse.Action):
+    """Looks the version up when it is asked for: that brings e-mail and archives, a tenth of a start."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        parser.exit(message=f"simpletuner-tui {version('simpletuner-tui')}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="simpletuner-tui",
         description="Fine-tune SDXL's whole U-Net on one or two GPUs with DeepSpeed ZeRO offload. Without a command it "
         "asks all questions.",
     )
-    parser.add_argument("--version", action="version", version=f"simpletuner-tui {version('simpletuner-tui')}")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     _add_front_end_options(parser)
     parser.add_argument("--replay", metavar="FILE", help="answers from a file, - for stdin; runs without questions")
     parser.add_argument("--dry-run", action="store_true", help="print files and command, write nothing")
@@ -133,6 +142,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--force", action="store_true", help="replace a file that is there, keeping it as PATH.bak")
     _add_front_end_options(command, default=argparse.SUPPRESS)  # what stands before the command holds
     command.set_defaults(command=_of("accelerate_config.accelerate_config"))
+
+    text = "the DeepSpeed builder: a configuration edited in full screen, or set right and judged"
+    command = commands.add_parser("deepspeed", help=text, description=text)
+    command.add_argument("file", metavar="FILE", nargs="?", help="JSON, or a file that holds one; - for stdin")
+    command.add_argument("--check", action="store_true", help="print it normalised, with every change and problem")
+    command.add_argument("--json", action="store_true", help="with --check: machine-readable output on stdout")
+    command.add_argument("--run", action="append", default=[], metavar="FIELD=VALUE", help="of the run it belongs to")
+    command.set_defaults(command=_of("deepspeed.deepspeed"))
 
     command = commands.add_parser("questions", help="the questions and their ids")
     command.add_argument("--json", action="store_true")

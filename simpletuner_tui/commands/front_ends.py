@@ -42,7 +42,7 @@ def front_end_for(arguments: Namespace) -> FrontEnd:
         arguments: with ``accessible`` and ``plain``.
     """
     accessible = arguments.accessible or os.environ.get("ACCESSIBLE", "") not in ("", "0")
-    if accessible or not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout)):
+    if accessible or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         return FrontEnd.LINES
     if os.environ.get("TERM", "dumb") == "dumb":
         tell("note: this terminal cannot be drawn on (TERM=dumb), so the questions come as lines")
@@ -50,7 +50,8 @@ def front_end_for(arguments: Namespace) -> FrontEnd:
     return FrontEnd.PROMPTS if arguments.plain else FrontEnd.FULL_SCREEN
 
 
-def _is_terminal(stream: TextIO | None) -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream, which may be closed, is a terminal."""
     return stream is not None and stream.isatty()
 
 

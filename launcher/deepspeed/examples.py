@@ -1,0 +1,55 @@
+"""Templates that come with the program: SimpleTuner's own examples, corrected, with what was corrected."""
+
+from typing import Any
+
+from launcher.deepspeed.template import Template
+
+_PIN: dict[str, Any] = {"pin_memory": True}
+
+EXAMPLES = (
+    Template(
+        "stage-2-cpu",
+        "SimpleTuner's first example: stage 2 with the optimizer on the CPU, 8 pictures a step.",
+        {
+            "zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu", **_PIN}},
+            "bf16": {"enabled": True},
+            "gradient_accumulation_steps": 4,
+            "gradient_clipping": 1.0,
+            "optimizer": {
+                "type": "AdamW",
+                "params": {"lr": 1e-4, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.01},
+            },
+            "scheduler": {
+                "type": "WarmupLR",
+                "params": {"warmup_min_lr": 0, "warmup_max_lr": 1e-4, "warmup_num_steps": 500},
+            },
+            "train_micro_batch_size_per_gpu": 2,
+        },
+        corrected=(
+            "zero_optimization.offload_param is left out: at stage 2 DeepSpeed ignores it",
+            "bf16.enabled is on: without it everything is in fp32",
+            "train_batch_size is left out: 8 holds on one GPU only, and is computed",
+        ),
+    ),
+    Template(
+        "stage-3-nvme",
+        "SimpleTuner's NVMe example: stage 3 with parameters on NVMe; the folder is the run's offload_param_path.",
+        {
+            "zero_optimization": {
+                "stage": 3,
+                "sub_group_size": 100_000_000,
+                "offload_param": {"device": "nvme", **_PIN},
+                "offload_optimizer": {"device": "nvme", **_PIN},
+            },
+            "bf16": {"enabled": True},
+        },
+        corrected=(
+            "zero_optimization.offload_optimizer is on NVMe too: the optimizer's states are six times the parameters",
+            "zero_optimization.offload_param.nvme_path is left out: it is filled from offload_param_path",
+            "zero_optimization.offload_param.buffer_size is left out: it is fitted to the largest parameter, where 1e8 "
+            "locks 1 GB",
+            "zero_optimization.sub_group_size is 1e8: DeepSpeed's own 1e9 makes each NVMe buffer 4 GB",
+            "optimizer, schedule, batch and bf16 were missing: the run says them",
+        ),
+    ),
+)

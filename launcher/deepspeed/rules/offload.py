@@ -1,0 +1,177 @@
+"""What can be offloaded where, and what NVMe needs."""
+
+from launcher.config.setting import Level
+from launcher.deepspeed.fields import FIELDS
+from launcher.deepspeed.nvme import MOMENTS, no_path, partition_of_largest, swapped_bytes
+from launcher.deepspeed.rules.rule import Rule
+from launcher.deepspeed.run_facts import RunFacts
+from launcher.deepspeed.view import View
+
+_Z = "zero_optimization"
+_OPTIMIZER = f"{_Z}.offload_optimizer"
+_PARAM = f"{_Z}.offload_param"
+_RATIO = f"{_OPTIMIZER}.ratio"
+_SUPER = f"{_OPTIMIZER}.super_offload"
+
+
+def _needs_path(part: str) -> Rule:
+    def broken(view: View, _: RunFacts) -> bool:
+        return view.stage == 3 and view.device(part) == "nvme" and no_path(view.raw(f"{_Z}.{part}.nvme_path"))
+
+    return Rule(
+        "nvme-needs-path",
+        (f"{_Z}.{part}.nvme_path",),
+        broken,
+        "NVMe offload needs a folder",
+        "set it, or the run's offload_param_path",
+        "run: TypeError, expected str, bytes or os.PathLike object, not NoneType",
+    )
+
+
+def _buffers_needed(view: View) -> int:
+    return 2 + MOMENTS.get(view.optimizer, 2)
+
+
+def _ratio_with(view: View) -> bool:
+    return view.stage == 3 and view.offloads and view.get(_RATIO) < 1
+
+
+def _drive_life(view: View, run: RunFacts) -> str:
+    step = swapped_bytes(view, run)
+    lasts = 600e12 / step
+    return (
+        f"each optimizer step writes {step / 1e9:.0f} GB to the drive, {step * run.max_train_steps / 1e12:.1f} TB in "
+        f"{run.max_train_steps} steps; a drive made for 600 TB lasts {lasts:,.0f} steps"
+    )
+
+
+OFFLOAD = (
+    Rule(
+        "offload-needs-zero",
+        (f"{_OPTIMIZER}.device",),
+        lambda view, _: view.stage == 0 and view.offloads,
+        "the optimizer cannot be offloaded at stage 0: nothing is moved, and CPUAdam refuses the GPU's tensors at the "
+        "first step",
+        "choose stage 1, 2 or 3, or no offload",
+        "code: deepspeed/ops/adam/cpu_adam.py asserts that parameters live on the CPU; a GPU shows it",
+    ),
+    Rule(
+        "param-offload-needs-stage-3",
+        (f"{_PARAM}.device",),
+        lambda view, _: view.stage < 3 and view.device("offload_param") != "none",
+        "parameters are offloaded at stage 3 only; below it DeepSpeed ignores this without a word and saves no memory",
+        "what saves memory there is offload_optimizer: take it out, or choose stage 3",
+        "run: the same weights and memory with and without it",
+        Level.WARNING,
+    ),
+    Rule(
+        "nvme-needs-stage-3",
+        (f"{_OPTIMIZER}.device",),
+        lambda view, _: view.stage in (1, 2) and view.device("offload_optimizer") == "nvme",
+        "NVMe is used at stage 3 only; below it nvme means cpu: everything stays in host memory and no file is written",
+        "choose cpu, or stage 3",
+        "run: no file in the folder, the same weights as with cpu",
+        Level.WARNING,
+    ),
+    _needs_path("offload_optimizer"),
+    _needs_path("offload_param"),
+    Rule(
+        "nvme-buffers-too-few",
+        (f"{_OPTIMIZER}.buffer_count",),
+        lambda view, _: (
+            view.stage == 3
+            and view.device("offload_optimizer") == "nvme"
+            and view.get(f"{_OPTIMIZER}.buffer_count") < _buffers_needed(view)
+        ),
+        lambda view, _: (
+            f"{view.get('optimizer.type')} needs {_buffers_needed(view)} buffers: weight, gradient and moments"
+        ),
+        "set as many",
+        "run: ValueError, range() arg 3 must not be zero; a run here needs the async_io extension",
+    ),
+    Rule(
+        "nvme-buffers-too-small",
+        (f"{_PARAM}.buffer_size",),
+        lambda view, run: (
+            view.stage == 3
+            and view.device("offload_param") == "nvme"
+            and view.get(f"{_PARAM}.buffer_size") < partition_of_largest(run)
+        ),
+        lambda view, run: (
+            f"a buffer of {view.get(f'{_PARAM}.buffer_size'):.0f} elements does not hold the model's largest "
+            f"parameter: {partition_of_largest(run)} elements on one GPU"
+        ),
+        "take it out to have it fitted",
+        "run: AssertionError, More elements than buffer size; a run here needs the async_io extension",
+    ),
+    Rule(
+        "nvme-wears",
+        (f"{_OPTIMIZER}.device", f"{_PARAM}.device"),
+        lambda view, _: view.uses_nvme,
+        _drive_life,
+        "offload to cpu where host memory suffices",
+        "run: 16 bytes a parameter written for each step, 18 with parameters; DeepSpeed warns of it too",
+        Level.WARNING,
+    ),
+    Rule(
+        "ratio-needs-stage-3",
+        (_RATIO,),
+        lambda view, _: view.stage < 3 and view.get(_RATIO) < 1,
+        "part of the optimizer can be offloaded at stage 3 only",
+        "take it out, or choose stage 3",
+        "run: AssertionError, Partial offloading only supported for ZeRO Stage 3",
+    ),
+    Rule(
+        "ratio-needs-cpu-adam",
+        (_RATIO,),
+        lambda view, _: (
+            _ratio_with(view)
+            and (view.optimizer not in ("adam", "adamw") or bool(view.get("optimizer.params.torch_adam")))
+        ),
+        "part of the optimizer can be offloaded with DeepSpeed's own Adam only",
+        "choose AdamW without torch_adam, or take it out",
+        "run: AssertionError, Hybrid Optimizer Only Supports DeepSpeedCPUAdam",
+    ),
+    Rule(
+        "ratio-needs-cpu",
+        (_RATIO,),
+        lambda view, _: _ratio_with(view) and view.device("offload_optimizer") == "nvme",
+        "part of the optimizer can be offloaded to cpu only, not to NVMe",
+        "offload to cpu, or take it out",
+        "DeepSpeed's issue 4872; a GPU shows it",
+    ),
+    Rule(
+        "ratio-forgets",
+        (_RATIO,),
+        lambda view, _: _ratio_with(view) and view.device("offload_optimizer") == "cpu",
+        "the GPU's share keeps its first learning rate whatever the schedule, and its moments are not saved",
+        "set 1.0, unless the learning rate is constant and the run is never resumed",
+        "run: with the accelerator's name changed, the rate stayed while the schedule was at 0",
+        Level.WARNING,
+    ),
+    Rule(
+        "super-offload-needs-cuda",
+        (_SUPER,),
+        lambda view, run: view.stage == 3 and view.get(_SUPER) and run.device != "cuda",
+        "super_offload needs an NVIDIA GPU",
+        "take it out",
+        "run: AssertionError, SuperOffload only supports NVIDIA CUDA GPUs",
+    ),
+    Rule(
+        "io-settings-without-nvme",
+        tuple(path for path in FIELDS if path.startswith("aio.")),
+        lambda view, _: view.stage == 3 and not view.uses_nvme and isinstance(view.raw("aio"), dict),
+        "has no effect without NVMe offload",
+        "take the section out, or offload to nvme",
+        "run: the same weights with and without it",
+        Level.WARNING,
+    ),
+    Rule(
+        "direct-storage-needs-cuda",
+        ("aio.use_gds",),
+        lambda view, run: view.get("aio.use_gds") and run.device != "cuda",
+        "GPUDirect Storage needs an NVIDIA GPU",
+        "take it out",
+        "run: AssertionError, GDS currently only supported for CUDA accelerator",
+    ),
+)

@@ -1,0 +1,143 @@
+"""What each optimizer needs, and what it does other than its name says."""
+
+from launcher.config.setting import Level
+from launcher.deepspeed.fields.optimizer import parameters_of
+from launcher.deepspeed.rules.rule import Rule
+from launcher.deepspeed.run_facts import RunFacts
+from launcher.deepspeed.view import View
+
+_TYPE = "optimizer.type"
+_P = "optimizer.params"
+_BETAS = f"{_P}.betas"
+
+
+def _untaken(view: View) -> list[str]:
+    params = view.raw(_P)
+    torch_adam = bool(view.get(f"{_P}.torch_adam"))
+    known = parameters_of(view.optimizer, offloaded=view.offloads, torch_adam=torch_adam)
+    if known is None or not isinstance(params, dict):
+        return []
+    return [key for key in params if key not in known]
+
+
+def _not_two_betas(view: View, _: RunFacts) -> bool:
+    betas = view.get(_BETAS)
+    return len(betas) != 2 or not all(beta < 1 for beta in betas)
+
+
+OPTIMIZER = (
+    Rule(
+        "optimizer-missing",
+        (_TYPE, "optimizer"),
+        lambda view, _: not view.has("optimizer") or (isinstance(view.raw("optimizer"), dict) and not view.has(_TYPE)),
+        "without an optimizer DeepSpeed stops at stages 1 and 2, and trains nothing at 3",
+        "choose AdamW",
+        "run: AssertionError, zero stage 2 requires an optimizer",
+    ),
+    Rule(
+        "optimizer-blank",
+        (_TYPE,),
+        lambda view, _: isinstance(view.raw(_TYPE), str) and not view.optimizer,
+        "the optimizer's name is blank",
+        "choose AdamW",
+        "run: AssertionError, is not a supported DeepSpeed Optimizer",
+    ),
+    Rule(
+        "optimizer-parameter",
+        (_P,),
+        lambda view, _: bool(_untaken(view)),
+        lambda view, _: f"{view.get(_TYPE)} does not take {', '.join(_untaken(view))}",
+        "take it out",
+        "run: TypeError, got an unexpected keyword argument",
+    ),
+    Rule(
+        "two-betas",
+        (_BETAS,),
+        _not_two_betas,
+        "must be two numbers below 1, such as 0.9 and 0.999; at 1 CPUAdam makes every weight NaN without a word",
+        "set them so",
+        "run: IndexError, ValueError, and NaN in every weight",
+    ),
+    Rule(
+        "muon-and-convolutions",
+        (_TYPE,),
+        lambda view, run: view.optimizer == "muon" and run.has_conv,
+        "Muon cannot take convolutions, which SDXL's U-Net has",
+        "choose AdamW",
+        "run: RuntimeError, The size of tensor a must match the size of tensor b, at every stage and offload",
+    ),
+    Rule(
+        "muon-and-reduce-scatter",
+        (_TYPE, "zero_optimization.reduce_scatter"),
+        lambda view, run: (
+            view.optimizer == "muon"
+            and not run.has_conv
+            and view.stage == 3
+            and view.get("zero_optimization.reduce_scatter")
+        ),
+        "Muon cannot do with reduce_scatter at stage 3",
+        "turn zero_optimization.reduce_scatter off",
+        "run: ValueError, Muon and reduce scatter cannot be used together",
+    ),
+    Rule(
+        "mu-needs-shapes",
+        (_TYPE,),
+        lambda view, _: view.optimizer in ("muadam", "muadamw", "musgd"),
+        lambda view, _: (
+            f"{view.get(_TYPE)} needs the package mup and base shapes set on the model, which SDXL's U-Net has not"
+        ),
+        "choose AdamW",
+        "run: UnboundLocalError, cannot access local variable 'MuAdam'; with mup it wants set_base_shapes",
+    ),
+    Rule(
+        "lamb-unproven",
+        (_TYPE,),
+        lambda view, _: view.optimizer == "lamb",
+        "Lamb exists as a CUDA extension that ZeRO has not tried: stages 1 to 3 refuse it without "
+        "zero_allow_untested_optimizer, and under offload it would get the CPU's tensors",
+        "choose AdamW",
+        "code: FusedLamb is not in ZERO_SUPPORTED_OPTIMIZERS; a GPU shows the rest",
+    ),
+    Rule(
+        "lion-needs-offload",
+        (_TYPE,),
+        lambda view, _: view.optimizer == "lion" and not view.offloads,
+        "Lion without offload needs a CUDA extension that is not proven here",
+        "offload the optimizer to cpu, or choose AdamW",
+        "run: FusedLion is refused on a CPU; a GPU shows the rest",
+    ),
+    Rule(
+        "adam-is-adamw",
+        (_TYPE,),
+        lambda view, _: (
+            view.optimizer == "adam" and view.get(f"{_P}.adam_w_mode") and view.get(f"{_P}.weight_decay") > 0
+        ),
+        "DeepSpeed's Adam is AdamW: its weight decay is decoupled from the gradient",
+        f"call it AdamW, or turn {_P}.adam_w_mode off",
+        "run: the same weights as AdamW's",
+        Level.WARNING,
+    ),
+    Rule(
+        "adamw-stays-adamw",
+        (f"{_P}.adam_w_mode",),
+        lambda view, _: view.optimizer == "adamw" and not view.get(f"{_P}.adam_w_mode"),
+        "has no effect: the name AdamW says decoupled weight decay whatever this says",
+        "call the optimizer Adam for weight decay in the gradient",
+        "run: the same weights with and without it",
+        Level.WARNING,
+    ),
+    Rule(
+        "unfused-on-the-cpu",
+        (f"{_P}.fused", f"{_P}.torch_adam"),
+        lambda view, _: (
+            view.optimizer in ("adam", "adamw")
+            and view.offloads
+            and view.get(f"{_P}.torch_adam")
+            and not view.get(f"{_P}.fused")
+        ),
+        "torch's Adam is 7 times slower on the CPU without fused",
+        f"turn {_P}.fused on",
+        "run: 3.61 against 0.52 ns a parameter",
+        Level.WARNING,
+    ),
+)

@@ -1,0 +1,406 @@
+"""The DeepSpeed builder: every field by topic, one of them to edit, the JSON it makes, and what is wrong with it."""
+
+from pathlib import Path
+from typing import Any
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Container, Horizontal, Vertical
+from textual.content import Content
+from textual.reactive import var
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from launcher.config.setting import Level
+from launcher.deepspeed.normalise import Change
+from launcher.deepspeed.view import ABSENT
+from launcher.errors import LauncherError
+from simpletuner_tui.builder import Builder, Place, State, as_typed
+from simpletuner_tui.paths import typed_path
+from simpletuner_tui.saving import Saving, saving
+from simpletuner_tui.text import table
+from simpletuner_tui.tui.glyphs import Glyphs
+from simpletuner_tui.tui.screens.dialogs import ConfirmScreen, PathScreen
+from simpletuner_tui.tui.screens.quiet import QuietScreen
+from simpletuner_tui.tui.screens.texts import TextScreen
+from simpletuner_tui.tui.widgets.field_editor import FieldEditor, problem_line, text_of
+from simpletuner_tui.tui.widgets.fields import Answered
+from simpletuner_tui.tui.widgets.key_line import KeyLine
+from simpletuner_tui.tui.widgets.panes import FilePane
+
+ROW, LONGEST_VALUE = 32, 14
+"""Columns of a row of the list, and of the value in it."""
+
+WITHOUT = ("zero_optimization.", "optimizer.params.", "scheduler.params.")
+"""Beginnings of paths that a row leaves out: its topic says as much."""
+
+KEYS = (
+    ("arrows, Enter", "choose a field; edit it"),
+    ("Enter, F3", "in the field: takes what stands there"),
+    ("Esc", "drops it and goes back to the list"),
+    ("Del", "in the list: leaves the field out"),
+    ("/", "searches every field by path and meaning"),
+    ("F2", "leaves without saving"),
+    ("F4", "the fields that matter, or all of them"),
+    ("F5", "the JSON, or the field, where there is room for one"),
+    ("F6", "the focus goes to the field, the JSON, the checks, and back"),
+    ("F7", "saves to a file"),
+)
+
+
+class BuilderScreen(QuietScreen[dict[str, Any] | None]):
+    """Edits one configuration; dismissed with it once it is saved, or with None where it was left."""
+
+    CSS_PATH = "builder.tcss"
+    BINDINGS = [
+        Binding("f1", "help", "Help"),
+        Binding("f2", "cancel", "Back"),
+        Binding("f3", "take", "Take"),
+        Binding("f4", "view", "Basic/All"),
+        Binding("f5", "pane", "JSON"),
+        Binding("f6", "switch", "Switch"),
+        Binding("f7", "save", "Save"),
+        Binding("slash", "search", "Search"),
+        Binding("delete", "leave_out", show=False),
+        Binding("escape", "to_list", show=False),
+    ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (110, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-short"), (32, "-tall")]
+
+    full = var(False, init=False)
+    """Whether every field is listed, and not only those that matter."""
+
+    def __init__(self, builder: Builder, glyphs: Glyphs, path: Path) -> None:
+        """Nothing is shown yet.
+
+        Args:
+            builder: what is edited.
+            glyphs: signs this terminal can show.
+            path: where it is saved unless another place is given.
+        """
+        super().__init__()
+        self._builder, self._glyphs, self._path = builder, glyphs, path
+        self._rows: list[Place | None] = []
+        """What each row of the list is about; None for a topic."""
+        self._targets: list[Place | None] = []
+        """Where each row of the checks leads."""
+        self._drawn = -1
+        """How many edits are in what is drawn."""
+        self.saved: Path | None = None
+        """Where it was saved, in the end."""
+
+    def compose(self) -> ComposeResult:
+        glyphs, run = self._glyphs, self._builder.run
+        version = self._builder.installed.version
+        with Horizontal(id="top"):
+            yield Static(f"DeepSpeed builder {glyphs.between} {self._path.name}", id="title", markup=False)
+            told = f"DeepSpeed {version}" if version else "DeepSpeed is not installed"
+            yield Static(f"{told}, {run.world_size} GPU{'s' if run.world_size > 1 else ''}", id="for", markup=False)
+        with Horizontal(id="body"):
+            with Vertical(id="left"):
+                search = Input(placeholder="/ searches every field", id="search", compact=True)
+                search.cursor_blink = False
+                yield search
+                yield OptionList(id="fields", compact=True)
+            with Container(id="main"):
+                yield FieldEditor(self._builder, glyphs)
+                yield FilePane("JSON", "file")
+        yield OptionList(id="problems", compact=True)
+        yield Static("This window is too small: 60 columns and 20 rows are needed.", id="too-small")
+        yield KeyLine()
+
+    async def on_mount(self) -> None:
+        marks = self._glyphs
+        listed = self.query_one("#fields", OptionList)
+        listed.border_subtitle = f"{marks.changed} set {marks.fault} error ! warned {marks.ahead} idle"
+        self._show_outcome()
+        await self._show_highlighted()
+        self.set_focus(listed)
+
+    # what is shown
+
+    @property
+    def _editor(self) -> FieldEditor:
+        return self.query_one(FieldEditor)
+
+    @property
+    def _list(self) -> OptionList:
+        return self.query_one("#fields", OptionList)
+
+    @property
+    def _words(self) -> str:
+        return self.query_one("#search", Input).value.strip()
+
+    def _fill(self) -> None:
+        """The list, as the view and the search want it; the row of what is being edited stays."""
+        here, fields = self._editor.place, self._list
+        groups = self._builder.listed(full=self.full, words=self._words, also=here)
+        rows: list[Place | None] = []
+        prompts: list[Content] = []
+        for topic, places in groups:
+            rows += [None, *places]
+            prompts += [Content.styled(topic, "bold"), *map(self._row, places)]
+        fields.border_title = f"Search: {self._words}" if self._words else "All fields" if self.full else "Basic fields"
+        if rows == self._rows:
+            for index, prompt in enumerate(prompts):
+                if fields.get_option_at_index(index).prompt != prompt:
+                    fields.replace_option_prompt_at_index(index, prompt)
+            return
+        self._rows = rows
+        fields.clear_options()
+        if not rows:
+            fields.add_option(Option("No field is about this.", disabled=True))
+            self._rows = [None]
+        fields.add_options(
+            [Option(prompt, disabled=place is None) for place, prompt in zip(rows, prompts, strict=True)]
+        )
+        stays = here is not None and here in rows and not self._words
+        shown = here if stays else self._builder.closest(filter(None, rows), self._words)
+        fields.highlighted = rows.index(shown) if shown is not None else None
+
+    def _row(self, place: Place) -> Content:
+        glyphs, state = self._glyphs, self._builder.state(place)
+        sign = {
+            State.ERROR: glyphs.fault,
+            State.WARNING: "!",
+            State.IDLE: glyphs.ahead,
+            State.SET: glyphs.changed,
+            State.LEFT_OUT: " ",
+        }[state]
+        name = place.path
+        for beginning in WITHOUT if place.field else ():
+            name = name.removeprefix(beginning)
+        value = self._cut(self._builder.value(place), LONGEST_VALUE)
+        if value:
+            value = f": {value}"
+        text = f"{sign} {self._cut(name, ROW - len(sign) - 1 - len(value))}{value}"
+        return Content.styled(text, "$text-muted") if state is State.IDLE else Content(text)
+
+    def _cut(self, text: str, columns: int) -> str:
+        return text if len(text) <= columns else text[: columns - 1] + self._glyphs.ellipsis
+
+    async def _show_place(self, place: Place | None) -> None:
+        """Puts a place in the editor; what stands in the one before is kept."""
+        editor = self._editor
+        if place is None or place == editor.place:
+            return
+        self._keep()
+        await editor.show(place)
+
+    def _keep(self) -> None:
+        if not self._editor.keep():
+            self.notify("What was typed is no value: it is kept, and not taken.", severity="warning")
+        self._show_outcome()
+
+    def _show_outcome(self) -> None:
+        """What the configuration amounts to now, unless it is shown: its JSON, its problems, the rows that say so."""
+        if self._drawn == self._builder.edits:
+            return
+        self._drawn = self._builder.edits
+        self._fill()
+        self.query_one("#file", FilePane).show_file(self._path.name, self._builder.lines)
+        self._editor.show_facts()
+        self._list_problems()
+
+    def _list_problems(self) -> None:
+        builder, listed = self._builder, self.query_one("#problems", OptionList)
+        told = [(problem_line(problem), builder.place_of(problem.field, problem.rule)) for problem in builder.problems]
+        told += [(Content(change_line(change)), builder.place_of(change.field)) for change in builder.changes]
+        if not builder.problems:
+            told.insert(0, (Content(f"{self._glyphs.done} nothing speaks against it"), None))
+        self._targets = [place for _, place in told]
+        listed.clear_options()
+        listed.add_options([Option(line, disabled=place is None) for line, place in told])
+        listed.highlighted = next((row for row, place in enumerate(self._targets) if place is not None), None)
+        listed.border_title = "Checks"
+        warnings = sum(problem.level is Level.WARNING for problem in builder.problems)
+        counted = ((builder.errors, "error"), (warnings, "warning"), (len(builder.changes), "change"))
+        counts = [f"{count} {word}{'s' if count > 1 else ''}" for count, word in counted if count]
+        listed.border_subtitle = ", ".join(counts)
+
+    # editing
+
+    @on(OptionList.OptionHighlighted, "#fields")
+    async def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        event.stop()
+        await self._show_highlighted()
+
+    async def _show_highlighted(self) -> None:
+        # Not the row that was highlighted when it was said: the list may have been filtered since.
+        if (index := self._list.highlighted) is not None:
+            await self._show_place(self._rows[index])
+
+    @on(OptionList.OptionSelected, "#fields")
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self._edit()
+
+    @on(OptionList.OptionSelected, "#problems")
+    async def _problem_selected(self, event: OptionList.OptionSelected) -> None:
+        """Enter goes to where it is mended."""
+        event.stop()
+        if (place := self._targets[event.option_index]) is not None:
+            await self._go_to(place)
+
+    async def _go_to(self, place: Place) -> None:
+        await self._show_place(place)
+        self.query_one("#search", Input).value = ""
+        self._fill()
+        self._list.highlighted = self._rows.index(place)
+        self._edit()
+
+    def _edit(self) -> None:
+        self.remove_class("-file")
+        if (field := self._editor.field) is not None:
+            field.focus()
+
+    async def on_answered(self, event: Answered) -> None:
+        """Takes what stands in the field and goes back to the list, or says why not."""
+        event.stop()
+        if event.field.is_attached and self._editor.take(text_of(event.answer)):
+            await self._taken()
+
+    async def _taken(self) -> None:
+        self._show_outcome()
+        self.set_focus(self._list)
+        place = self._editor.place
+        if place is not None and self._builder.place(place.path) == place:
+            await self._editor.show(place)
+        else:  # a key that was taken out is gone, and may be all that was searched for
+            self.query_one("#search", Input).value = ""
+            self._fill()
+            await self._show_highlighted()
+
+    async def action_leave_out(self) -> None:
+        """Takes the field out of the configuration; DeepSpeed's default or the run counts then."""
+        if self._list.has_focus and self._editor.take(""):
+            await self._taken()
+
+    def action_take(self) -> None:
+        """Does what Enter does in the field, wherever the focus is."""
+        if (field := self._editor.field) is not None:
+            field.submit()
+
+    async def action_to_list(self) -> None:
+        """Back to the list; what was typed and not taken is dropped."""
+        if self._editor.has_focus_within:
+            await self._editor.drop()
+        else:
+            self.query_one("#search", Input).value = ""
+        self.set_focus(self._list)
+
+    # the search and the view
+
+    def action_search(self) -> None:
+        self.query_one("#search", Input).focus()
+
+    @on(Input.Changed, "#search")
+    def _searched(self, event: Input.Changed) -> None:
+        event.stop()
+        self._fill()
+
+    @on(Input.Submitted, "#search")
+    def _search_done(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.set_focus(self._list)
+
+    def on_key(self, event: events.Key) -> None:
+        if event.key == "down" and self.focused is self.query_one("#search"):
+            event.stop()
+            self.set_focus(self._list)
+
+    def action_view(self) -> None:
+        """Every field, or those that matter."""
+        self.full = not self.full
+        self._fill()
+
+    def action_pane(self) -> None:
+        """The focus goes to the JSON, which takes the field's place where there is room for one of them; and back."""
+        file = self.query_one("#file")
+        shown = not (file.has_focus if self.has_class("-wide") else self.has_class("-file"))
+        self.set_class(shown, "-file")
+        self.set_focus(file if shown else self._list)
+
+    def action_switch(self) -> None:
+        """The focus goes from the list to the field, the JSON if it is seen, the checks, and back."""
+        parts = [self._list, self._editor, self.query_one("#file"), self.query_one("#problems")]
+        seen = [part for part in parts if part.display]
+        here = next((number for number, part in enumerate(seen) if part.has_focus or part.has_focus_within), -1)
+        following = seen[(here + 1) % len(seen)]
+        if following is self._editor:
+            self._edit()
+        else:
+            self.set_focus(following)
+
+    def action_help(self) -> None:
+        """Everything about this field, and the keys."""
+        place = self._editor.place
+        if place is None:
+            return
+        facts = self._builder.facts(place)
+        idle = f"No effect now: {facts.idle}." if facts.idle else ""
+        lines = [line for line in (facts.meaning, idle, facts.now, facts.default, facts.effect) if line]
+        lines += [str(problem_line(problem, place.path)) for problem in facts.problems]
+        text = "\n".join([*lines, "", "Keys", "----", *table(KEYS)])
+        self.app.push_screen(TextScreen(f"Help: {place.path}", text))
+
+    # the end
+
+    @work
+    async def action_cancel(self) -> None:
+        """Leaves; what was changed and not saved is asked about once."""
+        lost = not self._editor.keep() or self._editor.unfinished is not None or self._builder.edited
+        self._show_outcome()
+        asked = "Leave without saving? What was changed here is lost."
+        if not lost or await self.app.push_screen_wait(ConfirmScreen(asked, yes="Leave", no="Stay")):
+            self.dismiss(None)
+
+    @work
+    async def action_save(self) -> None:
+        """Saves it under a name; shows what would change before it replaces anything."""
+        self._editor.keep()
+        self._show_outcome()
+        if (place := self._editor.unfinished) is not None:
+            self.notify(f"What is typed for {place.path} is no value. Esc drops it.", title="Not saved")
+            await self._go_to(place)
+            return
+        count = self._builder.errors
+        asked = f"DeepSpeed would not start with it: {count} error{'s' if count > 1 else ''}. Save it all the same?"
+        if count and not await self.app.push_screen_wait(ConfirmScreen(asked, yes="Save")):
+            return
+        name = await self.app.push_screen_wait(PathScreen("Save as", str(self._path)))
+        if name is None:
+            return
+        try:
+            planned = saving(typed_path(name), self._builder.json.encode())
+            if planned.before is None or planned.changes_nothing or await self._may_replace(planned):
+                planned.write()
+                self.saved = planned.path
+        except LauncherError as error:
+            self.notify(str(error), severity="error", title="Not saved")
+        if self.saved is not None:
+            self.dismiss(self._builder.config)
+
+    async def _may_replace(self, planned: Saving) -> bool:
+        styles = {"+": "$text-success", "-": "$text-error", "@": "$text-muted"}
+        details = Content("\n").join(Content.styled(line, styles.get(line[:1], "")) for line in planned.diff())
+        asked = f"{planned.path} is there already. Replace it? What is there is kept as {planned.backup.name}."
+        return await self.app.push_screen_wait(ConfirmScreen(asked, yes="Replace", details=details))
+
+    def on_resize(self) -> None:
+        """A window that was too small hid what had the focus."""
+        self.call_after_refresh(self._focus_again)
+
+    def _focus_again(self) -> None:
+        if self.is_attached and self.focused is None:
+            self.set_focus(self._list)
+
+
+def change_line(change: Change) -> str:
+    """What reads differently than it was written, and why."""
+    if change.before is ABSENT:
+        return f"filled in: {change.field}: {as_typed(change.after)} ({change.reason})"
+    if change.after is ABSENT:
+        return f"taken out: {change.field}: {as_typed(change.before)} ({change.reason})"
+    return f"changed: {change.field}: {as_typed(change.before)} to {as_typed(change.after)} ({change.reason})"
