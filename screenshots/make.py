@@ -6,14 +6,14 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests" / "lib"))
 
-from harness.screens import CASES, draw, file_name  # noqa: E402 - the tests' own table
+from harness.pictures import PICTURES  # noqa: E402 - the tests' own table
 
 
 def main() -> int:
     """Returns 1 when ``--check`` finds a stale picture."""
     check, stale = sys.argv[1:] == ["--check"], []
-    for scenario, size in CASES:
-        path, svg = HERE / file_name(scenario, size), draw(scenario, size)
+    for name, draw in PICTURES.items():
+        path, svg = HERE / name, draw()
         if path.exists() and path.read_text() == svg:
             continue
         stale.append(path.name)

@@ -41,6 +41,8 @@ def own_environment(tmp_path_factory):
         )
         for variable in ("ACCESSIBLE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "OMP_NUM_THREADS", "PYTHONUNBUFFERED"):
             patch.delenv(variable, raising=False)
+        for variable in ("COLUMNS", "LINES"):  # set for tests side by side; a terminal has a size of its own
+            patch.delenv(variable, raising=False)
         yield
 
 

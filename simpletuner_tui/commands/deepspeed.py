@@ -1,7 +1,6 @@
 """``deepspeed``: a DeepSpeed configuration edited in full screen, or set right and judged without one."""
 
 import json
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from launcher.deepspeed.reading import LARGEST
 from launcher.deepspeed.run_facts import RunFacts, parse_run
 from launcher.deepspeed.view import ABSENT
 from launcher.errors import ExitCode, InvalidInputError
-from simpletuner_tui.commands.front_ends import is_terminal
+from simpletuner_tui.commands.front_ends import at_a_terminal, can_be_drawn_on
 from simpletuner_tui.messages import tell
 from simpletuner_tui.paths import typed_path
 
@@ -28,28 +27,25 @@ def deepspeed(arguments: Namespace) -> ExitCode:
     """Opens the builder, or with ``--check`` prints and tells only.
 
     Raises:
-        InvalidInputError: a fact of the run that ``--run`` cannot mean; a file that holds no configuration; no file, or
-            no terminal, where one is needed.
+        InvalidInputError: a fact of the run that ``--run`` cannot mean; a file that holds no configuration; no file
+            to check, or no terminal to draw on.
     """
     run, faults = parse_run(arguments.run)
     if faults:
         raise InvalidInputError("\n".join(faults))
-    if not arguments.check:
-        return _edit(arguments.file, run)
-    if arguments.file is None:
-        raise InvalidInputError("--check needs a FILE, or - for stdin")
-    return _check(arguments, run)
+    if arguments.check:
+        return _check(arguments, run)
+    return _edit(None if arguments.file is None else typed_path(arguments.file), run)
 
 
-def _edit(file: str | None, run: RunFacts) -> ExitCode:
-    if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)) or os.environ.get("TERM", "dumb") == "dumb":
+def _edit(path: Path | None, run: RunFacts) -> ExitCode:
+    if not (at_a_terminal() and can_be_drawn_on()):
         raise InvalidInputError("the builder needs a terminal to be drawn on; --check needs none")
     config: Mapping[str, Any] = {}
-    path = None if file is None else typed_path(file)
     if path is not None and path.exists():
         opened = open_file(path)
         if opened.config is None:
-            raise InvalidInputError("\n".join(problem.message for problem in opened.problems))
+            raise InvalidInputError("\n".join(f"{path}: {problem.message}" for problem in opened.problems))
         config = opened.config
         if not _is_own(path, config):
             path = None  # it is saved as a file of its own, not over the one it stands in
@@ -66,6 +62,8 @@ def _is_own(path: Path, config: Mapping[str, Any]) -> bool:
 
 
 def _check(arguments: Namespace, run: RunFacts) -> ExitCode:
+    if arguments.file is None:
+        raise InvalidInputError("--check needs a FILE, or - for stdin")
     opened = _open(arguments.file)
     problems = list(opened.problems)
     changes: Sequence[Change] = ()
@@ -84,8 +82,9 @@ def _check(arguments: Namespace, run: RunFacts) -> ExitCode:
 
 def _open(name: str) -> Opened:
     if name == "-":
-        return open_bytes(sys.stdin.buffer.read(LARGEST + 1), Path.cwd())
-    return open_file(Path(name))
+        content = sys.stdin.buffer.read(LARGEST + 1) if sys.stdin else b""  # a closed one has ended
+        return open_bytes(content, Path.cwd())
+    return open_file(typed_path(name))
 
 
 def _print_json(config: object, changes: Sequence[Change], problems: Sequence[Problem]) -> None:

@@ -5,7 +5,6 @@ import os
 import sys
 from argparse import Namespace
 from enum import Enum, auto
-from typing import TextIO
 
 from launcher.errors import ExitCode
 from simpletuner_tui.documents import Document, run_document
@@ -42,17 +41,22 @@ def front_end_for(arguments: Namespace) -> FrontEnd:
         arguments: with ``accessible`` and ``plain``.
     """
     accessible = arguments.accessible or os.environ.get("ACCESSIBLE", "") not in ("", "0")
-    if accessible or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
+    if accessible or not at_a_terminal():
         return FrontEnd.LINES
-    if os.environ.get("TERM", "dumb") == "dumb":
+    if not can_be_drawn_on():
         tell("note: this terminal cannot be drawn on (TERM=dumb), so the questions come as lines")
         return FrontEnd.LINES
     return FrontEnd.PROMPTS if arguments.plain else FrontEnd.FULL_SCREEN
 
 
-def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a stream, which may be closed, is a terminal."""
-    return stream is not None and stream.isatty()
+def at_a_terminal() -> bool:
+    """Whether a person reads and types; a stream may also be closed."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
+def can_be_drawn_on() -> bool:
+    """Whether a terminal knows more than lines."""
+    return os.environ.get("TERM", "dumb") != "dumb"
 
 
 def full_screen(document: Document, session: Session) -> ExitCode:
@@ -66,9 +70,4 @@ def full_screen(document: Document, session: Session) -> ExitCode:
     # What is loaded lives as long as the process: looking through it again and again would cost a third of every step.
     gc.freeze()
     gc.enable()
-    outcome = app.run()
-    if app.return_code == ExitCode.HANGUP:
-        os._exit(ExitCode.HANGUP)  # what is left to be written has nowhere to go, and Python would complain of it
-    if outcome is not None:
-        tell(outcome)
-    return ExitCode(app.return_code or 0)
+    return app.run_and_tell()

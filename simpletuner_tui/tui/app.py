@@ -1,25 +1,19 @@
 """The application: which screen follows which, and what is done at the end of a walk."""
 
 import asyncio
-import signal
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import work
-from textual.app import App
-from textual.binding import Binding
-from textual.content import Content
 from textual.driver import Driver
 
-from launcher.errors import ExitCode, LauncherError
+from launcher.errors import LauncherError
 from simpletuner_tui.messages import left_to_itself
 from simpletuner_tui.paths import typed_path
 from simpletuner_tui.starting import WHERE, starts
 from simpletuner_tui.text import size
 from simpletuner_tui.tui.commands import QuestionCommands
-from simpletuner_tui.tui.glyphs import ASCII
-from simpletuner_tui.tui.screens.dialogs import ChooseScreen, ConfirmScreen, PathScreen, Row
+from simpletuner_tui.tui.quiet_app import QuietApp
+from simpletuner_tui.tui.screens.dialogs import ChooseScreen, ConfirmScreen, PathScreen, Row, confirm_replacing
 from simpletuner_tui.tui.screens.texts import LaunchedScreen, TextScreen
 from simpletuner_tui.tui.screens.wizard import WizardScreen
 from simpletuner_tui.tui.setup import SetUp
@@ -28,34 +22,20 @@ if TYPE_CHECKING:
     from simpletuner_tui.tui.screens.review import ReviewScreen
 
 
-class WizardApp(App[str | None]):
-    """Asks, reviews, saves and launches. Returns what is to be said of what came of it, if anything did."""
+class WizardApp(QuietApp):
+    """Asks, reviews, saves and launches."""
 
     CSS_PATH = ["app.tcss", "screens/wizard.tcss"]  # one that came later would have all the others parsed again
     COMMANDS = {QuestionCommands}
-    BINDINGS = [
-        Binding("ctrl+q", "leave", "Quit", priority=True),
-        Binding("ctrl+c", "leave", show=False, priority=True),
-    ]
 
     def __init__(self, setup: SetUp, driver_class: type[Driver] | None = None) -> None:
+        super().__init__(setup.glyphs, driver_class)
         self.setup = setup
-        super().__init__(driver_class=driver_class)
-        self.title = "simpletuner-tui"
-        self.animation_level = "none"  # over SSH every frame is paid for
         self._saved: dict[str, object] = {}
         self._outcome: str | None = None
         self._reviewing: ReviewScreen | None = None
 
-    def get_css_variables(self) -> dict[str, str]:
-        """Frames are drawn with what the terminal has."""
-        return {**super().get_css_variables(), "frame": "ascii" if self.setup.glyphs is ASCII else "round"}
-
     def on_mount(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number, code in ((signal.SIGHUP, ExitCode.HANGUP), (signal.SIGTERM, ExitCode.CANCELLED)):
-            # The draft was kept at the last step; all that is left to do is leave.
-            loop.add_signal_handler(number, partial(self.exit, return_code=int(code)))
         self._walk()
 
     @work
@@ -108,7 +88,7 @@ class WizardApp(App[str | None]):
             if planned.changes_nothing:
                 self.notify(f"{path} holds exactly this already")
                 return
-            if planned.before is not None and not await self._may_replace(planned.diff(), path, planned.backup):
+            if planned.before is not None and not await confirm_replacing(self, planned):
                 return
             planned.write()
         except LauncherError as error:
@@ -121,12 +101,6 @@ class WizardApp(App[str | None]):
             self.notify(told)
         else:
             self.exit(told)  # nothing is left to be done with it here
-
-    async def _may_replace(self, diff: list[str], path: Path, backup: Path) -> bool:
-        styles = {"+": "$text-success", "-": "$text-error", "@": "$text-muted"}
-        details = Content("\n").join(Content.styled(line, styles.get(line[:1], "")) for line in diff)
-        asked = f"{path} is there already. Replace it? What is there is kept as {backup.name}."
-        return await self.push_screen_wait(ConfirmScreen(asked, yes="Replace", details=details))
 
     def action_dry_run(self) -> None:
         """Shows what a launch would do."""

@@ -1,5 +1,7 @@
 """The few signs that carry meaning, and what stands for them where a terminal has ASCII only."""
 
+import os
+import sys
 from dataclasses import dataclass
 
 
@@ -20,3 +22,10 @@ class Glyphs:
 
 UNICODE = Glyphs()
 ASCII = Glyphs(done="+", here=">", fault="x", ahead=".", changed="*", full="#", empty=".", ellipsis="~", between="-")
+
+
+def glyphs_here() -> Glyphs:
+    """ASCII where the encoding has no more, on the Linux console with its small font, or where it is asked for."""
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    plain = not encoding.startswith("utf") or os.environ.get("TERM") == "linux"
+    return ASCII if plain or os.environ.get("SIMPLETUNER_ASCII") else UNICODE

@@ -1,7 +1,5 @@
 """What every screen works on."""
 
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from launcher.machine.gpus import Reader, read_nvml
 from simpletuner_tui.documents import Document
 from simpletuner_tui.drafts import Drafts
 from simpletuner_tui.session import Session
-from simpletuner_tui.tui.glyphs import ASCII, UNICODE, Glyphs
+from simpletuner_tui.tui.glyphs import Glyphs, glyphs_here
 
 if TYPE_CHECKING:
     from launcher.preflight import Machine
@@ -45,7 +43,7 @@ def set_up(document: Document, session: Session) -> SetUp:
         machine=_machine,
         base=Path.cwd(),
         run_dir=_run_dir,
-        glyphs=_glyphs(),
+        glyphs=glyphs_here(),
     )
 
 
@@ -59,10 +57,3 @@ def _run_dir() -> Path:
     from simpletuner_tui.launching import default_run_dir  # noqa: PLC0415 - asked for at the review, loaded then
 
     return default_run_dir("sdxl")
-
-
-def _glyphs() -> Glyphs:
-    """ASCII where the encoding has no more, on the Linux console with its small font, or where it is asked for."""
-    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
-    plain = not encoding.startswith("utf") or os.environ.get("TERM") == "linux"
-    return ASCII if plain or os.environ.get("SIMPLETUNER_ASCII") else UNICODE

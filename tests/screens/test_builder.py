@@ -14,7 +14,7 @@ from harness.terminal import Terminal
 from harness.wizard import in_loop
 from launcher.deepspeed.fields import FIELDS
 from launcher.errors import ExitCode
-from simpletuner_tui.builder import as_json
+from simpletuner_tui.builder.values import as_json
 from simpletuner_tui.tui.glyphs import ASCII
 from simpletuner_tui.tui.screens.builder import BuilderScreen
 from simpletuner_tui.tui.screens.dialogs import ConfirmScreen, PathScreen
@@ -313,7 +313,7 @@ async def test_a_terminal_of_ascii_sees_no_other_sign(folder):
 async def test_leaving_without_a_change_asks_nothing(folder):
     async with Bench() as bench:
         await bench.press("f2")
-    assert bench.app.return_value is None
+    assert bench.app.return_value == "Nothing was written."
     assert list(folder.iterdir()) == []
 
 
@@ -328,7 +328,7 @@ async def test_leaving_with_a_change_asks_once_and_gives_nothing_back(folder, ke
         assert isinstance(bench.screen, BuilderScreen), "the careful answer has the focus"
         assert bench.builder.config["zero_optimization"]["stage"] == 3
         await bench.press(key, "y")
-    assert bench.app.return_value is None
+    assert bench.app.return_value == "Nothing was written."
     assert list(folder.iterdir()) == []
 
 
@@ -349,7 +349,7 @@ async def test_saving_shows_what_changes_keeps_what_was_there_and_gives_the_conf
         await bench.press("n")
         assert Path("deepspeed.json").read_text() == '{"mine": true}\n'
         await bench.press("f7", "enter", "y")
-    assert bench.app.return_value == Path("deepspeed.json")
+    assert bench.app.return_value == "Saved. deepspeed.initialize takes deepspeed.json as it is."
     assert Path("deepspeed.json.bak").read_text() == '{"mine": true}\n'
     assert [json.loads(Path("deepspeed.json").read_text())] == given
     assert given[0]["zero_optimization"]["stage"] == 3
@@ -383,7 +383,7 @@ async def test_saving_what_is_there_already_writes_nothing(folder):
         config = bench.builder.config
         Path("deepspeed.json").write_text(as_json(config))
         await bench.press("f7", "enter")
-    assert bench.app.return_value == Path("deepspeed.json")
+    assert bench.app.return_value == "Saved. deepspeed.initialize takes deepspeed.json as it is."
     assert [path.name for path in folder.iterdir()] == ["deepspeed.json"]
 
 

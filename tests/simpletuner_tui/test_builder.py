@@ -11,7 +11,9 @@ from launcher.deepspeed.installed import TESTED
 from launcher.deepspeed.normalise import normalise
 from launcher.deepspeed.run_facts import RunFacts
 from launcher.deepspeed.view import View
-from simpletuner_tui.builder import OTHER_KEYS, Builder, State, as_typed, parse, why_idle
+from simpletuner_tui.builder.idle import why_idle
+from simpletuner_tui.builder.model import OTHER_KEYS, Builder, State
+from simpletuner_tui.builder.values import as_typed, parse
 
 OFFLOADED = {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}, "bf16": {"enabled": True}}
 ODD = {

@@ -26,7 +26,7 @@ from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
 from launcher.train.batches import Batches, Division
 from launcher.train.objective import noise_prediction_loss
 
-STEPS, SEED, PICTURES_A_STEP = 12, 7, 8
+STEPS, SEED, PICTURES_A_STEP = 20, 7, 8
 LEARNING_RATE, WARMUP_STEPS, CLIPPING = 1e-3, 5, 1.0
 LOSS_TOLERANCE = 2e-6
 """Relative."""

@@ -1,4 +1,4 @@
-"""A resumed run is the run that was not interrupted, bit for bit: 12 steps equal 6, a new engine, and 6 more.
+"""A resumed run is the run that was not interrupted, bit for bit: 20 steps equal 10, a new engine, and 10 more.
 
 Compared are every batch drawn, what each step tells, and every value in every file of the last checkpoint:
 weights, masters, optimizer state, schedule and counters. CI takes a case of each stage, `make test-all` each stage in
@@ -16,7 +16,7 @@ from harness.ranks import run_ranks
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
 from launcher.train.deepspeed_engine import TAG
 
-STEPS = 12
+STEPS = 20
 SETTINGS = {
     "zero1-fp32": {"stage": 1, "precision": "no"},
     "zero2-bf16": {"stage": 2, "precision": "bf16", "scheduler_type": "WarmupCosineLR"},
@@ -70,7 +70,7 @@ def resumed(assets, cache_dir, tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_resume_half_way_changes_nothing(resumed, case):
+def test_20_steps_equal_10_a_resume_and_10(resumed, case):
     folder = resumed(case in IN_CI) / case
     told = json.loads((folder / "told.json").read_text())
     straight, first, second = told["straight"], told["first"], told["second"]

@@ -19,7 +19,7 @@ from launcher.deepspeed.rules import judge
 from launcher.deepspeed.run_facts import RunFacts
 from launcher.deepspeed.view import View
 
-__all__ = ["Change", "Normalised", "normalise"]
+__all__ = ["Change", "Normalised", "normalise", "understand"]
 
 OF_THE_RUN: Mapping[str, str] = MappingProxyType(
     {
@@ -44,6 +44,22 @@ class Normalised:
     """For each of :data:`OF_THE_RUN`: ``this file`` or ``the run``, whichever said it."""
 
 
+def understand(config: Mapping[str, Any], installed: Installed) -> Sheet:
+    """The configuration as it was meant, whichever run it belongs to: what is only spelled otherwise is set right.
+
+    Args:
+        config: DeepSpeed's JSON as an object; it is left alone.
+        installed: the DeepSpeed that will read it.
+    """
+    sheet = Sheet(config)
+    understand_shapes(sheet)
+    understand_names(sheet)
+    understand_stage(sheet)
+    understand_values(sheet)
+    drop_idle(sheet, installed)
+    return sheet
+
+
 def normalise(config: Mapping[str, Any], run: RunFacts, installed: Installed) -> Normalised:
     """The configuration in DeepSpeed's own words; what the builder does not know stays where it is, untouched.
 
@@ -54,12 +70,7 @@ def normalise(config: Mapping[str, Any], run: RunFacts, installed: Installed) ->
         run: the run it belongs to.
         installed: the DeepSpeed that will read it.
     """
-    sheet = Sheet(config)
-    understand_shapes(sheet)
-    understand_names(sheet)
-    understand_stage(sheet)
-    understand_values(sheet)
-    drop_idle(sheet, installed)
+    sheet = understand(config, installed)
     said = {path for path in OF_THE_RUN if not sheet.missing(path)}
     settle_optimizer(sheet, run, installed)
     settle_scheduler(sheet, run)

@@ -20,7 +20,8 @@ def settle_nvme(sheet: Sheet, run: RunFacts) -> None:
         path = f"{_ZERO}.{part}.nvme_path"
         if sheet.view.device(part) == "nvme" and no_path(sheet.raw(path)) and run.offload_param_path:
             sheet.set(path, run.offload_param_path, "the run's offload_param_path")
-    if sheet.view.device("offload_param") == "nvme" and sheet.missing(_BUFFER):
+    # Below stage 3 nothing is swapped, and no buffer made.
+    if sheet.view.stage == 3 and sheet.view.device("offload_param") == "nvme" and sheet.missing(_BUFFER):
         size = -(-partition_of_largest(run) // ALIGNMENT) * ALIGNMENT
         sheet.set(_BUFFER, size, f"the model's largest parameter has {partition_of_largest(run)} elements on one GPU")
 

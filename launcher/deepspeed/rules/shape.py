@@ -51,8 +51,10 @@ def _value(path: str, value: object) -> Iterator[Problem]:
 
 
 def _unknown(above: str, path: str) -> Problem:
-    known = [field for field in FIELDS if field.rpartition(".")[0] == above]
-    close = _TAKEN_FOR_ANOTHER.get(path) or next(iter(difflib.get_close_matches(path, known, 1)), None)
+    # By their last key: what stands before it is the same for all and would make anything alike.
+    known = {field.rpartition(".")[2]: field for field in FIELDS if field.rpartition(".")[0] == above}
+    near = difflib.get_close_matches(path.removeprefix(f"{above}."), known, 1)
+    close = _TAKEN_FOR_ANOTHER.get(path) or (known[near[0]] if near else None)
     meant = f"; did you mean {close}?" if close else ""
     if above in STRICT:
         return Problem(

@@ -16,12 +16,13 @@ from launcher.config.setting import Level
 from launcher.deepspeed.normalise import Change
 from launcher.deepspeed.view import ABSENT
 from launcher.errors import LauncherError
-from simpletuner_tui.builder import Builder, Place, State, as_typed
+from simpletuner_tui.builder.model import Builder, Place, State
+from simpletuner_tui.builder.values import as_typed
 from simpletuner_tui.paths import typed_path
-from simpletuner_tui.saving import Saving, saving
+from simpletuner_tui.saving import saving
 from simpletuner_tui.text import table
 from simpletuner_tui.tui.glyphs import Glyphs
-from simpletuner_tui.tui.screens.dialogs import ConfirmScreen, PathScreen
+from simpletuner_tui.tui.screens.dialogs import ConfirmScreen, PathScreen, confirm_replacing
 from simpletuner_tui.tui.screens.quiet import QuietScreen
 from simpletuner_tui.tui.screens.texts import TextScreen
 from simpletuner_tui.tui.widgets.field_editor import FieldEditor, problem_line, text_of
@@ -374,19 +375,13 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
             return
         try:
             planned = saving(typed_path(name), self._builder.json.encode())
-            if planned.before is None or planned.changes_nothing or await self._may_replace(planned):
+            if planned.before is None or planned.changes_nothing or await confirm_replacing(self.app, planned):
                 planned.write()
                 self.saved = planned.path
         except LauncherError as error:
             self.notify(str(error), severity="error", title="Not saved")
         if self.saved is not None:
             self.dismiss(self._builder.config)
-
-    async def _may_replace(self, planned: Saving) -> bool:
-        styles = {"+": "$text-success", "-": "$text-error", "@": "$text-muted"}
-        details = Content("\n").join(Content.styled(line, styles.get(line[:1], "")) for line in planned.diff())
-        asked = f"{planned.path} is there already. Replace it? What is there is kept as {planned.backup.name}."
-        return await self.app.push_screen_wait(ConfirmScreen(asked, yes="Replace", details=details))
 
     def on_resize(self) -> None:
         """A window that was too small hid what had the focus."""

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
@@ -13,6 +14,9 @@ from textual.widgets.option_list import Option
 
 from simpletuner_tui.questions.model import Typed
 from simpletuner_tui.tui.widgets.fields import Answered, Edited, PathField
+
+if TYPE_CHECKING:
+    from simpletuner_tui.saving import Saving
 
 
 class ConfirmScreen(ModalScreen[bool]):
@@ -56,6 +60,14 @@ class ConfirmScreen(ModalScreen[bool]):
 
     def action_answer(self, answer: bool) -> None:
         self.dismiss(answer)
+
+
+async def confirm_replacing(app: App[Any], planned: "Saving") -> bool:
+    """Shows what would change in a file that is there, and asks whether it may."""
+    styles = {"+": "$text-success", "-": "$text-error", "@": "$text-muted"}
+    details = Content("\n").join(Content.styled(line, styles.get(line[:1], "")) for line in planned.diff())
+    asked = f"{planned.path} is there already. Replace it? What is there is kept as {planned.backup.name}."
+    return await app.push_screen_wait(ConfirmScreen(asked, yes="Replace", details=details))
 
 
 class PathScreen(ModalScreen[str | None]):

@@ -7,7 +7,7 @@ from textual.widgets import Static
 
 from launcher.config.setting import Level, Problem
 from launcher.deepspeed.fields import Kind
-from simpletuner_tui.builder import Builder, Place
+from simpletuner_tui.builder.model import Builder, Place
 from simpletuner_tui.questions.model import Choice
 from simpletuner_tui.tui.glyphs import Glyphs
 from simpletuner_tui.tui.widgets.fields import ChoiceField, Edited, Field, LineField, PathField, TextField

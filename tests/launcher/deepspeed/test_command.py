@@ -120,3 +120,16 @@ def test_all_faulty_facts_are_named_at_once(capsys, file):
     with pytest.raises(InvalidInputError) as error:
         checked(capsys, file, "world_size=0", "speed=1", "device=cuda")
     assert len(str(error.value).splitlines()) == 2
+
+
+def test_the_home_folder_and_a_closed_stdin_are_understood(capsys, file, monkeypatch):
+    monkeypatch.setenv("HOME", str(file.parent))
+    assert checked(capsys, "~/ds.json")[0] == 0
+    monkeypatch.setattr(sys, "stdin", None)
+    code, _, err = checked(capsys, "-")
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_the_builder_without_a_terminal_says_what_needs_none(file):
+    with pytest.raises(InvalidInputError, match="--check needs none"):
+        deepspeed(Namespace(file=str(file), check=False, run=[], json=False))

@@ -427,3 +427,16 @@ def test_what_stands_where_an_object_belongs_is_refused_and_left():
     done = normalised(written)
     assert {key: done.config[key] for key in written} == written
     assert errors(done) == {**dict.fromkeys(written, "type")}
+
+
+def test_below_stage_3_no_buffer_is_sized():
+    done = normalised({Z: {"stage": 2, "offload_param": {"device": "nvme"}}})
+    assert done.config[Z]["offload_param"] == {"device": "nvme"}
+
+
+@pytest.mark.parametrize(("key", "meant"), [("overlap_com", "overlap_comm"), ("bucket", ""), ("x", "")])
+def test_a_key_is_taken_for_another_by_its_own_name(key, meant):
+    done = normalised({Z: {"stage": 2, key: 1}})
+    (message,) = (problem.message for problem in done.problems if problem.field == f"{Z}.{key}")
+    assert ("did you mean" in message) is bool(meant)
+    assert meant in message

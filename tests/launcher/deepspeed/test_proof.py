@@ -22,8 +22,6 @@ from launcher.deepspeed.normalise import normalise
 from launcher.deepspeed.rules import RULES, judge
 from launcher.deepspeed.run_facts import RunFacts
 
-pytestmark = pytest.mark.exhaustive  # until its time in CI is known
-
 ENGINES = Path(__file__).parent / "engines.py"
 OUT = "(left out)"
 BASE = {

@@ -17,8 +17,6 @@ from launcher.deepspeed.installed import TESTED
 from launcher.deepspeed.normalise import normalise
 from launcher.deepspeed.run_facts import RunFacts
 
-pytestmark = pytest.mark.exhaustive  # until its time in CI is known
-
 ENGINES = Path(__file__).parent / "engines.py"
 RUN = RunFacts(
     device="cpu", module_levels=2, parameters=3000, largest_parameter=2048, learning_rate=0.01, max_train_steps=4

@@ -12,7 +12,8 @@ from unittest.mock import patch
 from harness.screens import LARGE, SMALL, TINY, short_waits
 from launcher.deepspeed.installed import TESTED
 from launcher.deepspeed.run_facts import RunFacts
-from simpletuner_tui.builder import Builder, as_json
+from simpletuner_tui.builder.model import Builder
+from simpletuner_tui.builder.values import as_json
 from simpletuner_tui.tui.build import BuilderApp
 from simpletuner_tui.tui.glyphs import ASCII, UNICODE, Glyphs
 

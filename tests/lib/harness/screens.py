@@ -154,10 +154,8 @@ SCENARIOS = (
 THREADS = ("_price", "_judge", "_read")
 """Workers that end by themselves."""
 
-CASES = [(scenario, size) for scenario in SCENARIOS for size in scenario.sizes]
 
-
-def file_name(scenario: Scenario, size: tuple[int, int]) -> str:
+def file_name(scenario, size: tuple[int, int]) -> str:
     """What the picture of a case is called."""
     return f"{scenario.name}-{size[0]}x{size[1]}.svg"
 

@@ -1,6 +1,5 @@
 """A DeepSpeed configuration being edited, without a screen: its fields, what they do now, and what it amounts to."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -9,16 +8,14 @@ from typing import Any
 
 from launcher.config.setting import Level, Problem
 from launcher.deepspeed.fields import FIELDS, LEFT_OUT, SECTIONS, Field, Group, Kind
-from launcher.deepspeed.fields.optimizer import CANONICAL, OFFERED, parameters_of
-from launcher.deepspeed.fields.scheduler import PARAMETERS
+from launcher.deepspeed.fields.optimizer import CANONICAL, OFFERED
 from launcher.deepspeed.installed import Installed
-from launcher.deepspeed.normalise import Change, Normalised, normalise
-from launcher.deepspeed.normalise.removed import drop_idle
-from launcher.deepspeed.normalise.sheet import Sheet
-from launcher.deepspeed.normalise.spellings import understand_names, understand_shapes, understand_stage
-from launcher.deepspeed.normalise.values import understand_values
+from launcher.deepspeed.normalise import Change, Normalised, normalise, understand
 from launcher.deepspeed.run_facts import RunFacts
 from launcher.deepspeed.view import ABSENT, View
+from simpletuner_tui.builder.idle import why_idle
+from simpletuner_tui.builder.nested import at, in_order_of, put, remove
+from simpletuner_tui.builder.values import as_json, as_typed, parse, read_typed
 from simpletuner_tui.preview import Line, marked_lines
 from simpletuner_tui.questions.model import Choice
 
@@ -27,29 +24,6 @@ OTHER_KEYS = "other keys"
 
 KEPT = "keep"
 """Typed for a key that is not edited here: it stays; nothing typed takes it out."""
-
-_OF_NVME = {
-    "zero_optimization.offload_optimizer": (
-        "nvme_path",
-        "buffer_count",
-        "pipeline_read",
-        "pipeline_write",
-        "fast_init",
-    ),
-    "zero_optimization.offload_param": ("nvme_path", "buffer_count", "buffer_size", "max_in_cpu"),
-}
-"""What only swapping to NVMe reads, by section."""
-
-_WITHOUT_THEIR_SWITCH = frozenset(
-    {
-        "bf16.bf16_master_weights_and_grads",
-        "bf16.bf16_optimizer_states",
-        "bf16.immediate_grad_update",
-        "fp16.auto_cast",
-        "fp16.fp16_master_weights_and_grads",
-    }
-)
-"""Fields that DeepSpeed reads even where their section is not ``enabled``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +78,7 @@ class Builder:
             installed: the DeepSpeed that will read it.
         """
         self.run, self.installed = run, installed
-        sheet = Sheet(config)
-        understand_shapes(sheet)
-        understand_names(sheet)
-        understand_stage(sheet)
-        understand_values(sheet)
-        drop_idle(sheet, installed)
+        sheet = understand(config, installed)
         self._understood: Sequence[Change] = sheet.changes
         self._start = as_json(sheet.config)
         self._before = as_json(config)
@@ -121,7 +90,7 @@ class Builder:
     def _judge(self, edited: dict[str, Any]) -> None:
         self._edited = edited
         self._normalised = self._settled(edited)
-        self._config = _in_order_of(self._config, self._normalised.config)
+        self._config = in_order_of(self._config, self._normalised.config)
         self._view = View(self._config)
         self._others = {place.path: place for place in _other_places(self._config)}
         self._problems: dict[str, list[Problem]] = {}
@@ -223,7 +192,7 @@ class Builder:
 
     def is_set(self, place: Place) -> bool:
         """Whether the configuration says it itself."""
-        return _at(self._edited, place.keys) is not ABSENT
+        return at(self._edited, place.keys) is not ABSENT
 
     def state(self, place: Place) -> State:
         """The first thing to say about it."""
@@ -236,7 +205,7 @@ class Builder:
 
     def value(self, place: Place) -> str:
         """What stands there in the end; empty where nothing does."""
-        value = _at(self._config, place.keys)
+        value = at(self._config, place.keys)
         return "" if value is ABSENT else as_typed(value)
 
     def facts(self, place: Place) -> Facts:
@@ -251,7 +220,7 @@ class Builder:
         )
 
     def _now(self, place: Place) -> str:
-        mine, value = _at(self._edited, place.keys), _at(self._config, place.keys)
+        mine, value = at(self._edited, place.keys), at(self._config, place.keys)
         path = ".".join(place.keys)
         reasons = [
             change.reason for change in self.changes if path == change.field or path.startswith(f"{change.field}.")
@@ -271,14 +240,14 @@ class Builder:
         """What stands there as it would be typed; empty where it is left out."""
         if place.field is None:
             return KEPT
-        value = _at(self._edited, place.keys)
+        value = at(self._edited, place.keys)
         return "" if value is ABSENT else as_typed(value)
 
     def chosen(self, place: Place) -> str:
         """The value of the row that is in force, of a place with rows."""
         if place.field is None or not self.is_set(place):
             return self.text(place)
-        return as_typed(_read(place.field, self.value(place) or self.text(place)))
+        return as_typed(read_typed(place.field, self.value(place) or self.text(place)))
 
     def rows(self, place: Place) -> tuple[Choice, ...]:
         """What can be chosen, each with the error it would bring; none where a line is typed."""
@@ -329,119 +298,10 @@ class Builder:
     def _with(self, place: Place, text: str) -> dict[str, Any]:
         config = deepcopy(self._edited)
         if not text.strip():
-            _remove(config, place.keys)
+            remove(config, place.keys)
         elif place.field is not None and text != self.text(place):
-            _put(config, place.keys, parse(place.field, text))
+            put(config, place.keys, parse(place.field, text))
         return config
-
-
-def why_idle(field: Field, view: View) -> str:
-    """Why a field has no effect with the rest as it is; empty where it has one."""
-    asked = (_in_diffusers, _not_at_this_stage, _no_parameter, _not_offloaded, _switched_off)
-    return next(filter(None, (reason(field, view) for reason in asked)), "")
-
-
-def _in_diffusers(field: Field, _: View) -> str:
-    return "diffusers checkpoints activations itself" if field.path.startswith("activation_checkpointing.") else ""
-
-
-def _not_at_this_stage(field: Field, view: View) -> str:
-    if field.stages is None or view.stage in field.stages:
-        return ""
-    *most, last = map(str, field.stages)
-    where = f"stages {', '.join(most)} and {last}" if most else f"stage {last}"
-    return f"only at {where}; the stage is {view.stage}"
-
-
-def _no_parameter(field: Field, view: View) -> str:
-    section, _, key = field.path.rpartition(".")
-    if section == "optimizer.params":
-        torch_adam = bool(view.get("optimizer.params.torch_adam"))
-        known = parameters_of(view.optimizer, offloaded=view.offloads, torch_adam=torch_adam)
-        where = "torch's own" if torch_adam else "on the CPU" if view.offloads else "on the GPU"
-        name = f"{view.get('optimizer.type')} ({where})"
-    elif section == "scheduler.params":
-        known, name = PARAMETERS.get(view.scheduler), view.scheduler
-    else:
-        return ""
-    return "" if known is None or key in known else f"{name} does not take it"
-
-
-def _not_offloaded(field: Field, view: View) -> str:
-    section, _, key = field.path.rpartition(".")
-    if section == "aio":
-        return "" if view.uses_nvme else "nothing is offloaded to NVMe"
-    if section not in _OF_NVME or key == "device":
-        return ""
-    device = view.device(section.rpartition(".")[2])
-    if device == "none":
-        return f"nothing is offloaded: {section}.device is none"
-    if key in _OF_NVME[section] and device != "nvme":
-        return f"only for NVMe; {section}.device is {device}"
-    if key == "cpuadam_cores_perc" and not view.get(f"{section}.super_offload"):
-        return f"{section}.super_offload is false"
-    return ""
-
-
-def _switched_off(field: Field, view: View) -> str:
-    path = field.path
-    switch = f"{path.rpartition('.')[0]}.enabled"
-    if switch not in FIELDS or path == switch or path in _WITHOUT_THEIR_SWITCH or view.get(switch):
-        return ""
-    return f"{switch} is false"
-
-
-def parse(field: Field, text: str) -> Any:
-    """A typed line as a field's value.
-
-    Raises:
-        ValueError: it is none, with a sentence for who typed it.
-    """
-    if any(ord(character) < 32 or 0xD800 <= ord(character) <= 0xDFFF for character in text):
-        raise ValueError("must not contain control characters or half a character")
-    value = _read(field, text.strip())
-    if fault := field.fault(value):
-        raise ValueError(fault)
-    return value
-
-
-def _read(field: Field, text: str) -> Any:
-    """What is meant, right or wrong: what reads as nothing better stays text."""
-    if field.kind in (Kind.NUMBERS, Kind.TEXTS):
-        items = [item.strip() for item in text.split(",")]
-        return [item for item in items if item] if field.kind is Kind.TEXTS else [_number(item) for item in items]
-    if field.kind is Kind.BOOL:
-        return {"true": True, "false": False}.get(text.lower(), text)
-    if field.kind in (Kind.INT, Kind.FLOAT):
-        number = _number(text)
-        whole = field.kind is Kind.INT and isinstance(number, float) and number.is_integer()
-        return int(number) if whole else number
-    return next((choice for choice in field.choices if choice.lower() == text.lower()), text)
-
-
-def _number(text: str) -> int | float | str:
-    if not text.isascii() or "_" in text:  # Python reads these as numbers, and nobody means them
-        return text
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def as_typed(value: object) -> str:
-    """A value as a person would type it."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list | tuple) and not any(isinstance(item, dict | list) for item in value):
-        return ", ".join(as_typed(item) for item in value)
-    return json.dumps(value, ensure_ascii=False)
-
-
-def as_json(config: Mapping[str, Any]) -> str:
-    """A configuration as a file."""
-    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
 
 
 def _default(field: Field) -> str:
@@ -477,41 +337,3 @@ def _other_places(config: Mapping[str, Any], above: tuple[str, ...] = ()) -> Ite
             yield from _other_places(value, keys)
         elif path not in FIELDS:
             yield Place(path, keys, None)
-
-
-def _in_order_of(before: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """The same configuration with every key where it was: what the run fills in moves when a part of it is set."""
-    keys = [*(key for key in before if key in config), *(key for key in config if key not in before)]
-    return {
-        key: _in_order_of(before.get(key, {}), value)
-        if isinstance(value := config[key], dict) and isinstance(before.get(key, {}), dict)
-        else value
-        for key in keys
-    }
-
-
-def _at(config: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    value: Any = config
-    for key in keys:
-        if not isinstance(value, dict) or key not in value:
-            return ABSENT
-        value = value[key]
-    return value
-
-
-def _put(config: dict[str, Any], keys: Sequence[str], value: Any) -> None:
-    section = config
-    for key in keys[:-1]:
-        if not isinstance(section.get(key), dict):
-            section[key] = {}
-        section = section[key]
-    section[keys[-1]] = value
-
-
-def _remove(config: dict[str, Any], keys: Sequence[str]) -> None:
-    """Takes a key out, and the sections that hold nothing without it."""
-    above = _at(config, keys[:-1])
-    if isinstance(above, dict) and keys[-1] in above:
-        del above[keys[-1]]
-        if not above and len(keys) > 1:
-            _remove(config, keys[:-1])

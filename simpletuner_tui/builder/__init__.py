@@ -1,0 +1,1 @@
+"""The DeepSpeed builder without a screen: a configuration being edited, field by field."""

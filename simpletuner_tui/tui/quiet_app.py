@@ -1,0 +1,49 @@
+"""What the full-screen applications share: a terminal over SSH, which may go away at any time."""
+
+import asyncio
+import os
+import signal
+from functools import partial
+
+from textual.app import App
+from textual.binding import Binding
+from textual.driver import Driver
+
+from launcher.errors import ExitCode
+from simpletuner_tui.messages import tell
+from simpletuner_tui.tui.glyphs import ASCII, Glyphs
+
+
+class QuietApp(App[str | None]):
+    """Moves nothing by itself. Returns what is to be said once it is left, if anything is."""
+
+    CSS_PATH = ["app.tcss"]
+    BINDINGS = [
+        Binding("ctrl+q", "leave", "Quit", priority=True),
+        Binding("ctrl+c", "leave", show=False, priority=True),
+    ]
+
+    def __init__(self, glyphs: Glyphs, driver_class: type[Driver] | None = None) -> None:
+        self.glyphs = glyphs
+        super().__init__(driver_class=driver_class)
+        self.title = "simpletuner-tui"
+        self.animation_level = "none"  # over SSH every frame is paid for
+
+    def get_css_variables(self) -> dict[str, str]:
+        """Frames are drawn with what the terminal has."""
+        return {**super().get_css_variables(), "frame": "ascii" if self.glyphs is ASCII else "round"}
+
+    def on_mount(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number, code in ((signal.SIGHUP, ExitCode.HANGUP), (signal.SIGTERM, ExitCode.CANCELLED)):
+            # What is worth keeping was kept at the last step; all that is left to do is leave.
+            loop.add_signal_handler(number, partial(self.exit, return_code=int(code)))
+
+    def run_and_tell(self) -> ExitCode:
+        """Runs to its end, and says what came of it where it can still be seen."""
+        outcome = self.run()
+        if self.return_code == ExitCode.HANGUP:
+            os._exit(ExitCode.HANGUP)  # what is left to be written has nowhere to go, and Python would complain of it
+        if outcome is not None:
+            tell(outcome)
+        return ExitCode(self.return_code or 0)
