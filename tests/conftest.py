@@ -47,7 +47,19 @@ def own_environment(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def assets(pytestconfig, own_environment) -> Path:
+def extensions(own_environment):
+    """DeepSpeed's extensions, compiled before any test waits for a run that would compile them first."""
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "DS_ACCELERATOR": "cpu",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    subprocess.run([sys.executable, "-m", "harness.extensions"], check=True, cwd=ROOT, env=environment)
+
+
+@pytest.fixture(scope="session")
+def assets(pytestconfig, extensions) -> Path:
     """The demo's pictures and tiny SDXL, made by the project's own command; kept until that command changes."""
     sources = sorted((ROOT / "launcher/train/demo").glob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]

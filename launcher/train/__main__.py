@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from deepspeed.accelerator import get_accelerator
-from deepspeed.comm.torch import build_shm_op
 
 from launcher.errors import ExitCode, LauncherError
 from launcher.runs.directory import RunDirectory
@@ -18,6 +17,7 @@ from launcher.runs.heartbeat import Heartbeat
 from launcher.runs.outcome import Outcome, read_outcome, write_outcome
 from launcher.runs.stop import request_stop, stop_requested
 from launcher.train.distributed import World
+from launcher.train.extensions import build_communication
 from launcher.train.loop import train
 from launcher.train.report import LOGGER, Report
 
@@ -75,7 +75,7 @@ def _train(run: RunDirectory, stack: ExitStack) -> Outcome:
         report = Report(EventLog(run.events_jsonl), heartbeat)
     if get_accelerator().device_name() == "cpu":
         with report.phase("compile_communication"):
-            build_shm_op()  # or it would be compiled while the processes meet, and look like waiting
+            build_communication()
     with report.phase("join"):
         world = World.join()
     stack.callback(world.close)

@@ -6,19 +6,12 @@ from typing import Any
 
 import deepspeed
 import torch
-from deepspeed.accelerator import get_accelerator
 from deepspeed.utils import safe_get_full_fp32_param
 
-from launcher.config.deepspeed import with_overrides
-from launcher.errors import CannotRunHereError
-from launcher.train.distributed import World
-from launcher.train.report import LOGGER, Report
+from launcher.train.extensions import uses_torch_adam
 
 TAG = "engine"
 """Folder of DeepSpeed's own files inside a checkpoint."""
-
-TORCH_ADAM = {"optimizer.params.torch_adam": True, "optimizer.params.fused": True}
-"""torch's fused AdamW in CPUAdam's place: equal within 5e-8 and as fast, and nothing is compiled for it."""
 
 
 class DeepSpeedEngine:
@@ -27,7 +20,7 @@ class DeepSpeedEngine:
     def __init__(self, unet: torch.nn.Module, config: Mapping[str, Any]) -> None:
         """Builds optimizer, schedule and partitions; what deepspeed.json says is what DeepSpeed gets."""
         self._unet = unet
-        self.torch_adam = _torch_adam(config["optimizer"])
+        self.torch_adam = uses_torch_adam(config["optimizer"])
         trainable = [parameter for parameter in unet.parameters() if parameter.requires_grad]
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=unet, model_parameters=trainable, config=dict(config)
@@ -75,67 +68,3 @@ class DeepSpeedEngine:
         for name, parameter in self._unet.named_parameters():
             master = safe_get_full_fp32_param(parameter)  # None where the weights are their own masters
             yield name, parameter.detach() if master is None else master
-
-
-def build_extensions(
-    config: Mapping[str, Any], world: World, report: Report, *, torch_adam: bool = False
-) -> dict[str, Any]:
-    """Compiles the optimizer's extension, once per machine, before anything large is loaded.
-
-    Where it cannot be compiled, Adam falls back to torch's own fused one and the person is told.
-
-    Args:
-        config: as deepspeed.json holds it.
-        world: rank 0 compiles, the others wait.
-        report: told of the fallback.
-        torch_adam: whether the run continues a state of torch's Adam, which only that can read.
-
-    Returns:
-        The configuration to train with.
-
-    Raises:
-        CannotRunHereError: the optimizer exists only as an extension, and it does not compile here.
-    """
-    if torch_adam:
-        config = with_overrides(config, TORCH_ADAM)
-    optimizer = config["optimizer"]
-    name = _extension(optimizer, config)
-    if name is None:
-        return dict(config)
-    failure = None
-    if world.is_main:
-        try:
-            get_accelerator().get_op_builder(name)().load(verbose=False)
-        except Exception as error:  # a build fails in as many ways as there are compilers
-            LOGGER.exception("%s does not build", name)
-            failure = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-    failure = world.from_main(failure)
-    if failure is None:
-        return dict(config)
-    if optimizer["type"] not in ("Adam", "AdamW"):
-        raise CannotRunHereError(
-            f"{optimizer['type']} with offload needs DeepSpeed's {name} extension, which does not compile "
-            f"here ({failure}); install a C++ compiler (Debian, Ubuntu: apt install g++), or choose AdamW"
-        )
-    report.warning(
-        f"DeepSpeed's CPU Adam does not compile here ({failure}); torch's fused AdamW does the same update "
-        "instead. To compile it: install g++ and the Python headers (Debian, Ubuntu: apt install g++ "
-        "python3-dev)"
-    )
-    return with_overrides(config, TORCH_ADAM)
-
-
-def _torch_adam(optimizer: Mapping[str, Any]) -> bool:
-    return bool(optimizer.get("params", {}).get("torch_adam"))
-
-
-def _extension(optimizer: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
-    """The op builder an optimizer needs, or None; as ``_configure_basic_optimizer`` builds it."""
-    offloads = config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none") != "none"
-    if optimizer["type"] in ("Adam", "AdamW"):
-        if _torch_adam(optimizer):
-            return None
-        return "CPUAdamBuilder" if offloads else "FusedAdamBuilder"
-    if optimizer["type"] == "Lion":
-        return "CPULionBuilder" if offloads else "FusedLionBuilder"
-    return "CPUAdagradBuilder" if offloads else None

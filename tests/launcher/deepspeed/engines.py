@@ -13,6 +13,7 @@ import gc
 import hashlib
 import json
 import os
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -20,8 +21,10 @@ from pathlib import Path
 import cpuinfo
 import torch
 
-os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-os.environ.setdefault("MASTER_PORT", "29511")
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    PORT = str(free.getsockname()[1])
+os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": PORT}
 
 import deepspeed
 from deepspeed.utils import logger, safe_get_full_fp32_param

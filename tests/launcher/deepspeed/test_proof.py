@@ -450,7 +450,7 @@ LINEAR = {"Muon without convolutions"}
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory) -> dict[str, dict[str, Any]]:
+def ran(extensions, tmp_path_factory) -> dict[str, dict[str, Any]]:
     """What became of every configuration, by name."""
     cases = [
         {"name": f"allowed {name}", "config": config_of(paths), "model": "linear" if name in LINEAR else "conv"}

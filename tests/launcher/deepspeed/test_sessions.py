@@ -120,10 +120,10 @@ def run_for_real(count: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def test_what_is_accepted_trains(tmp_path):
+def test_what_is_accepted_trains(extensions, tmp_path):
     assert run_for_real(12, tmp_path) == {}
 
 
 @pytest.mark.exhaustive
-def test_what_is_accepted_trains_thoroughly(tmp_path):
+def test_what_is_accepted_trains_thoroughly(extensions, tmp_path):
     assert run_for_real(200, tmp_path) == {}

@@ -2,27 +2,29 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from harness.runs import wait_for
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
-from launcher.train.deepspeed_engine import TORCH_ADAM, build_extensions
+from launcher.train.extensions import TORCH_ADAM, build_optimizer
 
 BUILD = """
 import json, sys
 from harness.recorder import Recorder
 from launcher.errors import LauncherError
 from launcher.train.distributed import World
-from launcher.train.deepspeed_engine import build_extensions
+from launcher.train.extensions import build_optimizer
 import torch
 world = World(rank=0, world_size=1, device=torch.device("cpu"))
 for name, config in json.load(sys.stdin).items():
     report = Recorder()
     try:
-        told = {"params": build_extensions(config, world, report)["optimizer"]["params"]}
+        told = {"params": build_optimizer(config, world, report)["optimizer"]["params"]}
     except LauncherError as error:
         told = {"error": str(error), "exit_code": int(error.exit_code)}
     print("told", json.dumps({"name": name, "warnings": report.warnings, **told}), flush=True)
@@ -39,27 +41,35 @@ def config_of(optimizer: str, offload: str = "cpu") -> dict:
     )
 
 
-@pytest.fixture(scope="module")
-def without_compiler(tmp_path_factory) -> dict[str, dict]:
-    """What becomes of each optimizer where there is no compiler and nothing was compiled before."""
-    folder = tmp_path_factory.mktemp("extensions")
+def environment_of(folder: Path, **compiler: str) -> dict[str, str]:
+    """Of a machine where nothing was compiled before and, unless one is given, there is no compiler."""
     environment = {key: value for key, value in os.environ.items() if key not in ("CXX", "CC")}
-    environment |= {
+    return environment | {
         "PATH": str(Path(sys.executable).parent),  # ninja alone
         "TORCH_EXTENSIONS_DIR": str(folder),
         "DS_ACCELERATOR": "cpu",
         "CUDA_VISIBLE_DEVICES": "",
+        **compiler,
     }
-    configs = {name: config_of(name) for name in ("AdamW", "Adam", "Lion", "Adagrad")}
-    done = subprocess.run(
+
+
+def build(configs: dict[str, dict], folder: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-c", BUILD],
         input=json.dumps(configs),
-        env=environment,
+        env=environment_of(folder),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
         check=False,
     )
+
+
+@pytest.fixture(scope="module")
+def without_compiler(tmp_path_factory) -> dict[str, dict]:
+    """What becomes of each optimizer where there is no compiler and nothing was compiled before."""
+    configs = {name: config_of(name) for name in ("AdamW", "Adam", "Lion", "Adagrad")}
+    done = build(configs, tmp_path_factory.mktemp("extensions"))
     told = [json.loads(line.removeprefix("told ")) for line in done.stdout.splitlines() if line.startswith("told ")]
     assert done.returncode == 0, done.stderr[-3000:]
     return {one["name"]: one for one in told}
@@ -87,11 +97,42 @@ def test_without_a_compiler_the_others_are_refused_naming_the_package(without_co
 
 def test_with_a_compiler_the_configuration_stays_as_it_is(alone, report):
     config = config_of("AdamW")
-    assert build_extensions(config, alone, report) == config
+    assert build_optimizer(config, alone, report) == config
     assert report.events == []
 
 
 def test_what_torchs_adam_began_it_continues(alone, report):
-    params = build_extensions(config_of("AdamW"), alone, report, torch_adam=True)["optimizer"]["params"]
+    params = build_optimizer(config_of("AdamW"), alone, report, torch_adam=True)["optimizer"]["params"]
     assert {f"optimizer.params.{name}": params[name] for name in ("torch_adam", "fused")} == TORCH_ADAM
     assert report.events == []
+
+
+def test_a_build_that_was_killed_is_not_waited_for(tmp_path):
+    endless = tmp_path / "c++"
+    endless.write_text("#!/bin/sh\nexec /bin/sleep 600\n")
+    endless.chmod(0o755)
+    with subprocess.Popen(
+        [sys.executable, "-c", BUILD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment_of(tmp_path, CXX=str(endless)),
+        text=True,
+        start_new_session=True,
+    ) as first:
+        first.stdin.write(json.dumps({"AdamW": config_of("AdamW")}))
+        first.stdin.close()
+        wait_for((tmp_path / "cpu_adam/lock").exists, 60)
+        os.killpg(first.pid, signal.SIGKILL)
+    assert (tmp_path / "cpu_adam/lock").exists()
+    done = build({"AdamW": config_of("AdamW")}, tmp_path)
+    assert "torch's fused AdamW does the same update" in done.stdout
+    assert "was left by a build that was killed" in done.stderr
+
+
+def test_a_build_that_goes_on_elsewhere_is_waited_for(tmp_path):
+    baton = tmp_path / "cpu_adam/lock"
+    baton.parent.mkdir()
+    with baton.open("w"), pytest.raises(subprocess.TimeoutExpired):
+        build({"AdamW": config_of("AdamW")}, tmp_path, timeout=15)
+    assert baton.exists()

@@ -1,0 +1,133 @@
+"""DeepSpeed's compiled extensions: built once per machine, before anything large is loaded."""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from deepspeed.accelerator import get_accelerator
+from deepspeed.comm.torch import build_shm_op
+from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
+from torch.utils.cpp_extension import get_default_build_root
+
+from launcher.config.deepspeed import with_overrides
+from launcher.errors import CannotRunHereError
+from launcher.train.distributed import World
+from launcher.train.report import LOGGER, Report
+
+TORCH_ADAM = {"optimizer.params.torch_adam": True, "optimizer.params.fused": True}
+"""torch's fused AdamW in CPUAdam's place: equal within 5e-8 and as fast, and nothing is compiled for it."""
+
+
+def build_communication() -> None:
+    """Compiles what processes on CPUs exchange gradients with.
+
+    Left to DeepSpeed it would be compiled while the processes meet, and look like waiting.
+    """
+    with _one_at_a_time(ShareMemCommBuilder.NAME):
+        build_shm_op()
+
+
+def build_optimizer(
+    config: Mapping[str, Any], world: World, report: Report, *, torch_adam: bool = False
+) -> dict[str, Any]:
+    """Compiles the optimizer's extension.
+
+    Where it cannot be compiled, Adam falls back to torch's own fused one and the person is told.
+
+    Args:
+        config: as deepspeed.json holds it.
+        world: rank 0 compiles, the others wait.
+        report: told of the fallback.
+        torch_adam: whether the run continues a state of torch's Adam, which only that can read.
+
+    Returns:
+        The configuration to train with.
+
+    Raises:
+        CannotRunHereError: the optimizer exists only as an extension, and it does not compile here.
+    """
+    if torch_adam:
+        config = with_overrides(config, TORCH_ADAM)
+    optimizer = config["optimizer"]
+    name = _extension(optimizer, config)
+    if name is None:
+        return dict(config)
+    failure = world.from_main(_failure_to_build(name) if world.is_main else None)
+    if failure is None:
+        return dict(config)
+    if optimizer["type"] not in ("Adam", "AdamW"):
+        raise CannotRunHereError(
+            f"{optimizer['type']} with offload needs DeepSpeed's {name} extension, which does not compile "
+            f"here ({failure}); install a C++ compiler (Debian, Ubuntu: apt install g++), or choose AdamW"
+        )
+    report.warning(
+        f"DeepSpeed's CPU Adam does not compile here ({failure}); torch's fused AdamW does the same update "
+        "instead. To compile it: install g++ and the Python headers (Debian, Ubuntu: apt install g++ "
+        "python3-dev)"
+    )
+    return with_overrides(config, TORCH_ADAM)
+
+
+def uses_torch_adam(optimizer: Mapping[str, Any]) -> bool:
+    """Whether a configuration's ``optimizer`` section asks for torch's Adam."""
+    return bool(optimizer.get("params", {}).get("torch_adam"))
+
+
+def _extension(optimizer: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
+    """The op builder an optimizer needs, or None; as ``_configure_basic_optimizer`` builds it."""
+    offloads = config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none") != "none"
+    if optimizer["type"] in ("Adam", "AdamW"):
+        if uses_torch_adam(optimizer):
+            return None
+        return "CPUAdamBuilder" if offloads else "FusedAdamBuilder"
+    if optimizer["type"] == "Lion":
+        return "CPULionBuilder" if offloads else "FusedLionBuilder"
+    return "CPUAdagradBuilder" if offloads else None
+
+
+def _failure_to_build(name: str) -> str | None:
+    """Compiles and loads an op; returns why it failed, in one line."""
+    builder = get_accelerator().get_op_builder(name)()
+    try:
+        with _one_at_a_time(builder.name):
+            builder.load(verbose=False)
+    except Exception as error:  # a build fails in as many ways as there are compilers
+        LOGGER.exception("%s does not build", name)
+        return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return None
+
+
+@contextmanager
+def _one_at_a_time(name: str) -> Iterator[None]:
+    """Keeps other runs from building the same op meanwhile, and takes away what a killed build left.
+
+    torch guards a build by a file that it removes at the end. A build that was killed leaves it, and every later one
+    waits for it without end and without a word (``torch/utils/file_baton.py``).
+    """
+    folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root()) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    baton = folder / "lock"
+    with (folder / "building").open("w") as building:
+        fcntl.flock(building, fcntl.LOCK_EX)  # released by the kernel, however this process ends
+        if baton.exists() and not _is_open(baton):
+            LOGGER.warning("%s was left by a build that was killed", baton)
+            baton.unlink(missing_ok=True)
+        yield
+
+
+def _is_open(file: Path) -> bool:
+    """Whether a process, of those that may be asked, has ``file`` open; a build keeps its own open."""
+    wanted = file.stat()
+    for pid in psutil.pids():
+        try:
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                found = descriptor.stat()
+                if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                    return True
+        except OSError:  # it ended, or is another person's
+            continue
+    return False
