@@ -8,15 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from launcher.config.accelerate import PATHS_FROM_DEEPSPEED_CONFIG
-from launcher.config.deepspeed import open_deepspeed_json
 from launcher.config.setting import Level, Problem
 from launcher.config.settings import Settings, read_settings
+from launcher.deepspeed.fields import shown
+from launcher.deepspeed.installed import read_installed
+from launcher.deepspeed.normalise import normalise
+from launcher.deepspeed.opening import open_file
+from launcher.deepspeed.parts import parts_of
+from launcher.deepspeed.run_facts import facts_of
+from launcher.deepspeed.view import ABSENT
 from launcher.errors import CannotRunHereError, InvalidInputError, LauncherError
+from launcher.judge import judge
 from launcher.machine.packages import installed_version
 from simpletuner_tui import paths
 from simpletuner_tui.questions.accelerate import ACCELERATE
 from simpletuner_tui.questions.accelerate.file import accelerate_file
 from simpletuner_tui.questions.conditions import answers_named, depends_on_machine
+from simpletuner_tui.questions.deepspeed import EXTRA
 from simpletuner_tui.questions.model import Kind, Question, Resolved, Typed
 
 SCHEMA = 1
@@ -163,10 +171,13 @@ def judge_answers(
     if problems:
         # A rule would only repeat what a faulty answer breaks.
         return Judgement(Settings(), tuple(problems), notes)
-    settings, found = read_resolved(resolved, base)
+    read = read_resolved(resolved, base)
+    found = list(read.problems)
+    if not any(problem.level is Level.ERROR for problem in found):
+        found += [_by_question(problem, resolved) for problem in judge(read.settings)]
     told = {problem.field for problem in found}
     found += [problem for problem in _not_launched(resolved) if problem.field not in told]
-    return Judgement(settings, tuple(found), notes)
+    return Judgement(read.settings, tuple(found), (*notes, *read.notes))
 
 
 def faults_in(resolved: Resolved) -> list[Problem]:
@@ -191,8 +202,20 @@ def _not_launched(resolved: Resolved) -> list[Problem]:
     ]
 
 
-def read_resolved(resolved: Resolved, base: Path) -> tuple[Settings, list[Problem]]:
-    """Settings from answers in force, with defaults where one is missing or faulty, and every fault of them.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Settings as answers give them."""
+
+    settings: Settings
+    """With defaults where an answer is missing or faulty."""
+    problems: tuple[Problem, ...]
+    """Of type and bounds, of a DeepSpeed file, and what is not launched; ``field`` is a question id."""
+    notes: tuple[str, ...]
+    """What a DeepSpeed file says otherwise than it was written, or instead of the training's answers."""
+
+
+def read_resolved(resolved: Resolved, base: Path) -> Reading:
+    """Settings from answers in force; rules are not asked.
 
     Args:
         resolved: the registry met with answers.
@@ -205,17 +228,55 @@ def read_resolved(resolved: Resolved, base: Path) -> tuple[Settings, list[Proble
             values[question.id] = paths.absolute(value, base, hub=question.hub)
     placed = Resolved(resolved.asked, values, resolved.answered, resolved.faults, resolved.probes)
     accelerate = accelerate_file(placed)
-    deepspeed = _of_namespace(values, "deepspeed.")
-    extra: dict[str, Any] = {}
-    problems: list[Problem] = []
-    chosen = values.get("accelerate.ds_json")
+    training = _of_namespace(values, "training.")
+    chosen = values.get(DS_JSON)
     if isinstance(chosen, str):
-        try:
-            deepspeed, extra = _open_json(Path(chosen))
-        except InvalidInputError as error:
-            problems.append(Problem("accelerate.ds_json", str(error)))
-    settings, found = read_settings(accelerate, deepspeed, _of_namespace(values, "training."), extra)
-    return settings, problems + [_by_question(problem, resolved) for problem in found]
+        return _read_with_file(Path(chosen), accelerate, training, resolved)
+    deepspeed = _of_namespace(values, "deepspeed.")
+    extra = deepspeed.pop("extra", {})
+    settings, found = read_settings(accelerate, deepspeed, training, extra if isinstance(extra, dict) else {})
+    return Reading(settings, tuple(_by_question(problem, resolved) for problem in found), ())
+
+
+def _read_with_file(
+    path: Path, accelerate: Mapping[str, Any], training: Mapping[str, object], resolved: Resolved
+) -> Reading:
+    """Settings where a DeepSpeed file says everything about DeepSpeed, its learning rate and batch too."""
+    opened = open_file(path)
+    of_run, found = read_settings(accelerate, {}, training)
+    problems = [replace(problem, field=DS_JSON, message=_of_file(problem)) for problem in opened.problems]
+    if opened.config is None:
+        return Reading(of_run, (*problems, *(_by_question(problem, resolved) for problem in found)), ())
+    run = facts_of(of_run)
+    normalised = normalise(opened.config, run, read_installed())
+    errors = [problem for problem in normalised.problems if problem.level is Level.ERROR]
+    if errors:
+        problems += [replace(problem, field=DS_JSON, message=_of_file(problem)) for problem in errors]
+        return Reading(of_run, tuple(problems), ())
+    parts = parts_of(normalised.config, run)
+    settings, found = read_settings(accelerate, parts.deepspeed, {**training, **parts.training}, parts.extra)
+    problems += [_by_question(problem, resolved) for problem in found]
+    notes = [
+        f"{path.name}: {change.field}: {shown(change.before)} is taken for {_after(change.after)} ({change.reason})"
+        for change in normalised.changes
+        if change.before is not ABSENT
+    ]
+    for key, value in parts.training.items():
+        question = f"training.{key}"
+        if question in resolved.answered:
+            message = f"is not used: {path.name} says {shown(value)}"
+            problems.append(Problem(question, message, Level.WARNING, "said-twice"))
+        else:
+            notes.append(f"{question}: {shown(value)}, from {path.name}")
+    return Reading(settings, tuple(problems), tuple(notes))
+
+
+def _of_file(problem: Problem) -> str:
+    return f"{problem.field}: {problem.message}" if problem.field else problem.message
+
+
+def _after(value: object) -> str:
+    return "nothing" if value is ABSENT else shown(value)
 
 
 def _by_question(problem: Problem, resolved: Resolved) -> Problem:
@@ -223,34 +284,27 @@ def _by_question(problem: Problem, resolved: Resolved) -> Problem:
     path = problem.field.removeprefix("deepspeed.")
     if path == problem.field or problem.field in resolved.values:
         return problem
-    if "accelerate.ds_json" in resolved.values:
-        return replace(problem, field="accelerate.ds_json", message=f"{path}: {problem.message}")
-    return replace(problem, field=_OWNERS.get(path, problem.field))
+    if DS_JSON in resolved.values:
+        return replace(problem, field=DS_JSON, message=f"{path}: {problem.message}")
+    if path in _OWNERS:
+        return replace(problem, field=_OWNERS[path])
+    return replace(problem, field=EXTRA, message=f"{path}: {problem.message}")
 
+
+DS_JSON = "accelerate.ds_json"
+"""The question for a DeepSpeed file, which says everything about DeepSpeed then."""
 
 _OWNERS = {
     PATHS_FROM_DEEPSPEED_CONFIG[key]: question.id
     for question in ACCELERATE
     for target in question.sets
     if (key := target.path.removeprefix("deepspeed_config.")) in PATHS_FROM_DEEPSPEED_CONFIG
-} | {"precision": "accelerate.mixed_precision"}
+} | dict.fromkeys(("precision", "bf16.enabled", "fp16.enabled"), "accelerate.mixed_precision")
 """Which of accelerate's questions sets a DeepSpeed value, by its JSON path."""
 
 
 def _of_namespace(values: Mapping[str, object], prefix: str) -> dict[str, object]:
     return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
-
-
-def _open_json(path: Path) -> tuple[dict[str, object], dict[str, Any]]:
-    try:
-        content = json.loads(path.read_bytes())
-        if not isinstance(content, dict):
-            raise InvalidInputError(f"{path} holds no JSON object")
-        return open_deepspeed_json(content)
-    except OSError as error:
-        raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidInputError(f"{path} is not a JSON file: {error}") from error
 
 
 def _unknown_ids(given: Mapping[str, object], registry: Sequence[Question]) -> list[str]:

@@ -55,7 +55,7 @@ def preview(resolved: Resolved, base: Path) -> Preview:
         resolved: answers so far; faulty and missing ones are left out.
         base: the folder that relative paths count from.
     """
-    settings, _ = read_resolved(resolved, base)
+    settings = read_resolved(resolved, base).settings
     files = {
         "default_config.yaml": yaml.safe_dump(accelerate_file(resolved)),
         "deepspeed.json": json.dumps(settings.deepspeed_json(), indent=2) + "\n",

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,14 @@ def own_environment(tmp_path_factory):
         for variable in ("COLUMNS", "LINES"):  # set for tests side by side; a terminal has a size of its own
             patch.delenv(variable, raising=False)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ordinary_signals():
+    """Under nohup, or in a shell's background, processes started here would ignore a hang-up or Ctrl-C as well."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,11 @@
 """The part of DeepSpeed's JSON that offloaded training uses, as settings.
 
-Each setting names its place in the JSON; its question id is ``deepspeed.`` plus that path. What an opened
-file holds beyond them is kept in ``extra`` and written back untouched. Defaults are ours where DeepSpeed's
+Each setting names its place in the JSON; its question id is ``deepspeed.`` plus that path. What a file or the
+builder says beyond them is ``extra`` and written back untouched. Defaults are ours where DeepSpeed's
 own waste memory on one or two GPUs; the docstring says so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,7 +81,7 @@ class DeepSpeedSettings:
     )
     warmup_type: str = setting("log", "Shape of the rise, for WarmupLR and WarmupDecayLR.", choices=("log", "linear"))
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Keys of an opened file that no setting knows, nested as in the file."""
+    """What a file or the builder says besides, nested as in DeepSpeed's JSON; it equals a setting that it repeats."""
 
     @property
     def offloads(self) -> bool:
@@ -125,7 +125,7 @@ OPTIMIZER_PARAMS: dict[str, tuple[str, ...]] = {
     "Adagrad": ("eps", "weight_decay"),
     "Lion": ("betas", "weight_decay"),
 }
-"""Which parameters each optimizer's class accepts; another one is a TypeError when the engine starts."""
+"""Which of the settings each optimizer's class accepts; another one is a TypeError when the engine starts."""
 
 _STAGE_3_ONLY = (
     "sub_group_size",
@@ -192,15 +192,20 @@ def _zero(settings: DeepSpeedSettings) -> dict[str, Any]:
 
 
 def _optimizer(settings: DeepSpeedSettings, learning_rate: float) -> dict[str, Any]:
+    rate = {"optimizer.params.lr": learning_rate}
+    if _of_another_type(settings, "optimizer"):
+        return rate
     params = {key: getattr(settings, key) for key in OPTIMIZER_PARAMS[settings.optimizer_type]}
     return {
         "optimizer.type": settings.optimizer_type,
-        "optimizer.params.lr": learning_rate,
+        **rate,
         **{f"optimizer.params.{key}": list(v) if isinstance(v, tuple) else v for key, v in params.items()},
     }
 
 
 def _schedule(settings: DeepSpeedSettings, learning_rate: float, warmup_steps: int, total_steps: int) -> dict[str, Any]:
+    if _of_another_type(settings, "scheduler"):
+        return {}
     params: dict[str, Any] = {"warmup_num_steps": warmup_steps}
     if settings.scheduler_type == "WarmupCosineLR":
         params["total_num_steps"] = total_steps
@@ -219,10 +224,24 @@ def _schedule(settings: DeepSpeedSettings, learning_rate: float, warmup_steps: i
     }
 
 
+def _of_another_type(settings: DeepSpeedSettings, section: str) -> bool:
+    """Whether ``extra`` names an optimizer or a schedule that no setting offers: its parameters are its own then."""
+    named = settings.extra.get(section)
+    known = getattr(settings, f"{section}_type")
+    return isinstance(named, Mapping) and named.get("type", known) != known
+
+
 def read_deepspeed(
     values: Mapping[str, object], extra: Mapping[str, Any] | None = None
 ) -> tuple[DeepSpeedSettings, list[Problem]]:
-    """Settings from values by JSON path; faults are listed, not raised."""
+    """Settings from values by JSON path; faults are listed, not raised.
+
+    Args:
+        values: by JSON path.
+        extra: nested as in DeepSpeed's JSON; what it says of a setting holds.
+    """
+    extra = dict(extra or {})
+    values = {**values, **split(extra)[0]}
     parsed: dict[str, Value] = {}
     problems: list[Problem] = []
     declared_by_path = deepspeed_declarations()
@@ -237,45 +256,33 @@ def read_deepspeed(
         for path in values
         if path not in declared_by_path
     ]
-    return DeepSpeedSettings(**parsed, extra=dict(extra or {})), problems  # type: ignore[arg-type]
+    return DeepSpeedSettings(**parsed, extra=extra), problems  # type: ignore[arg-type]
 
 
-def open_deepspeed_json(content: Mapping[str, Any]) -> tuple[dict[str, object], dict[str, Any]]:
-    """Splits an opened DeepSpeed JSON into values by path and the keys no setting knows.
-
-    Batch sizes, learning rate and warm-up are left out: the run determines them.
-    """
+def split(content: Mapping[str, Any]) -> tuple[dict[str, object], dict[str, Any]]:
+    """DeepSpeed's JSON as values of settings by path, and what no setting can hold, nested as it stood."""
     known = deepspeed_declarations()
     values: dict[str, object] = {}
-    extra: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
     for keys, value in leaves(content):
         # A key that holds a dot itself is none of ours, whatever it looks like.
         path = "" if any("." in str(key) for key in keys) else ".".join(map(str, keys))  # YAML has keys of any kind
-        if path in known and path != "precision":
-            values[path] = value
-        elif path in ("bf16.enabled", "fp16.enabled"):
+        if path in ("bf16.enabled", "fp16.enabled") and isinstance(value, bool):
             if value:
                 values["precision"] = keys[0]
-        elif path not in _OF_THE_RUN:
-            _put(extra, keys, value)
-    values.setdefault("precision", "no")
-    for device in ("offload_optimizer", "offload_param"):
-        values.setdefault(f"zero_optimization.{device}.device", "none")
-    return values, extra
+        elif path in known and path != "precision" and _takes(known[path], value):
+            values[path] = value
+        else:
+            put(rest, keys, value)
+    return values, rest
 
 
-_OF_THE_RUN = frozenset(
-    {
-        "train_batch_size",
-        "train_micro_batch_size_per_gpu",
-        "steps_per_print",
-        "optimizer.params.lr",
-        "scheduler.params.warmup_num_steps",
-        "scheduler.params.warmup_min_lr",
-        "scheduler.params.warmup_max_lr",
-        "scheduler.params.total_num_steps",
-    }
-)
+def _takes(declared: Setting, value: object) -> bool:
+    try:
+        declared.parse(value)
+    except ValueError:
+        return False
+    return True
 
 
 def leaves(content: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
@@ -292,11 +299,12 @@ def leaves(content: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[tupl
 def _nest(paths: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for path, value in paths.items():
-        _put(nested, tuple(path.split(".")), value)
+        put(nested, tuple(path.split(".")), value)
     return nested
 
 
-def _put(nested: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
+def put(nested: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    """Writes a value at nested keys."""
     *parents, leaf = keys
     for parent in parents:
         nested = nested.setdefault(parent, {})

@@ -6,8 +6,7 @@ from typing import Any
 
 from launcher.config.accelerate import LaunchSettings, read_accelerate
 from launcher.config.deepspeed import DeepSpeedSettings, read_deepspeed, to_deepspeed_json
-from launcher.config.rules import judge
-from launcher.config.setting import Level, Problem
+from launcher.config.setting import Problem
 from launcher.config.training import TrainingSettings, read_training
 
 
@@ -48,17 +47,21 @@ def read_settings(
 ) -> tuple[Settings, list[Problem]]:
     """Settings from the questionnaire's file, DeepSpeed values by JSON path, and training values by key.
 
-    What accelerate's questionnaire answers owns its DeepSpeed values: ``deepspeed`` may not repeat them.
+    What accelerate's questionnaire answers owns its DeepSpeed values: what ``deepspeed`` says of them does not hold.
+
+    Args:
+        accelerate: the questionnaire's file as an object.
+        deepspeed: by JSON path.
+        training: by key.
+        deepspeed_extra: nested as in DeepSpeed's JSON; what it says holds.
 
     Returns:
-        Settings, with defaults where a value was faulty, and every fault of type, bounds and rules.
+        Settings, with defaults where a value was faulty, and every fault of type and bounds, and what is saved but
+        not launched.
     """
     launch, owned, problems = read_accelerate(accelerate)
     deepspeed_settings, found = read_deepspeed({**deepspeed, **owned}, deepspeed_extra)
     problems += found
     training_settings, found = read_training(training)
     problems += found
-    settings = Settings(launch, deepspeed_settings, training_settings)
-    if not any(problem.level is Level.ERROR for problem in problems):
-        problems += judge(launch, deepspeed_settings, training_settings)
-    return settings, problems
+    return Settings(launch, deepspeed_settings, training_settings), problems

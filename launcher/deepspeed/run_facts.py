@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from launcher.config.setting import Setting, Value
+from launcher.config.settings import Settings
 from launcher.config.training import training_declarations
 
 _TRAINING = {declared.key: declared for _, declared in training_declarations()}
@@ -59,6 +60,23 @@ class RunFacts:
     def given(self, **facts: Any) -> "RunFacts":
         """A copy with these facts in place of what was assumed."""
         return replace(self, **facts, said=self.said | facts.keys())
+
+
+def facts_of(settings: Settings) -> RunFacts:
+    """What settings say of their run."""
+    optimization, deepspeed = settings.training.optimization, settings.deepspeed
+    return RunFacts().given(
+        world_size=settings.launch.num_processes,
+        train_batch_size=optimization.train_batch_size,
+        gradient_accumulation_steps=deepspeed.gradient_accumulation_steps,
+        gradient_clipping=deepspeed.gradient_clipping,
+        learning_rate=optimization.learning_rate,
+        max_train_steps=optimization.max_train_steps,
+        lr_warmup_steps=optimization.lr_warmup_steps,
+        mixed_precision=deepspeed.precision,
+        offload_param_path=deepspeed.offload_param_nvme_path,
+        device="cpu" if settings.launch.use_cpu else "cuda",
+    )
 
 
 _FACTS: Mapping[str, Setting] = {

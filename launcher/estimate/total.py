@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from launcher.config.deepspeed import split
 from launcher.config.settings import Settings
 from launcher.estimate.model import ModelFacts
 
@@ -83,8 +84,8 @@ def estimate(settings: Settings, model: ModelFacts, pictures: int = 0) -> Estima
     activations = _activations(settings, model)
     if activations is None:
         notes.append("activations are known for SDXL's U-Net only and left out")
-    if settings.deepspeed.extra:
-        notes.append("keys of the opened DeepSpeed file beyond the usual ones are not counted")
+    if split(settings.deepspeed.extra)[1]:
+        notes.append("what DeepSpeed's JSON says beyond the questions is not counted")
     return Estimate(
         gpu_steps=_gpu_steps(settings, model, activations or 0),
         gpu_start=_gpu_start(settings, model),

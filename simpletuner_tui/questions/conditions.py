@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-Answer = str | int | float | bool | list[Any]
+Answer = str | int | float | bool | list[Any] | dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

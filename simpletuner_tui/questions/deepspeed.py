@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from launcher.config.accelerate import PATHS_FROM_DEEPSPEED_CONFIG
 from launcher.config.deepspeed import JSON_PATHS, OPTIMIZER_PARAMS, deepspeed_declarations
-from launcher.config.rules.zero import LION_NEEDS_DEEPSPEED
+from launcher.config.rules.launch import LION_NEEDS_DEEPSPEED
 from launcher.config.setting import Setting
 from simpletuner_tui.questions.accelerate.common import INLINE, PLAIN
 from simpletuner_tui.questions.conditions import AllOf, AnyOf, Condition, Context, Is, Not
 from simpletuner_tui.questions.derive import question_of
-from simpletuner_tui.questions.model import Choice, Question
+from simpletuner_tui.questions.model import Choice, Kind, Question
 
 PREFIX = "deepspeed."
 SECTION, OPTIMIZER = "DeepSpeed", "Optimizer"
@@ -97,8 +97,23 @@ def _question(path: str, declared: Setting) -> Question:
     return replace(question, choices=optimizers) if key == "optimizer_type" else question
 
 
-DEEPSPEED = tuple(
-    _question(path, declared)
-    for path, declared in deepspeed_declarations().items()
-    if path not in OWNED_BY_ACCELERATE or declared.key in ONLY_PLAIN
+EXTRA = PREFIX + "extra"
+"""What the builder set beyond the questions, nested as in DeepSpeed's JSON."""
+
+DEEPSPEED = (
+    *(
+        _question(path, declared)
+        for path, declared in deepspeed_declarations().items()
+        if path not in OWNED_BY_ACCELERATE or declared.key in ONLY_PLAIN
+    ),
+    Question(
+        EXTRA,
+        Kind.OBJECT,
+        "What else should stand in DeepSpeed's JSON?",
+        SECTION,
+        when=INLINE,
+        if_answered=True,
+        help="What the DeepSpeed builder set beyond the questions, as JSON. What it says holds, whatever the questions "
+        "above say. The builder edits it field by field; {} drops it.",
+    ),
 )

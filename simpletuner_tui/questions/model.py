@@ -1,5 +1,6 @@
 """What a question is. Front ends know kinds, never names."""
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ class Kind(StrEnum):
     """Several numbers in one answer."""
     REPEAT = "repeat"
     """One text after another, until no more is wanted; the answer is their list."""
+    OBJECT = "object"
+    """Keys and values, nested; typed as JSON."""
     NOTE = "note"
     """Only shown."""
     STOP = "stop"
@@ -85,6 +88,8 @@ class Question:
     sets: tuple[Sets, ...] = ()
     check: Callable[[Answer, Context], None] | None = None
     """Raises ValueError, with a sentence for the person, for an answer that is of the right kind but wrong."""
+    if_answered: bool = False
+    """Asked only where something has answered it already: nobody is bothered with what it is about."""
     secret: bool = False
     """Asked, never saved."""
     hub: bool = False
@@ -151,7 +156,7 @@ class Question:
             return next((row.label for row in self.choices_in(context) if row.value == answer), str(answer))
         if isinstance(answer, list):
             return ", ".join(str(item) for item in answer)
-        return str(answer)
+        return json.dumps(answer, ensure_ascii=False) if isinstance(answer, dict) else str(answer)
 
     def to_json(self) -> dict[str, Any]:
         """The question as the printed registry shows it; computed parts by the name of their function."""
@@ -166,6 +171,7 @@ class Question:
             "default": _printed(self.default),
             "when": self.when.to_json() if self.when else None,
             "sets": [target.path for target in self.sets],
+            "if_answered": self.if_answered,
             "secret": self.secret,
             "more": self.more,
             "help": self.help,
@@ -219,6 +225,8 @@ def resolve(
     context = Context(values, probes or {})  # it sees values as they come
     for question in registry:
         if question.when is not None and not question.when.holds(context):
+            continue
+        if question.if_answered and question.id not in answers:
             continue
         asked.append(question)
         if question.kind is Kind.STOP:
@@ -319,6 +327,17 @@ def _texts(question: Question, answer: object, context: Context) -> Answer:
     return [_text(question, item, context) for item in answer]
 
 
+def _object(question: Question, answer: object, context: Context) -> Answer:
+    from launcher.deepspeed.reading import plain  # noqa: PLC0415 - most walks have no such question
+
+    if not isinstance(answer, dict):
+        raise ValueError(f"must be an object, not {answer!r}")
+    read = plain(answer)
+    if read.problems:
+        raise ValueError(read.problems[0].message)
+    return answer
+
+
 _VALIDATORS: dict[Kind, Callable[[Question, object, Context], Answer]] = {
     Kind.MENU: _menu,
     Kind.YES_NO: _yes_no,
@@ -328,6 +347,7 @@ _VALIDATORS: dict[Kind, Callable[[Question, object, Context], Answer]] = {
     Kind.PATH: _path,
     Kind.LIST: _numbers,
     Kind.REPEAT: _texts,
+    Kind.OBJECT: _object,
 }
 
 
@@ -372,6 +392,15 @@ def _typed_texts(question: Question, typed: str, context: Context) -> object:
     return [str(typed)]
 
 
+def _typed_object(question: Question, typed: str, context: Context) -> object:
+    from launcher.deepspeed.reading import read_json  # noqa: PLC0415 - most walks have no such question
+
+    read = read_json(typed)
+    if read.problems:
+        raise ValueError(f"type JSON, such as {{}}: {read.problems[0].message}")
+    return read.value
+
+
 def _as_is(question: Question, typed: str, context: Context) -> object:
     return str(typed)  # a file's writer knows no subclasses
 
@@ -383,4 +412,5 @@ _PARSERS: dict[Kind, Callable[[Question, str, Context], object]] = {
     Kind.FLOAT: _typed_number,
     Kind.LIST: _typed_numbers,
     Kind.REPEAT: _typed_texts,
+    Kind.OBJECT: _typed_object,
 }

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from harness.fake_model import write_model, write_pictures
-from launcher.config.rules import judge
 from launcher.config.setting import Level
 from launcher.errors import InvalidInputError
+from launcher.judge import judge
 from launcher.machine.host import read_host
 from launcher.plan import PACKAGES, make_plan
 
@@ -233,8 +233,9 @@ def what_may_be_launched(base) -> list[dict]:
             scheduler_type=schedule,
             gradient_accumulation_steps=accumulation,
         )
-        if all(problem.level is not Level.ERROR for problem in judge(base.launch, deepspeed, base.training)):
-            contents.append(replace(base, deepspeed=deepspeed).deepspeed_json())
+        settings = replace(base, deepspeed=deepspeed)
+        if all(problem.level is not Level.ERROR for problem in judge(settings)):
+            contents.append(settings.deepspeed_json())
     return contents
 
 

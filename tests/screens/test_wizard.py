@@ -356,13 +356,11 @@ async def test_a_window_that_is_too_small_says_so_and_works_again_when_it_is_not
     async with Wizard(only(Kind.TEXT, default="")) as wizard:
         await wizard.type("abc")
         for size in ((59, 24), (80, 19)):
+            told, body = wizard.screen.query_one("#too-small"), wizard.screen.query_one("#body")
             await wizard.pilot.resize_terminal(*size)
-            await wizard.press()
-            assert wizard.screen.query_one("#too-small").display
-            assert not wizard.screen.query_one("#body").display
+            await wizard.until(lambda: told.display and not body.display)
             await wizard.pilot.resize_terminal(60, 20)
-            await wizard.press()
-            assert not wizard.screen.query_one("#too-small").display
+            await wizard.until(lambda: body.display and not told.display)
         await wizard.type("d", "enter")
         assert (wizard.where, wizard.values["it"]) == ("after", "abcd")
 

@@ -1,6 +1,7 @@
 """Answers files: read, judged, exported, and the same run again."""
 
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -180,11 +181,12 @@ def test_answers_that_are_not_asked_are_noted_and_not_judged(home):
 def test_what_breaks_a_rule_is_named_by_the_question_to_change(home):
     nvme = {**LEAST, "accelerate.offload_optimizer": "nvme"}
     assert set(faults(judged(nvme, home))) == {"accelerate.offload_optimizer"}
-    (home / "ds.json").write_text(json.dumps({"zero_optimization": {"stage": 7}, "optimizer": {"type": "SGD"}}))
+    (home / "ds.json").write_text(json.dumps({"zero_optimization": {"stage": 7, "sub_group_size": "few"}}))
     opened = {**LEAST, "accelerate.ds_use_json": True, "accelerate.ds_json": "ds.json"}
     problems = judged(opened, home).problems
     assert {problem.field for problem in problems} == {"accelerate.ds_json"}
-    assert {problem.message.split(":")[0] for problem in problems} == {"zero_optimization.stage", "optimizer.type"}
+    named = {problem.message.split(":")[0] for problem in problems}
+    assert named == {"zero_optimization.stage", "zero_optimization.sub_group_size"}
     known = {question.id for question in REGISTRY}
     warned = {**LEAST, "accelerate.offload_param": "cpu", "training.lr_warmup_steps": 5000}
     assert {problem.field for problem in judged(warned, home).problems} <= known
@@ -291,37 +293,104 @@ def test_the_files_hold_what_was_answered(home):
     assert deepspeed["bf16"] == {"enabled": True}
 
 
+OPENED = {**LEAST, "accelerate.ds_use_json": True, "accelerate.ds_json": "ds.json"}
+
+
 def test_a_deepspeed_file_is_opened_beside_the_answers_and_keeps_what_nobody_asks(home):
     (home / "sub").mkdir()
     content = {
         "bf16": {"enabled": True},
-        "train_batch_size": 64,
         "wall_clock_breakdown": True,
         "dotted.key": {"a.b": 1},
         "zero_optimization.stage": 1,
-        "zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu", "ratio": 0.5}, "zero.stage": 1},
+        "zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu", "ratio": 0.5}},
     }
     (home / "sub/ds.json").write_text(json.dumps(content))
-    values = {**LEAST, MODEL: "../model", "accelerate.ds_use_json": True, "accelerate.ds_json": "ds.json"}
-    answers = Answers(values, home / "sub")
+    answers = Answers({**OPENED, MODEL: "../model"}, home / "sub")
     made = files(answers, home / "runs/one")
     deepspeed = json.loads(made["deepspeed.json"])
     assert deepspeed["zero_optimization"]["stage"] == 3
     assert deepspeed["zero_optimization"]["offload_optimizer"]["device"] == "cpu"
     assert deepspeed["zero_optimization"]["offload_optimizer"]["ratio"] == 0.5
-    assert deepspeed["zero_optimization"]["zero.stage"] == 1
+    assert deepspeed["zero_optimization"]["sub_group_size"] == 1_000_000_000  # left out, so DeepSpeed's own
     assert deepspeed["wall_clock_breakdown"] is True
     assert deepspeed["dotted.key"] == {"a.b": 1}
     assert deepspeed["zero_optimization.stage"] == 1
     assert deepspeed["bf16"] == {"enabled": True}
     assert deepspeed["train_micro_batch_size_per_gpu"] == 1
-    assert "train_batch_size" not in deepspeed
     assert files(exported(answers, home / "runs/one"), home / "runs/one") == made
+
+
+def test_a_deepspeed_file_is_set_right_as_check_does_it_and_every_change_is_told(home):
+    content = {"optimizer": {"type": " adamw ", "params": {"momentum": 0.9}}, "zero_optimization": {"stage": "zero2"}}
+    (home / "ds.json").write_text(json.dumps(content))
+    judgement = judged(OPENED, home)
+    assert not faults(judgement)
+    assert judgement.settings.deepspeed_json()["optimizer"]["type"] == "AdamW"
+    assert judgement.settings.deepspeed.stage == 2
+    told = "\n".join(judgement.notes)
+    for field in ("optimizer.type", "optimizer.params.momentum", "zero_optimization.stage"):
+        assert f"ds.json: {field}: " in told
+
+
+def test_what_a_deepspeed_file_says_of_the_run_holds_and_its_source_is_told(home):
+    content = {
+        "train_batch_size": 8,
+        "gradient_accumulation_steps": 2,
+        "gradient_clipping": 0.5,
+        "optimizer": {"type": "AdamW", "params": {"lr": 3e-4}},
+        "scheduler": {"type": "WarmupLR", "params": {"warmup_num_steps": 0}},
+    }
+    (home / "ds.json").write_text(json.dumps(content))
+    judgement = judged({**OPENED, "training.learning_rate": 1e-6}, home)
+    settings = judgement.settings
+    optimization = settings.training.optimization
+    assert (optimization.learning_rate, optimization.train_batch_size, optimization.lr_warmup_steps) == (3e-4, 4, 1)
+    assert (settings.deepspeed.gradient_accumulation_steps, settings.deepspeed.gradient_clipping) == (2, 0.5)
+    assert settings.global_batch_size == 8
+    warned = {problem.field: problem.message for problem in judgement.problems}
+    assert warned["training.learning_rate"] == "is not used: ds.json says 0.0003"
+    assert "training.train_batch_size: 4, from ds.json" in judgement.notes
+    written = settings.deepspeed_json()
+    assert written["optimizer"]["params"]["lr"] == written["scheduler"]["params"]["warmup_max_lr"] == 3e-4
+
+
+def test_what_the_builder_set_beyond_the_questions_is_written_exported_and_replayed(home):
+    extra = {"zero_optimization": {"offload_optimizer": {"ratio": 1.0}}, "aio": {"block_size": 1048576}, "a.b": [1]}
+    answers = Answers({**LEAST, "accelerate.offload_optimizer": "cpu", "deepspeed.extra": extra}, home)
+    made = files(answers, home / "runs/one")
+    deepspeed = json.loads(made["deepspeed.json"])
+    assert deepspeed["zero_optimization"]["offload_optimizer"]["ratio"] == 1.0
+    assert deepspeed["zero_optimization"]["offload_optimizer"]["device"] == "cpu"
+    assert (deepspeed["aio"], deepspeed["a.b"]) == (extra["aio"], [1])
+    assert files(exported(answers, home / "runs/one"), home / "runs/one") == made
+
+
+def test_what_the_builder_set_holds_over_the_questions_and_counts_in_the_estimate(home):
+    stage_1 = {**LEAST, "accelerate.zero_stage": 1}
+    extra = {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}}
+    settings = judged({**stage_1, "deepspeed.extra": extra}, home).settings
+    assert (settings.deepspeed.stage, settings.deepspeed.offloads) == (1, True)  # accelerate asks from stage 2 on
+    assert settings.deepspeed_json()["zero_optimization"]["offload_optimizer"]["device"] == "cpu"
+
+
+def test_a_rule_that_what_the_builder_set_breaks_names_it(home):
+    extra = {"zero_optimization": {"offload_optimizer": {"ratio": 0.5}}}
+    found = faults(judged({**LEAST, "deepspeed.extra": extra}, home))
+    assert set(found) == {"deepspeed.extra"}
+    assert found["deepspeed.extra"].startswith("zero_optimization.offload_optimizer.ratio: part of the optimizer")
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"), [([], "must be an object"), ("{", "must be an object"), ({"a": math.nan}, "too large")]
+)
+def test_what_is_no_object_is_a_fault_of_the_builders_part(home, extra, message):
+    assert message in faults(judged({**LEAST, "deepspeed.extra": extra}, home))["deepspeed.extra"]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot be read"), (b"{", "is not a JSON file"), (b"[]", "holds no JSON object"), (b"\xff", "not a JSON")],
+    [(None, "cannot be read"), (b"{", "ends too early"), (b"[]", "not an object"), (b"\xff", "is not UTF-8")],
 )
 def test_a_deepspeed_file_that_cannot_be_opened_is_a_fault(home, content, message):
     if content is not None:

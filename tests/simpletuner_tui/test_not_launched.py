@@ -7,7 +7,7 @@ import pytest
 from harness.accelerate_walks import PROBES
 from harness.runs import cli
 from launcher.config.accelerate import BACKENDS_NOT_LAUNCHED, NOT_LAUNCHED
-from launcher.config.rules.zero import LION_NEEDS_DEEPSPEED
+from launcher.config.rules.launch import LION_NEEDS_DEEPSPEED
 from launcher.errors import CannotRunHereError, ExitCode, InvalidInputError
 from simpletuner_tui.answers import judge_answers
 from simpletuner_tui.questions import REGISTRY

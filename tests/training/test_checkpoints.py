@@ -10,7 +10,8 @@ from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json, with
 from launcher.errors import ExitCode, InvalidInputError, RefusedToOverwriteError, RunFailedError
 from launcher.runs.checkpoints import FACTS, MARKER, Identity
 from launcher.train.checkpoint import Checkpoints
-from launcher.train.deepspeed_engine import TORCH_ADAM, DeepSpeedEngine
+from launcher.train.deepspeed_engine import DeepSpeedEngine
+from launcher.train.extensions import TORCH_ADAM
 
 SIDE = 256
 IDENTITY = Identity(

@@ -1,15 +1,15 @@
-"""Rules as data: what DeepSpeed 0.19.8 refuses, ignores or gets wrong, known by having run it."""
+"""Rules as data: what of a launch does not go together. DeepSpeed's own are in ``launcher/deepspeed/rules``."""
 
 from launcher.config.accelerate import LaunchSettings
 from launcher.config.deepspeed import DeepSpeedSettings
-from launcher.config.rules.zero import RULES
+from launcher.config.rules.launch import RULES
 from launcher.config.setting import Problem
 from launcher.config.training import TrainingSettings
 
-__all__ = ["judge"]
+__all__ = ["broken_rules"]
 
 
-def judge(launch: LaunchSettings, deepspeed: DeepSpeedSettings, training: TrainingSettings) -> list[Problem]:
+def broken_rules(launch: LaunchSettings, deepspeed: DeepSpeedSettings, training: TrainingSettings) -> list[Problem]:
     """Every rule these settings break, errors and warnings."""
     return [
         Problem(rule.field, rule.message, rule.level, rule.id)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from launcher.config.deepspeed import leaves, open_deepspeed_json
+from launcher.config.deepspeed import deepspeed_declarations, leaves
 from simpletuner_tui.questions.accelerate import ACCELERATE
 from simpletuner_tui.questions.accelerate.common import PREFIX
 from simpletuner_tui.questions.conditions import Answer, answers_named
@@ -22,6 +22,9 @@ OF_THE_RUN = {
     "scheduler.params.warmup_num_steps": "training.lr_warmup_steps",
 }
 """Values of those sections that are answers of their own."""
+
+FROM_THE_RUN = ("scheduler.params.warmup_min_lr", "scheduler.params.warmup_max_lr", "scheduler.params.total_num_steps")
+"""Values of those sections that follow from such answers."""
 
 _MISSING = object()
 
@@ -60,15 +63,18 @@ def deepspeed_answers_in(content: Mapping[str, Any]) -> tuple[dict[str, object],
     if not isinstance(section, Mapping):
         return {}, ()
     taken = {key: section[key] for key in TAKEN_FROM_DEEPSPEED_CONFIG if isinstance(section.get(key), Mapping)}
-    values, extra = open_deepspeed_json(taken)
-    answers: dict[str, object] = {
-        f"deepspeed.{path}": value for path, value in values.items() if path.split(".")[0] in taken
-    }
-    for path, question in OF_THE_RUN.items():
-        value = _at(taken, path)
-        if value is not _MISSING:
-            answers[question] = value
-    return answers, tuple(".".join(map(str, keys)) for keys, _ in leaves(extra))
+    known = deepspeed_declarations()
+    answers: dict[str, object] = {}
+    others: list[str] = []
+    for keys, value in leaves(taken):
+        path = ".".join(map(str, keys))  # YAML has keys of any kind
+        if path in OF_THE_RUN:
+            answers[OF_THE_RUN[path]] = value
+        elif path in known:
+            answers[f"deepspeed.{path}"] = value
+        elif path not in FROM_THE_RUN:
+            others.append(path)
+    return answers, tuple(others)
 
 
 def _said(question: Question, content: Mapping[str, Any]) -> Any:

@@ -12,8 +12,6 @@ from launcher.config.deepspeed import (
     JSON_PATHS,
     DeepSpeedSettings,
     deepspeed_declarations,
-    open_deepspeed_json,
-    read_deepspeed,
     to_deepspeed_json,
     with_overrides,
 )
@@ -35,13 +33,6 @@ SCHEDULERS = ("WarmupLR", "WarmupDecayLR", "WarmupCosineLR")
 def written(**changed) -> dict:
     settings = replace(DeepSpeedSettings(), **changed)
     return to_deepspeed_json(settings, train_batch_size=3, learning_rate=2e-6, warmup_steps=7, total_steps=90)
-
-
-def opened(content: dict) -> DeepSpeedSettings:
-    values, extra = open_deepspeed_json(json.loads(json.dumps(content)))
-    settings, problems = read_deepspeed(values, extra)
-    assert problems == []
-    return settings
 
 
 # written
@@ -183,130 +174,6 @@ print("ACCEPTED", json.dumps(accepted))
     accepted = json.loads(ran.stdout.rpartition("ACCEPTED")[2])
     assert [verdict for verdict in accepted[:-1] if verdict is not True] == []
     assert accepted[-1] is not True
-
-
-# opened
-
-
-@pytest.mark.parametrize("stage", range(4))
-@pytest.mark.parametrize("precision", ["no", "fp16", "bf16"])
-def test_what_is_written_opens_as_the_same_settings(stage, precision):
-    offloads = [("none", "none")]
-    if stage:
-        offloads += [("cpu", "none"), ("nvme", "none")]
-    if stage == 3:
-        offloads += [("cpu", "cpu"), ("none", "nvme")]
-    for (states, parameters), optimizer, scheduler, number in product(offloads, OPTIMIZERS, SCHEDULERS, (1, 2)):
-        settings = DeepSpeedSettings(
-            stage=stage,
-            precision=precision,
-            gradient_accumulation_steps=number,
-            gradient_clipping=number - 1.0,
-            offload_optimizer_device=states,
-            offload_optimizer_pin_memory=states == "none" or number == 1,
-            offload_optimizer_nvme_path="/nvme" if states == "nvme" else "",
-            offload_param_device=parameters,
-            offload_param_nvme_path="/nvme" if parameters == "nvme" else "",
-            reduce_bucket_size=50_000_000 * number if stage else 50_000_000,
-            sub_group_size=100_000_000 * number if stage == 3 else 100_000_000,
-            overlap_comm=bool(stage) and number == 2,
-            optimizer_type=optimizer,
-            weight_decay=0.1 * number,
-            betas=(0.9, 0.999) if optimizer == "Adagrad" else (0.8, 0.95),
-            scheduler_type=scheduler,
-            warmup_type="log" if scheduler == "WarmupCosineLR" else "linear",
-        )
-        content = to_deepspeed_json(settings, train_batch_size=3, learning_rate=2e-6, warmup_steps=7, total_steps=90)
-        assert opened(content) == settings
-
-
-def test_keys_that_no_setting_knows_are_kept_and_written_back_untouched():
-    content = {
-        "zero_optimization": {
-            "stage": 3,
-            "round_robin_gradients": True,
-            "offload_optimizer": {"device": "cpu", "buffer_count": 6},
-            "leaf_module": {},
-        },
-        "optimizer": {"type": "AdamW", "params": {"lr": 1.0, "torch_adam": True}},
-        "bf16": {"enabled": True, "check_grad_overflow": False},
-        "aio": {"block_size": 1048576, "single_submit": False},
-        "a.b": 1,
-        "list": [1, {"c": None}],
-        "nothing": None,
-    }
-    before = json.dumps(content)
-    settings = opened(content)
-    assert settings.extra == {
-        "zero_optimization": {
-            "round_robin_gradients": True,
-            "offload_optimizer": {"buffer_count": 6},
-            "leaf_module": {},
-        },
-        "optimizer": {"params": {"torch_adam": True}},
-        "bf16": {"check_grad_overflow": False},
-        "aio": {"block_size": 1048576, "single_submit": False},
-        "a.b": 1,
-        "list": [1, {"c": None}],
-        "nothing": None,
-    }
-    again = to_deepspeed_json(settings, train_batch_size=1, learning_rate=1e-5, warmup_steps=1, total_steps=1)
-    assert again["zero_optimization"]["offload_optimizer"] == {"device": "cpu", "pin_memory": True, "buffer_count": 6}
-    assert again["zero_optimization"]["leaf_module"] == {}
-    assert again["optimizer"]["params"]["torch_adam"] is True
-    assert again["bf16"] == {"enabled": True, "check_grad_overflow": False}
-    assert (again["aio"], again["a.b"], again["list"], again["nothing"]) == (
-        content["aio"],
-        content["a.b"],
-        content["list"],
-        None,
-    )
-    assert json.dumps(content) == before
-
-
-def test_the_learning_rate_and_batch_of_an_opened_file_give_way_to_the_runs():
-    content = {
-        "train_batch_size": 64,
-        "train_micro_batch_size_per_gpu": 8,
-        "optimizer": {"type": "AdamW", "params": {"lr": 0.1}},
-        "scheduler": {"type": "WarmupLR", "params": {"warmup_max_lr": 0.1, "warmup_num_steps": 999}},
-    }
-    settings = opened(content)
-    assert settings.extra == {}
-    again = to_deepspeed_json(settings, train_batch_size=1, learning_rate=1e-5, warmup_steps=2, total_steps=3)
-    assert again["train_micro_batch_size_per_gpu"] == 1
-    assert again["optimizer"]["params"]["lr"] == again["scheduler"]["params"]["warmup_max_lr"] == 1e-5
-    assert again["scheduler"]["params"]["warmup_num_steps"] == 2
-
-
-@pytest.mark.parametrize(
-    ("sections", "precision"),
-    [
-        ({}, "no"),
-        ({"bf16": {}}, "no"),
-        ({"bf16": {"enabled": False}}, "no"),
-        ({"fp16": {"enabled": False}, "bf16": {"enabled": False}}, "no"),
-        ({"fp16": {"enabled": False}, "bf16": {"enabled": True}}, "bf16"),
-        ({"fp16": {"enabled": True}, "bf16": {"enabled": False}}, "fp16"),
-    ],
-)
-def test_the_precision_of_an_opened_file_is_the_section_that_is_enabled(sections, precision):
-    assert opened(sections).precision == precision
-
-
-def test_an_opened_file_without_optimizer_and_schedule_gets_the_projects_own():
-    settings = opened({"zero_optimization": {"stage": 1}})
-    assert (settings.optimizer_type, settings.scheduler_type) == ("AdamW", "WarmupLR")
-    assert (settings.offload_optimizer_device, settings.offload_param_device) == ("none", "none")
-
-
-def test_a_value_of_an_opened_file_that_is_no_setting_is_named():
-    values, extra = open_deepspeed_json({"gradient_clipping": "auto", "zero_optimization": {"stage": 4}})
-    problems = read_deepspeed(values, extra)[1]
-    assert {problem.field for problem in problems} == {
-        "deepspeed.gradient_clipping",
-        "deepspeed.zero_optimization.stage",
-    }
 
 
 def test_overrides_leave_the_original_alone():

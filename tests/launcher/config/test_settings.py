@@ -6,7 +6,7 @@ import math
 import pytest
 
 from launcher.config.accelerate import Dynamo
-from launcher.config.deepspeed import open_deepspeed_json
+from launcher.config.deepspeed import split
 from launcher.config.setting import Setting, declarations
 from launcher.config.settings import Settings, read_settings
 from launcher.config.training import TOPICS, TrainingSettings, read_training, training_declarations
@@ -228,7 +228,7 @@ def test_what_accelerate_was_not_asked_means_none():
 
 def test_a_json_of_ones_own_keeps_what_accelerate_would_own():
     content = {**ACCELERATE, "mixed_precision": "no", "deepspeed_config": {"deepspeed_config_file": "ds.json"}}
-    values, extra = open_deepspeed_json({"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}, "x": 1})
+    values, extra = split({"zero_optimization": {"stage": 1}, "bf16": {"enabled": True}, "x": 1})
     settings, problems = read(content, values, extra=extra)
     assert problems == []
     assert (settings.deepspeed.stage, settings.deepspeed.precision) == (1, "bf16")
@@ -319,13 +319,6 @@ def test_without_a_backend_nothing_is_compiled(said):
 def test_no_processes_are_refused():
     problems = read({**ACCELERATE, "num_processes": 0})[1]
     assert [problem.field for problem in problems] == ["accelerate.num_processes"]
-
-
-def test_rules_are_judged_when_nothing_else_is_wrong():
-    accelerate = with_deepspeed(zero_stage=0)
-    assert [problem.rule for problem in read(accelerate)[1]] == ["offload-needs-zero"]
-    problems = read(accelerate, training={**TRAINING, "seed": -1})[1]
-    assert [problem.rule for problem in problems] == ["type"]
 
 
 # what a run trains with when nothing was said

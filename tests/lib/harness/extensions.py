@@ -10,9 +10,10 @@ from launcher.train.extensions import build_communication, build_optimizer
 
 def main() -> None:
     build_communication()
-    settings = DeepSpeedSettings(offload_optimizer_device="cpu")
-    config = to_deepspeed_json(settings, train_batch_size=1, learning_rate=1e-3, warmup_steps=1, total_steps=1)
-    build_optimizer(config, World(rank=0, world_size=1, device=torch.device("cpu")), Recorder())
+    for device in ("cpu", "none"):  # CPUAdam, and FusedAdam as it is on a CPU
+        settings = DeepSpeedSettings(offload_optimizer_device=device)
+        config = to_deepspeed_json(settings, train_batch_size=1, learning_rate=1e-3, warmup_steps=1, total_steps=1)
+        build_optimizer(config, World(rank=0, world_size=1, device=torch.device("cpu")), Recorder())
 
 
 if __name__ == "__main__":

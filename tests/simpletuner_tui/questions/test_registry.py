@@ -13,7 +13,7 @@ from launcher.config.training import TrainingSettings, training_declarations
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.accelerate import ACCELERATE
 from simpletuner_tui.questions.conditions import Context
-from simpletuner_tui.questions.deepspeed import DEEPSPEED, ONLY_PLAIN, OWNED_BY_ACCELERATE
+from simpletuner_tui.questions.deepspeed import DEEPSPEED, EXTRA, ONLY_PLAIN, OWNED_BY_ACCELERATE
 from simpletuner_tui.questions.model import Kind, resolve
 from simpletuner_tui.questions.training import TRAINING
 
@@ -33,7 +33,7 @@ def test_every_key_of_training_json_has_exactly_one_question():
 
 def test_every_deepspeed_setting_is_asked_once_or_owned_by_an_answer_of_accelerate():
     assert {declared.key for declared in declarations(DeepSpeedSettings)} == set(JSON_PATHS)
-    asked = [question.id.removeprefix("deepspeed.") for question in DEEPSPEED]
+    asked = [question.id.removeprefix("deepspeed.") for question in DEEPSPEED if question.id != EXTRA]
     without_deepspeed = {JSON_PATHS[key] for key in ONLY_PLAIN}
     set_by_accelerate = {target.path for question in ACCELERATE for target in question.sets}
     owned = {path: f"deepspeed_config.{key}" for key, path in PATHS_FROM_DEEPSPEED_CONFIG.items()}
@@ -111,7 +111,7 @@ def test_a_default_can_be_typed_as_it_is_shown(question):
 def test_only_what_has_no_default_must_be_answered():
     required = {declared.key for _, declared in training_declarations() if declared.required}
     assert {question.id for question in TRAINING if question.default is None} == {f"training.{key}" for key in required}
-    assert all(question.default is not None for question in DEEPSPEED)
+    assert [question.id for question in DEEPSPEED if question.default is None] == [EXTRA]
 
 
 def test_every_stop_has_a_condition_and_no_answer():
