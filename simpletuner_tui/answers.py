@@ -175,6 +175,7 @@ def judge_answers(
     found = list(read.problems)
     if not any(problem.level is Level.ERROR for problem in found):
         found += [_by_question(problem, resolved) for problem in judge(read.settings)]
+    found = list(dict.fromkeys(found))  # a file's warnings are its settings' too
     told = {problem.field for problem in found}
     found += [problem for problem in _not_launched(resolved) if problem.field not in told]
     return Judgement(read.settings, tuple(found), (*notes, *read.notes))
@@ -249,9 +250,8 @@ def _read_with_file(
         return Reading(of_run, (*problems, *(_by_question(problem, resolved) for problem in found)), ())
     run = facts_of(of_run)
     normalised = normalise(opened.config, run, read_installed())
-    errors = [problem for problem in normalised.problems if problem.level is Level.ERROR]
-    if errors:
-        problems += [replace(problem, field=DS_JSON, message=_of_file(problem)) for problem in errors]
+    problems += [replace(problem, field=DS_JSON, message=_of_file(problem)) for problem in normalised.problems]
+    if any(problem.level is Level.ERROR for problem in problems):
         return Reading(of_run, tuple(problems), ())
     parts = parts_of(normalised.config, run)
     settings, found = read_settings(accelerate, parts.deepspeed, {**training, **parts.training}, parts.extra)

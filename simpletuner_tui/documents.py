@@ -13,7 +13,9 @@ from simpletuner_tui.drafts import Drafts
 from simpletuner_tui.paths import typed_path
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.accelerate import ACCELERATE
+from simpletuner_tui.questions.accelerate.common import DEEPSPEED, DS_FILE
 from simpletuner_tui.questions.accelerate.file import accelerate_file, file_bytes
+from simpletuner_tui.questions.conditions import Condition
 from simpletuner_tui.questions.model import Question, Resolved
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class Document:
     """Whether it can be launched as well as saved."""
     draft: str
     """Name of the draft in the state folder."""
+    builds: Condition
+    """With which answers the DeepSpeed builder has something to work on."""
     sources: tuple[Path, ...] = ()
     """Where a file of accelerate's may be that a walk can start from."""
 
@@ -71,6 +75,7 @@ def run_document() -> Document:
         told=lambda path: f"simpletuner-tui --replay {path} starts it without questions",
         launches=True,
         draft="draft.json",
+        builds=DEEPSPEED,
         sources=accelerates_places(),
     )
 
@@ -92,6 +97,7 @@ def accelerate_document(path: Path | None) -> Document:
         told=lambda path: f"accelerate launch --config_file {path} takes it",
         launches=False,
         draft="accelerate-config-draft.json",
+        builds=DS_FILE,  # of DeepSpeed's JSON its own file has room for a part only
         sources=tuple(dict.fromkeys((wanted, *places))),
     )
 

@@ -144,7 +144,7 @@ class Session:
         self._position = [question.id for question in self.resolved.asked].index(question_id)
 
     def take(self, answers: Mapping[str, object], source: str = "") -> None:
-        """Takes answers that were given elsewhere, and stays where the walk is.
+        """Takes answers that were given elsewhere, and stays at the open question as long as it is asked.
 
         Args:
             answers: by id; those of questions there are no more are left out.
@@ -155,7 +155,10 @@ class Session:
         taken = {key: value for key, value in answers.items() if key in known}
         self._answers.update(taken)
         self._sources.update(dict.fromkeys(taken, source))
+        here = self.current
         self._resolve()
+        if here is not None and here in self.resolved.asked:
+            self._position = self.resolved.asked.index(here)
 
     def restore(self, answers: Mapping[str, object], place: str) -> None:
         """Takes up a walk that was left.

@@ -67,7 +67,7 @@ def beyond(config: Mapping[str, Any], values: Mapping[str, object], run: RunFact
     for keys, value in leaves(config):
         path = "" if any("." in key for key in keys) else ".".join(keys)
         said = written.raw(path) if path else ABSENT
-        if said != value and not (said is ABSENT and _is_off(path, value)):
+        if said != value and not (said is ABSENT and (_is_off(path, value) or _is_idle(path, value, values))):
             put(extra, keys, value)
     _undo(extra, config, base)
     return extra
@@ -76,6 +76,12 @@ def beyond(config: Mapping[str, Any], values: Mapping[str, object], run: RunFact
 def _is_off(path: str, value: object) -> bool:
     """Whether it only says that a number format is not used, which a configuration without it says too."""
     return path in ("bf16.enabled", "fp16.enabled") and value is False
+
+
+def _is_idle(path: str, value: object, values: Mapping[str, object]) -> bool:
+    """Whether a setting says the same, and is not written because it has no effect with the others."""
+    held = values.get(path, ABSENT)
+    return (list(held) if isinstance(held, tuple) else held) == value
 
 
 def _undo(extra: dict[str, Any], config: Mapping[str, Any], base: Mapping[str, Any]) -> None:

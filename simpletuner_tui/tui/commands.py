@@ -42,6 +42,11 @@ class QuestionCommands(Provider):
                 if hasattr(self.screen, "action_review")
                 else []
             ),
+            *(
+                [("DeepSpeed builder", "every field of its JSON", partial(self.screen.run_action, "build"))]
+                if hasattr(self.screen, "action_build") and self.screen.check_action("build", ())
+                else []
+            ),
             ("Save", "the answers, to be replayed", app.action_save),
             ("Quit", "what is not saved is kept as a draft", app.action_leave),
         )

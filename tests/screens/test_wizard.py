@@ -355,8 +355,8 @@ async def test_keys_that_do_something_now_are_named_and_can_be_clicked(folder):
 async def test_a_window_that_is_too_small_says_so_and_works_again_when_it_is_not(folder):
     async with Wizard(only(Kind.TEXT, default="")) as wizard:
         await wizard.type("abc")
+        told, body = wizard.screen.query_one("#too-small"), wizard.screen.query_one("#body")
         for size in ((59, 24), (80, 19)):
-            told, body = wizard.screen.query_one("#too-small"), wizard.screen.query_one("#body")
             await wizard.pilot.resize_terminal(*size)
             await wizard.until(lambda: told.display and not body.display)
             await wizard.pilot.resize_terminal(60, 20)

@@ -78,6 +78,8 @@ ON_MPS = AllOf(Probe("mps"), Not(ON_CPU))
 DYNAMO = AnyOf(answer("use_dynamo", True), answer("sm_use_dynamo", True))
 DEEPSPEED, FSDP, MEGATRON = answer("use_deepspeed", True), answer("use_fsdp", True), answer("use_megatron", True)
 INLINE = AllOf(DEEPSPEED, answer("ds_use_json", False))
+DS_FILE = AllOf(DEEPSPEED, answer("ds_use_json", True))
+"""A file says everything about DeepSpeed."""
 TAKEN_OVER = AnyOf(DEEPSPEED, FSDP, MEGATRON)
 """Each of them takes the machine's place in the file, whatever it was."""
 PLAIN = AllOf(answer("machine", "NO", "MULTI_GPU", "MULTI_CPU"), Not(TAKEN_OVER))

@@ -4,6 +4,7 @@ from launcher.config.accelerate import NOT_LAUNCHED
 from simpletuner_tui.questions.accelerate.common import (
     ACCELERATORS,
     DEEPSPEED,
+    DS_FILE,
     INLINE,
     MULTI_NEURON,
     ON_MPS,
@@ -57,7 +58,7 @@ DEEPSPEED_PLUGIN = (
         "ds_json",
         "Please enter the path to the json DeepSpeed config file: ",
         "deepspeed_config.deepspeed_config_file",
-        when=AllOf(DEEPSPEED, answer("ds_use_json", True)),
+        when=DS_FILE,
         check=json_file,
         help="Stage, offload, accumulation, clipping and precision are taken from it.",
     ),

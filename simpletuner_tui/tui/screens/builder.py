@@ -47,11 +47,12 @@ KEYS = (
     ("F5", "the JSON, or the field, where there is room for one"),
     ("F6", "the focus goes to the field, the JSON, the checks, and back"),
     ("F7", "saves to a file"),
+    ("F8", "in the wizard: what is built here becomes its answers"),
 )
 
 
 class BuilderScreen(QuietScreen[dict[str, Any] | None]):
-    """Edits one configuration; dismissed with it once it is saved, or with None where it was left."""
+    """Edits one configuration; dismissed with it once it is saved or applied, or with None where it was left."""
 
     CSS_PATH = "builder.tcss"
     BINDINGS = [
@@ -62,6 +63,7 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         Binding("f5", "pane", "JSON"),
         Binding("f6", "switch", "Switch"),
         Binding("f7", "save", "Save"),
+        Binding("f8", "apply", "Apply"),
         Binding("slash", "search", "Search"),
         Binding("delete", "leave_out", show=False),
         Binding("escape", "to_list", show=False),
@@ -72,16 +74,17 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
     full = var(False, init=False)
     """Whether every field is listed, and not only those that matter."""
 
-    def __init__(self, builder: Builder, glyphs: Glyphs, path: Path) -> None:
+    def __init__(self, builder: Builder, glyphs: Glyphs, path: Path, *, applies: bool = False) -> None:
         """Nothing is shown yet.
 
         Args:
             builder: what is edited.
             glyphs: signs this terminal can show.
             path: where it is saved unless another place is given.
+            applies: whether someone waits for the configuration itself; saving it to a file is beside that then.
         """
         super().__init__()
-        self._builder, self._glyphs, self._path = builder, glyphs, path
+        self._builder, self._glyphs, self._path, self._applies = builder, glyphs, path, applies
         self._rows: list[Place | None] = []
         """What each row of the list is about; None for a topic."""
         self._targets: list[Place | None] = []
@@ -95,7 +98,8 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         glyphs, run = self._glyphs, self._builder.run
         version = self._builder.installed.version
         with Horizontal(id="top"):
-            yield Static(f"DeepSpeed builder {glyphs.between} {self._path.name}", id="title", markup=False)
+            what = "these answers" if self._applies else self._path.name
+            yield Static(f"DeepSpeed builder {glyphs.between} {what}", id="title", markup=False)
             told = f"DeepSpeed {version}" if version else "DeepSpeed is not installed"
             yield Static(f"{told}, {run.world_size} GPU{'s' if run.world_size > 1 else ''}", id="for", markup=False)
         with Horizontal(id="body"):
@@ -353,18 +357,32 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         """Leaves; what was changed and not saved is asked about once."""
         lost = not self._editor.keep() or self._editor.unfinished is not None or self._builder.edited
         self._show_outcome()
-        asked = "Leave without saving? What was changed here is lost."
+        done = "applying" if self._applies else "saving"
+        asked = f"Leave without {done}? What was changed here is lost."
         if not lost or await self.app.push_screen_wait(ConfirmScreen(asked, yes="Leave", no="Stay")):
             self.dismiss(None)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Applying is there where someone waits for it."""
+        return self._applies if action == "apply" else super().check_action(action, parameters)
+
+    @work
+    async def action_apply(self) -> None:
+        """Hands it to who asked for it; what DeepSpeed would stop at is mended first."""
+        if not await self._finished():
+            return
+        problem = next(iter(self._builder.problems), None)
+        if problem is not None and problem.level is Level.ERROR:
+            self.notify(f"{problem.field}: {problem.message}", title="Not applied", severity="error", timeout=10)
+            if (place := self._builder.place_of(problem.field, problem.rule)) is not None:
+                await self._go_to(place)
+            return
+        self.dismiss(self._builder.config)
 
     @work
     async def action_save(self) -> None:
         """Saves it under a name; shows what would change before it replaces anything."""
-        self._editor.keep()
-        self._show_outcome()
-        if (place := self._editor.unfinished) is not None:
-            self.notify(f"What is typed for {place.path} is no value. Esc drops it.", title="Not saved")
-            await self._go_to(place)
+        if not await self._finished():
             return
         count = self._builder.errors
         asked = f"DeepSpeed would not start with it: {count} error{'s' if count > 1 else ''}. Save it all the same?"
@@ -373,15 +391,31 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         name = await self.app.push_screen_wait(PathScreen("Save as", str(self._path)))
         if name is None:
             return
+        saved = None
         try:
             planned = saving(typed_path(name), self._builder.json.encode())
             if planned.before is None or planned.changes_nothing or await confirm_replacing(self.app, planned):
                 planned.write()
-                self.saved = planned.path
+                saved = planned.path
         except LauncherError as error:
             self.notify(str(error), severity="error", title="Not saved")
-        if self.saved is not None:
-            self.dismiss(self._builder.config)
+        if saved is None:
+            return
+        if self._applies:
+            self.notify(f"Saved as {saved}. F8 applies it here.")
+            return
+        self.saved = saved
+        self.dismiss(self._builder.config)
+
+    async def _finished(self) -> bool:
+        """Takes what stands in the field; where that is no value, goes there and says so."""
+        self._editor.keep()
+        self._show_outcome()
+        if (place := self._editor.unfinished) is None:
+            return True
+        self.notify(f"What is typed for {place.path} is no value. Esc drops it.", title="Not done")
+        await self._go_to(place)
+        return False
 
     def on_resize(self) -> None:
         """A window that was too small hid what had the focus."""

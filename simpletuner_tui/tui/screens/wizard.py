@@ -47,6 +47,7 @@ class WizardScreen(QuietScreen[Finished]):
         Binding("f4", "review", "Review"),
         Binding("f5", "next_pane", "File/Cost"),
         Binding("f6", "switch", "Switch"),
+        Binding("f8", "build", "Build"),
         Binding("enter", "go_on", show=False),  # where no field takes it
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (110, "-wide")]
@@ -93,6 +94,7 @@ class WizardScreen(QuietScreen[Finished]):
             self.query_one("#help", Pane).show(question.help or "There is no more to say about this one.")
             self._before, self._now = self._now, self._session.resolved
             self._show_panes()
+            self.refresh_bindings()  # what was answered may have brought something to build
 
     def _show_panes(self) -> None:
         """The file and the cost, where there is room for them: nobody waits for what is not seen."""
@@ -180,6 +182,22 @@ class WizardScreen(QuietScreen[Finished]):
         if question_id in {question.id for question in self._session.resolved.asked}:  # what stood there may decide it
             self._session.go_to(question_id)
         await self.show()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """The builder's key is shown where there is something to build."""
+        if action == "build":
+            return self._setup.document.builds.holds(self._session.resolved.context)
+        return super().check_action(action, parameters)
+
+    @work
+    async def action_build(self) -> None:
+        """The DeepSpeed builder on the answers so far; its result becomes answers."""
+        self.query_one(QuestionView).keep()
+        from simpletuner_tui.tui.building import build  # noqa: PLC0415 - the first screen does without
+
+        if told := await build(self.app, self._setup):
+            self.notify(told)
+            await self.show()
 
     async def action_review(self) -> None:
         """Takes answers so far and defaults to the end, or to the first question that needs an answer."""

@@ -2,25 +2,22 @@
 
 import json
 from itertools import product
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.deepspeed_configs import CONFIGS, effective
 from launcher.config.deepspeed import DeepSpeedSettings, read_deepspeed, to_deepspeed_json
 from launcher.config.setting import Level
-from launcher.deepspeed.fields import FIELDS
 from launcher.deepspeed.installed import read_installed
 from launcher.deepspeed.normalise import normalise
 from launcher.deepspeed.parts import parts_of
 from launcher.deepspeed.run_facts import RunFacts
-from launcher.deepspeed.view import ABSENT, View
+from launcher.deepspeed.view import ABSENT
 
 RUN = RunFacts()
 INSTALLED = read_installed()
-CHANGES_NOTHING = {"steps_per_print"}
-"""Fields that the settings write otherwise, and that train the same."""
 
 
 def normal(config: dict) -> dict:
@@ -43,55 +40,7 @@ def written(config: dict, run: RunFacts = RUN) -> dict:
     )
 
 
-def effective(config: dict) -> dict[str, Any]:
-    """Every field's value as DeepSpeed has it, where one of another type does not stand in the way."""
-    view = View(config)
-    values = {path: view.get(path) for path in FIELDS if path not in CHANGES_NOTHING}
-    values["zero_optimization.overlap_comm"] = (
-        view.stage == 3
-        if values["zero_optimization.overlap_comm"] is None
-        else values["zero_optimization.overlap_comm"]
-    )
-    if view.get("optimizer.params.torch_adam") and not view.has("optimizer.params.weight_decay"):
-        values["optimizer.params.weight_decay"] = 0.01
-    if view.scheduler == "WarmupLR" and values["scheduler.params.warmup_max_lr"] is None:
-        values["scheduler.params.warmup_max_lr"] = values["optimizer.params.lr"]
-    if values["train_batch_size"] is None:
-        values["train_batch_size"] = values["train_micro_batch_size_per_gpu"] * values["gradient_accumulation_steps"]
-    return {path: list(value) if isinstance(value, tuple) else value for path, value in values.items()}
-
-
-CASES: dict[str, dict] = {
-    "nothing": {},
-    "stage 1 on the CPU": {"zero_optimization": {"stage": 1, "offload_optimizer": {"device": "cpu"}}},
-    "buckets of its own": {"zero_optimization": {"stage": 2, "reduce_bucket_size": 7_000_000}},
-    "stage 3": {"zero_optimization": {"stage": 3, "offload_param": {"device": "cpu"}}, "bf16": {"enabled": True}},
-    "fp16": {"fp16": {"enabled": True, "initial_scale_power": 12}, "zero_optimization": {"stage": 2}},
-    "fp32": {"bf16": {"enabled": False}, "zero_optimization": {"stage": 2}},
-    "autocast": {"torch_autocast": {"enabled": True}, "zero_optimization": {"stage": 1}},
-    "its own batch": {"train_batch_size": 8, "train_micro_batch_size_per_gpu": 2},
-    "its own rate": {"optimizer": {"type": "Adam", "params": {"lr": 3e-4, "weight_decay": 0.1, "adam_w_mode": False}}},
-    "torch's Adam": {"optimizer": {"type": "AdamW", "params": {"torch_adam": True, "fused": True}}},
-    "a schedule of its own": {
-        "scheduler": {"type": "WarmupDecayLR", "params": {"warmup_num_steps": 7, "total_num_steps": 300}}
-    },
-    "a schedule nobody asks for": {
-        "scheduler": {"type": "OneCycle", "params": {"cycle_min_lr": 1e-6, "cycle_max_lr": 1e-5}}
-    },
-    "no warm-up that is asked": {"scheduler": {"type": "WarmupCosineLR", "params": {"total_num_steps": 99}}},
-    "unknown keys": {"zero_optimization": {"stage": 2}, "made_up": {"deep": [1, {"c": None}]}, "a.b": 1, "none": None},
-    "diagnostics": {"wall_clock_breakdown": True, "flops_profiler": {"enabled": True}, "steps_per_print": 5},
-    "a folder": {
-        "zero_optimization": {
-            "stage": 3,
-            "offload_optimizer": {"device": "nvme", "nvme_path": "/fast"},
-            "sub_group_size": 5,
-        }
-    },
-}
-
-
-@pytest.mark.parametrize("config", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_a_launch_trains_what_the_file_says(config):
     config = normal(config)
     before = json.dumps(config)
@@ -100,7 +49,7 @@ def test_a_launch_trains_what_the_file_says(config):
     assert json.dumps(config) == before
 
 
-@pytest.mark.parametrize("config", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_what_no_field_knows_is_written_back_untouched(config):
     config = normal(config)
     again = written(config)
@@ -109,7 +58,7 @@ def test_what_no_field_knows_is_written_back_untouched(config):
 
 
 def test_what_the_settings_can_say_is_not_said_twice():
-    config = normal(CASES["stage 3"] | {"made_up": 1})
+    config = normal(CONFIGS["stage 3"] | {"made_up": 1})
     parts = parts_of(config, RUN)
     assert parts.deepspeed["zero_optimization.stage"] == 3
     assert parts.deepspeed["precision"] == "bf16"

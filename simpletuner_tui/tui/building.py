@@ -1,0 +1,35 @@
+"""The DeepSpeed builder opened from a walk: what it is opened with, and what becomes of its result."""
+
+from typing import Any
+
+from textual.app import App
+
+from launcher.errors import InvalidInputError
+from simpletuner_tui.answers import DS_JSON
+from simpletuner_tui.builder.plan import answers_of, builder_of, of_file
+from simpletuner_tui.tui.screens.builder import BuilderScreen
+from simpletuner_tui.tui.setup import SetUp
+
+
+async def build(app: App[Any], setup: SetUp) -> str:
+    """Shows the builder; answers become what is applied, or name the file that was saved.
+
+    Returns:
+        What came of it, in a sentence; empty where it was left without a result.
+    """
+    session, registry = setup.session, setup.document.registry
+    try:
+        builder, path = builder_of(session.resolved, setup.base)
+    except InvalidInputError as error:
+        app.notify(str(error), severity="error", title="Not opened")
+        return ""
+    screen = BuilderScreen(builder, setup.glyphs, path, applies=not of_file(session.resolved))
+    config = await app.push_screen_wait(screen)
+    if config is None:
+        return ""
+    if screen.saved is not None:
+        session.take({DS_JSON: str(screen.saved)})
+        return f"{screen.saved} says everything about DeepSpeed."
+    answers = answers_of(config, session.answers, session.resolved, setup.base, registry)
+    session.take(answers)
+    return f"Changed: {', '.join(answers)}." if answers else "It says what the answers said: nothing changed."
