@@ -97,7 +97,7 @@ async def test_what_deepspeed_would_stop_at_is_not_applied(folder):
         assert "must be even" in walk.told
         await walk.press("backspace", "8", "enter")  # the focus is where it is mended
         await walk.back("f8")
-        assert walk.session.answers["deepspeed.zero_optimization.allgather_bucket_size"] == 8
+        assert walk.session.answers["deepspeed.zero_optimization.allgather_bucket_size"] == 500_000_008
 
 
 @in_loop

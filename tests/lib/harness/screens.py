@@ -130,6 +130,7 @@ SCENARIOS = (
     Scenario("help", ("f1",), ANSWERS, question="accelerate.zero_stage"),
     Scenario("launched", launched=True, sizes=(SMALL,)),
     Scenario("path", (*"pic",), {}, "training.pretrained_model_name_or_path", sizes=(SMALL,)),
+    Scenario("build", ("f8",), ANSWERS, "accelerate.zero_stage", sizes=(SMALL,)),
     Scenario("file-as-it-grows", ("3", "enter", "f5"), ANSWERS, "accelerate.zero_stage"),
     Scenario("cost", ("3", "enter", "f5", "f5"), ANSWERS, "accelerate.zero_stage"),
     Scenario("steps", ("f6",), ANSWERS, "accelerate.mixed_precision", sizes=(SMALL,)),
