@@ -98,7 +98,8 @@ BATCH = (
             f"stage 2 with CPU offload copies gradients at each of {view.get(_STEPS)} micro-batches, stage 1 once per "
             "step: a third of the traffic at 4"
         ),
-        "if 2 more bytes a parameter fit on the GPU, choose stage 1",
+        "if 2 more bytes a parameter fit on the GPU, choose stage 1 in the builder or a JSON file (accelerate's own "
+        "questions offload nothing there)",
         "run: bytes counted at stages 1 and 2",
         Level.WARNING,
     ),
