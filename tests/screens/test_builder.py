@@ -2,19 +2,19 @@
 
 import json
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 from textual.widgets import Input, OptionList, Static
 
 from harness.builder_screens import CONFIG, WRONG, BuilderScenario, make_app
+from harness.runs import CLI
 from harness.screens import LARGE, SMALL, TINY
 from harness.terminal import Terminal
 from harness.wizard import in_loop
 from launcher.deepspeed.fields import FIELDS
+from launcher.deepspeed.writing import as_json
 from launcher.errors import ExitCode
-from simpletuner_tui.builder.values import as_json
 from simpletuner_tui.tui.glyphs import ASCII
 from simpletuner_tui.tui.screens.builder import BuilderScreen
 from simpletuner_tui.tui.screens.dialogs import ConfirmScreen, PathScreen
@@ -56,7 +56,7 @@ class Bench:
     @property
     def builder(self):
         assert isinstance(self.screen, BuilderScreen)
-        return self.screen._builder
+        return self.screen.builder
 
     def text(self, selector: str) -> str:
         """What a widget says, if it is seen."""
@@ -327,9 +327,10 @@ async def test_leaving_with_a_change_asks_once_and_gives_nothing_back(folder, ke
         await bench.press("enter")
         assert isinstance(bench.screen, BuilderScreen), "the careful answer has the focus"
         assert bench.builder.config["zero_optimization"]["stage"] == 3
+        assert "kept as a draft and offered again" in bench.text(".asked")
         await bench.press(key, "y")
     assert bench.app.return_value == "Nothing was written."
-    assert list(folder.iterdir()) == []
+    assert [path.name for path in folder.iterdir()] == ["state"], "nothing but the draft"
 
 
 # saving
@@ -387,13 +388,6 @@ async def test_saving_what_is_there_already_writes_nothing(folder):
     assert [path.name for path in folder.iterdir()] == ["deepspeed.json"]
 
 
-ALONE = """
-from launcher.deepspeed.run_facts import RunFacts
-from simpletuner_tui.tui.build import build
-raise SystemExit(build(None, {}, RunFacts()))
-"""
-
-
 @pytest.mark.parametrize(
     ("keys", "told", "left"),
     [
@@ -403,7 +397,7 @@ raise SystemExit(build(None, {}, RunFacts()))
     ids=["left", "saved"],
 )
 def test_alone_in_a_terminal_it_says_what_came_of_it(folder, keys, told, left):
-    terminal = Terminal(sys.executable, "-c", ALONE, cwd=folder, TERM="xterm-256color")
+    terminal = Terminal(CLI, "deepspeed", cwd=folder, TERM="xterm-256color")
     try:
         terminal.read_until("Pictures per GPU")
         for key in keys:
@@ -417,7 +411,7 @@ def test_alone_in_a_terminal_it_says_what_came_of_it(folder, keys, told, left):
 
 
 def test_it_ends_when_it_is_told_to(folder):
-    terminal = Terminal(sys.executable, "-c", ALONE, cwd=folder, TERM="xterm-256color")
+    terminal = Terminal(CLI, "deepspeed", cwd=folder, TERM="xterm-256color")
     try:
         terminal.read_until("Pictures per GPU")
         terminal.process.send_signal(signal.SIGTERM)

@@ -351,7 +351,7 @@ def test_a_warmup_of_no_steps_is_refused_since_deepspeed_refuses_it():
     assert Settings().deepspeed_json()["scheduler"]["params"]["warmup_num_steps"] >= 1
     problems = read(training={**TRAINING, "lr_warmup_steps": 0})[1]
     assert [(problem.field, problem.message) for problem in problems] == [
-        ("training.lr_warmup_steps", "must be at least 1 steps, not 0")
+        ("training.lr_warmup_steps", "must be at least 1 step, not 0")
     ]
 
 

@@ -225,7 +225,7 @@ def test_a_field_takes_its_own_default(path):
     [
         ("zero_optimization.stage", 4, "must be one of 0, 1, 2, 3, not 4"),
         ("zero_optimization.stage", True, "must be a number, not True"),
-        ("zero_optimization.reduce_bucket_size", 0, "must be at least 1 elements, not 0"),
+        ("zero_optimization.reduce_bucket_size", 0, "must be at least 1 element, not 0"),
         ("zero_optimization.reduce_bucket_size", 1.5, "must be a whole number, not 1.5"),
         ("zero_optimization.reduce_bucket_size", 10**30, "larger than any number DeepSpeed can hold"),
         ("zero_optimization.offload_optimizer.device", None, "must not be null"),
