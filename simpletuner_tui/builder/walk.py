@@ -104,8 +104,9 @@ class Walk:
         """
         rows = self.rows()
         text = typed.strip()
-        if rows and self.numbered() and text.isdecimal() and text.isascii() and 1 <= int(text) <= len(rows):
-            return str(rows[int(text) - 1].value)
+        numbers = [str(number) for number in range(1, len(rows) + 1)] if self.numbered() else []
+        if text in numbers:
+            return str(rows[numbers.index(text)].value)
         named = {row.label.partition("  (")[0].strip().lower(): str(row.value) for row in rows}
         if text.lower() not in named and self.current is not None and self.current.field is None:
             raise ValueError(f"type a number from 1 to {len(rows)}")

@@ -14,7 +14,7 @@ from textual.widgets.option_list import Option
 
 from launcher.errors import LauncherError
 from simpletuner_tui.builder.destination import saved_line, saving_of
-from simpletuner_tui.builder.model import Builder, Place, State
+from simpletuner_tui.builder.model import Builder, Place
 from simpletuner_tui.builder.told import change_line, count_line, errors_question, fact_lines, problem_line
 from simpletuner_tui.drafts import Drafts
 from simpletuner_tui.paths import typed_path
@@ -26,15 +26,10 @@ from simpletuner_tui.tui.screens.quiet import QuietScreen
 from simpletuner_tui.tui.screens.templates import TemplatesScreen
 from simpletuner_tui.tui.screens.texts import TextScreen
 from simpletuner_tui.tui.widgets.field_editor import FieldEditor, text_of
+from simpletuner_tui.tui.widgets.field_row import field_row
 from simpletuner_tui.tui.widgets.fields import Answered
 from simpletuner_tui.tui.widgets.key_line import KeyLine
 from simpletuner_tui.tui.widgets.panes import FilePane
-
-ROW, LONGEST_VALUE = 32, 14
-"""Columns of a row of the list, and of the value in it."""
-
-WITHOUT = ("zero_optimization.", "optimizer.params.", "scheduler.params.")
-"""Beginnings of paths that a row leaves out: its topic says as much."""
 
 KEYS = (
     ("arrows, Enter", "choose a field; edit it"),
@@ -154,7 +149,8 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         prompts: list[Content] = []
         for topic, places in groups:
             rows += [None, *places]
-            prompts += [Content.styled(topic, "bold"), *map(self._row, places)]
+            rows_of_topic = (field_row(place, self.builder, self._glyphs) for place in places)
+            prompts += [Content.styled(topic, "bold"), *rows_of_topic]
         fields.border_title = f"Search: {self._words}" if self._words else "All fields" if self.full else "Basic fields"
         if rows == self._rows:
             for index, prompt in enumerate(prompts):
@@ -172,27 +168,6 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         stays = here is not None and here in rows and not self._words
         shown = here if stays else self.builder.closest(filter(None, rows), self._words)
         fields.highlighted = rows.index(shown) if shown is not None else None
-
-    def _row(self, place: Place) -> Content:
-        glyphs, state = self._glyphs, self.builder.state(place)
-        sign = {
-            State.ERROR: glyphs.fault,
-            State.WARNING: "!",
-            State.IDLE: glyphs.ahead,
-            State.SET: glyphs.changed,
-            State.LEFT_OUT: " ",
-        }[state]
-        name = place.path
-        for beginning in WITHOUT if place.field else ():
-            name = name.removeprefix(beginning)
-        value = self._cut(self.builder.value(place), LONGEST_VALUE)
-        if value:
-            value = f": {value}"
-        text = f"{sign} {self._cut(name, ROW - len(sign) - 1 - len(value))}{value}"
-        return Content.styled(text, "$text-muted") if state is State.IDLE else Content(text)
-
-    def _cut(self, text: str, columns: int) -> str:
-        return text if len(text) <= columns else text[: columns - 1] + self._glyphs.ellipsis
 
     async def _show_place(self, place: Place | None) -> None:
         """Puts a place in the editor; what stands in the one before is kept."""

@@ -113,7 +113,7 @@ def test_any_field_is_set_asked_or_left_out_by_name():
     )
     assert "no field is called offload_optimizer; is it" in said
     assert "name the field: unset FIELD" in said
-    assert said.count("1/20  train_micro") + said.count("/21  train_micro") == 2, "asked again after the one by name"
+    assert said.count("  train_micro_batch_size_per_gpu\n") == 2, "asked again after the one by name"
 
 
 def test_a_key_that_is_not_known_is_kept_or_taken_out():
@@ -141,7 +141,9 @@ def test_a_template_is_used_after_its_differences_were_shown():
     builder, said = talked(
         "templates", "use none", "use stage-2-cpu", "no", "use stage-2-cpu", "yes", "use stage-2-cpu", "quit"
     )
-    assert "Corrected: train_batch_size is left out: 8 holds on one GPU only, and is computed." in said
+    assert "Corrected: train_batch_size is left out: 8 holds on one GPU only, and is computed." in " ".join(
+        said.split()
+    )
     assert "no template is called none; there are stage-2-cpu" in said
     assert "changed: gradient_accumulation_steps: 1 to 4" in said
     assert "stage-2-cpu says what is there already." in said
@@ -212,7 +214,12 @@ def test_any_lines_end_in_a_value_or_a_told_fault(typed, full):
 
 def ran(*arguments: str, typed: str = "", **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [CLI, "deepspeed", *arguments], input=typed, capture_output=True, text=True, env={**os.environ, **environment}
+        [CLI, "deepspeed", *arguments],
+        input=typed,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
     )
 
 
