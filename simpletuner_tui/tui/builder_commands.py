@@ -37,7 +37,7 @@ class FieldCommands(Provider):
     def _actions(self) -> Iterator[tuple[str, str, IgnoreReturnCallbackType]]:
         for title, help_text, action in (
             ("Templates", "begin from one, keep this one", "templates"),
-            ("Save", "to a file, or in its place in the one it came from", "save"),
+            ("Save", "to a file, or to the place in one that holds it", "save"),
             ("Basic or all fields", "those that matter, or every one", "view"),
             ("JSON", "the file as it would be saved", "pane"),
             ("Help", "all about this field, and the keys", "help"),

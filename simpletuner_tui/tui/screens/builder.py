@@ -40,10 +40,10 @@ KEYS = (
     ("F2", "leaves without saving"),
     ("F4", "the fields that matter, or all of them"),
     ("F5", "the JSON, or the field, where there is room for one"),
-    ("F6", "the focus goes to the field, the JSON, the checks, and back"),
-    ("F7", "saves to a file, or in its place in the one it came from"),
+    ("F6", "the focus goes to field, JSON, checks, and back"),
+    ("F7", "saves: a file, or the place in one that holds it"),
     ("F8", "templates: begin from one, keep this one"),
-    ("Ctrl+P", "goes to a field by a word of it, and does all of the above"),
+    ("Ctrl+P", "goes to any field, and does all of the above"),
     ("Ctrl+Q", "leaves"),
 )
 
@@ -339,7 +339,7 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         """Leaves; what was changed and not saved is asked about once."""
         lost = not self._editor.keep() or self._editor.unfinished is not None or self.builder.edited
         self._show_outcome()
-        kept = "kept as a draft and offered again" if self._drafts else "lost"
+        kept = "kept as a draft and offered again" if self._drafts and self.builder.edited else "lost"
         asked = f"Leave without saving? What was changed here is {kept}."
         if not lost or await self.app.push_screen_wait(ConfirmScreen(asked, yes="Leave", no="Stay")):
             self.dismiss(None)
