@@ -1,6 +1,7 @@
 """``deepspeed``: a DeepSpeed configuration edited in the way this terminal can, or set right and judged."""
 
 import io
+import os
 import sys
 from argparse import Namespace
 from dataclasses import replace
@@ -51,7 +52,7 @@ def _open(path: Path | None, template_name: str | None, run: RunFacts) -> Editin
         template = find_template(template_name)
         builder, path = Builder(template.config, run, read_installed()), path or DEFAULT
         return Editing(builder, path, drafts_for(path), False, tuple(template_lines(template)))
-    if path is None or not path.exists():
+    if path is None or not os.path.exists(path):  # noqa: PTH110 - Path's own raises where a name is too long
         path = path or DEFAULT
         return Editing(Builder({}, run, read_installed()), path, drafts_for(path))
     config, opened = read_config(path)

@@ -253,6 +253,7 @@ def test_accelerates_part_is_saved_as_a_file_of_its_own_and_that_is_said():
         ((), "quit\n", 0, ""),
         (("-",), "{}", 2, "- is for --check"),
         (("there.json",), "save\n", 4, "there.json is there already and differs as shown"),
+        (("x" * 300,), "save\nquit\n", 0, ""),
         (("broken.json",), "", 2, "broken.json ends too early"),
         (("--template", "x"), "", 2, "no template is called x"),
         (("--run", "x=1"), "", 2, "--run x: no such field"),
