@@ -143,13 +143,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_front_end_options(command, default=argparse.SUPPRESS)  # what stands before the command holds
     command.set_defaults(command=_of("accelerate_config.accelerate_config"))
 
-    text = "the DeepSpeed builder: a configuration edited in full screen, or set right and judged"
+    text = "the DeepSpeed builder: a configuration edited, or set right and judged"
     command = commands.add_parser("deepspeed", help=text, description=text)
-    command.add_argument("file", metavar="FILE", nargs="?", help="JSON, or a file that holds one; - for stdin")
+    command.add_argument(
+        "file", metavar="FILE", nargs="?", help="JSON, a config.json or accelerate's YAML that holds one; - for stdin"
+    )
+    command.add_argument("--template", metavar="NAME", help="a template to begin from; FILE is where it is saved")
+    command.add_argument("--full", action="store_true", help="every field, not only those that matter")
     command.add_argument("--check", action="store_true", help="print it normalised, with every change and problem")
     command.add_argument("--json", action="store_true", help="with --check: machine-readable output on stdout")
     command.add_argument("--run", action="append", default=[], metavar="FIELD=VALUE", help="of the run it belongs to")
+    _add_front_end_options(command, default=argparse.SUPPRESS)
     command.set_defaults(command=_of("deepspeed.deepspeed"))
+
+    _add_templates(commands)
 
     command = commands.add_parser("questions", help="the questions and their ids")
     command.add_argument("--json", action="store_true")
@@ -175,6 +182,42 @@ def _parser() -> argparse.ArgumentParser:
         else:
             command.add_argument("--follow", action="store_true", help="until the run ends")
     return parser
+
+
+def _add_templates(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "saved DeepSpeed configurations, and those that come with the program; without an action it lists them"
+    command = commands.add_parser("templates", help=text, description=text)
+    command.add_argument("--json", action="store_true", help="with the list: machine-readable output on stdout")
+    command.set_defaults(command=_of("templates.list_templates"))
+    actions = command.add_subparsers(title="actions", metavar="ACTION")
+    for name, text, *also in (
+        ("show", "its JSON on stdout; what it is, and what was corrected, on stderr"),
+        ("diff", "what it would change in a file", "file"),
+        ("save", "keeps a file's configuration as a template", "file", "description", "force"),
+        ("export", "writes it to a file to give away", "out", "force"),
+        ("remove", "takes a saved one away"),
+    ):
+        action = actions.add_parser(name, help=text, description=text)
+        action.add_argument("name", metavar="NAME", help="of the template")
+        _add_template_arguments(action, also)
+        action.set_defaults(command=_of(f"templates.{name}"))
+    text = "keeps a template that someone gave you"
+    action = actions.add_parser("import", help=text, description=text)
+    action.add_argument("file", metavar="FILE", help="as export wrote it")
+    action.add_argument("--as", dest="name", metavar="NAME", help="another name for it")
+    _add_template_arguments(action, ("force",))
+    action.set_defaults(command=_of("templates.import_"))
+
+
+def _add_template_arguments(action: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    if "file" in names:
+        action.add_argument("file", metavar="FILE", help="a file that holds a configuration")
+    if "out" in names:
+        action.add_argument("out", metavar="OUT", help="the file to write")
+    if "description" in names:
+        action.add_argument("--description", default="", metavar="TEXT", help="what it is for")
+    if "force" in names:
+        action.add_argument("--force", action="store_true", help="replace one that is there")
 
 
 def _add_front_end_options(parser: argparse.ArgumentParser, default: object = False) -> None:

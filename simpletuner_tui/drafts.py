@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from launcher.runs.directory import read_json, write_atomic
@@ -24,6 +25,13 @@ class Draft:
     """The folder that relative paths count from."""
     saved: float
     """Seconds since the epoch."""
+
+    @property
+    def when(self) -> str:
+        """When it was kept; empty where a damaged file names a time that never was."""
+        with contextlib.suppress(OverflowError, ValueError, OSError):
+            return f"{datetime.fromtimestamp(self.saved):%d %b %H:%M}"
+        return ""
 
     def answers_in(self, folder: Path, registry: Sequence[Question]) -> dict[str, object]:
         """Its answers where relative paths count from another folder.

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +50,7 @@ def starts(document: Document, drafts: Drafts, base: Path) -> tuple[Start, ...]:
 
 
 def _of_draft(draft: Draft, base: Path, registry: Sequence[Question]) -> Start:
-    when = ""
-    with suppress(OverflowError, ValueError, OSError):  # a damaged file may name any time
-        when = f"{datetime.fromtimestamp(draft.saved):%d %b %H:%M}, "
+    when = f"{draft.when}, " if draft.when else ""
 
     def begin(session: Session) -> Sequence[str]:
         session.restore(draft.answers_in(base, registry), draft.place)

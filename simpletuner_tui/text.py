@@ -1,10 +1,15 @@
 """Numbers as people read them."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from launcher.estimate import Estimate, Part
+
+
+def is_ascii(stream: TextIO | None) -> bool:
+    """Whether what is written there has ASCII only."""
+    return not (getattr(stream, "encoding", None) or "").lower().startswith("utf")
 
 
 def size(mib: float) -> str:

@@ -77,11 +77,18 @@ class Setting:
         return parsed
 
     def _check_bounds(self, number: float) -> None:
-        unit = f" {self.unit}" if self.unit else ""
         if self.minimum is not None and number < self.minimum:
-            raise ValueError(f"must be at least {_shown(self.minimum)}{unit}, not {_shown(number)}")
+            bound = counted(_shown(self.minimum), self.unit)
+            raise ValueError(f"must be at least {bound}, not {_shown(number)}")
         if self.maximum is not None and number > self.maximum:
-            raise ValueError(f"must be at most {_shown(self.maximum)}{unit}, not {_shown(number)}")
+            raise ValueError(f"must be at most {counted(_shown(self.maximum), self.unit)}, not {_shown(number)}")
+
+
+def counted(number: str, unit: str) -> str:
+    """A number with its unit, which is declared in the plural: 1 micro-batch, 2 micro-batches, 64 px."""
+    if number == "1" and unit.endswith("s"):
+        unit = unit.removesuffix("es") if unit.endswith("ches") else unit.removesuffix("s")
+    return f"{number} {unit}".rstrip()
 
 
 def _shown(number: float) -> str:

@@ -24,7 +24,10 @@ class Template:
 
     def to_bytes(self) -> bytes:
         """The template's file, to keep or to give away."""
-        content = {"schema": SCHEMA, "name": self.name, "description": self.description, "deepspeed": self.config}
+        content: dict[str, Any] = {"schema": SCHEMA, "name": self.name, "description": self.description}
+        if self.corrected:
+            content["corrected"] = list(self.corrected)
+        content["deepspeed"] = self.config
         return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -42,4 +45,7 @@ def read_template(data: bytes) -> Template | Read:
     name, description = content.get("name"), content.get("description", "")
     if not isinstance(name, str) or not isinstance(description, str):
         return fault("is no template: name and description must be text")
-    return Template(name, description, content["deepspeed"])
+    corrected = content.get("corrected", [])
+    if not isinstance(corrected, list) or not all(isinstance(sentence, str) for sentence in corrected):
+        return fault("is no template: corrected must be a list of texts")
+    return Template(name, description, content["deepspeed"], tuple(corrected))

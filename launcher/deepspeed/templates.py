@@ -24,8 +24,11 @@ def templates_folder() -> Path:
 
 def templates() -> list[Template]:
     """All of them, the program's own first; a file that cannot be read is left out."""
-    saved = [template for path in sorted(templates_folder().glob("*.json")) if (template := _read(path))]
-    return [*EXAMPLES, *saved]
+    return [*EXAMPLES, *(template for path in _files() if (template := _read(path)))]
+
+
+def _files() -> list[Path]:
+    return sorted(templates_folder().glob("*.json"))
 
 
 def _read(path: Path) -> Template | None:
@@ -81,6 +84,19 @@ def save_template(template: Template, *, replace: bool = False) -> Path:
         raise RefusedToOverwriteError(f"a template {template.name} is there already ({path})")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, template.to_bytes())
+    return path
+
+
+def remove_template(name: str) -> Path:
+    """Takes a saved template away; returns where its file was.
+
+    Raises:
+        InvalidInputError: there is none of that name, or it comes with the program.
+    """
+    if find_template(name) in EXAMPLES:
+        raise InvalidInputError(f"{name} comes with the program; only saved templates are removed")
+    path = next(path for path in _files() if (template := _read(path)) and template.name == name)
+    path.unlink()
     return path
 
 

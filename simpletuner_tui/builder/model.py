@@ -12,10 +12,12 @@ from launcher.deepspeed.fields.optimizer import CANONICAL, OFFERED
 from launcher.deepspeed.installed import Installed
 from launcher.deepspeed.normalise import Change, Normalised, normalise, understand
 from launcher.deepspeed.run_facts import RunFacts
+from launcher.deepspeed.templates import differences
 from launcher.deepspeed.view import ABSENT, View
+from launcher.deepspeed.writing import as_json
 from simpletuner_tui.builder.idle import why_idle
 from simpletuner_tui.builder.nested import at, in_order_of, put, remove
-from simpletuner_tui.builder.values import as_json, as_typed, parse, read_typed
+from simpletuner_tui.builder.values import as_typed, parse, read_typed
 from simpletuner_tui.preview import Line, marked_lines
 from simpletuner_tui.questions.model import Choice
 
@@ -117,6 +119,11 @@ class Builder:
     def lines(self) -> Sequence[Line]:
         """The file's lines, with those marked that the last edit brought; at first, those that opening it did."""
         return marked_lines(self._before, self.json)
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """What a file or a person says, without what the run fills in."""
+        return deepcopy(self._edited)
 
     @property
     def edited(self) -> bool:
@@ -294,6 +301,22 @@ class Builder:
         self._before = self.json
         self.edits += 1
         self._judge(edited)
+
+    def use(self, config: Mapping[str, Any]) -> None:
+        """Puts another configuration in place of the whole.
+
+        Args:
+            config: DeepSpeed's JSON as an object; it is left alone.
+        """
+        sheet = understand(config, self.installed)
+        self._understood = sheet.changes
+        self._before = self.json
+        self.edits += 1
+        self._judge(sheet.config)
+
+    def against(self, config: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+        """What would be otherwise with another configuration: path, now, then; ``ABSENT`` where one says nothing."""
+        return list(differences(self._config, self._settled(config).config))
 
     def _with(self, place: Place, text: str) -> dict[str, Any]:
         config = deepcopy(self._edited)

@@ -1,7 +1,6 @@
 """Values as they are typed and as they are written."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from launcher.deepspeed.fields import Field, Kind
@@ -53,8 +52,3 @@ def as_typed(value: object) -> str:
     if isinstance(value, list | tuple) and not any(isinstance(item, dict | list) for item in value):
         return ", ".join(as_typed(item) for item in value)
     return json.dumps(value, ensure_ascii=False)
-
-
-def as_json(config: Mapping[str, Any]) -> str:
-    """A configuration as a file."""
-    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"

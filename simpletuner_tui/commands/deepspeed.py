@@ -1,123 +1,85 @@
-"""``deepspeed``: a DeepSpeed configuration edited in full screen, or set right and judged without one."""
+"""``deepspeed``: a DeepSpeed configuration edited in the way this terminal can, or set right and judged."""
 
-import json
+import io
+import os
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from launcher.config.setting import Level, Problem
+from launcher.config.setting import Problem
 from launcher.deepspeed.installed import read_installed
-from launcher.deepspeed.normalise import Change, normalise
-from launcher.deepspeed.opening import Opened, open_bytes, open_file
-from launcher.deepspeed.reading import LARGEST
+from launcher.deepspeed.opening import Form, read_config
 from launcher.deepspeed.run_facts import RunFacts, parse_run
-from launcher.deepspeed.view import ABSENT
+from launcher.deepspeed.templates import find_template
 from launcher.errors import ExitCode, InvalidInputError
-from simpletuner_tui.commands.front_ends import at_a_terminal, can_be_drawn_on
-from simpletuner_tui.messages import tell
+from simpletuner_tui.builder.drafting import drafts_for
+from simpletuner_tui.builder.editing import DEFAULT, Editing
+from simpletuner_tui.builder.model import Builder
+from simpletuner_tui.builder.told import template_lines
+from simpletuner_tui.commands.deepspeed_check import check
+from simpletuner_tui.commands.front_ends import FrontEnd, front_end_for
 from simpletuner_tui.paths import typed_path
-
-LONGEST_TOLD = 120
-"""Characters of a value that a line about a change shows."""
 
 
 def deepspeed(arguments: Namespace) -> ExitCode:
     """Opens the builder, or with ``--check`` prints and tells only.
 
     Raises:
-        InvalidInputError: a fact of the run that ``--run`` cannot mean; a file that holds no configuration; no file
-            to check, or no terminal to draw on.
+        InvalidInputError: a fact of the run that ``--run`` cannot mean; a file that holds no configuration; input that
+            ends before the configuration is saved.
+        RefusedToOverwriteError: nobody said that a file may be replaced.
     """
     run, faults = parse_run(arguments.run)
     if faults:
         raise InvalidInputError("\n".join(faults))
     if arguments.check:
-        return _check(arguments, run)
-    return _edit(None if arguments.file is None else typed_path(arguments.file), run)
+        return check(arguments, run)
+    if arguments.file == "-":
+        raise InvalidInputError("- is for --check: answers come from stdin here; name a FILE")
+    editing = _open(None if arguments.file is None else typed_path(arguments.file), arguments.template, run)
+    editing = replace(editing, full=arguments.full)
+    front_end = front_end_for(arguments)
+    if front_end is FrontEnd.FULL_SCREEN:
+        from simpletuner_tui.tui.build import build  # noqa: PLC0415 - Textual is loaded only to be drawn with
+
+        return build(editing)
+    return _talk(editing, prompts=front_end is FrontEnd.PROMPTS)
 
 
-def _edit(path: Path | None, run: RunFacts) -> ExitCode:
-    if not (at_a_terminal() and can_be_drawn_on()):
-        raise InvalidInputError("the builder needs a terminal to be drawn on; --check needs none")
-    config: Mapping[str, Any] = {}
-    if path is not None and path.exists():
-        opened = open_file(path)
-        if opened.config is None:
-            raise InvalidInputError("\n".join(f"{path}: {problem.message}" for problem in opened.problems))
-        config = opened.config
-        if not _is_own(path, config):
-            path = None  # it is saved as a file of its own, not over the one it stands in
-    from simpletuner_tui.tui.build import build  # noqa: PLC0415 - Textual is loaded only to be drawn with
-
-    return build(path, config, run)
-
-
-def _is_own(path: Path, config: Mapping[str, Any]) -> bool:
-    try:
-        return bool(json.loads(path.read_bytes()) == config)
-    except ValueError:
-        return False
+def _open(path: Path | None, template_name: str | None, run: RunFacts) -> Editing:
+    if template_name is not None:
+        template = find_template(template_name)
+        builder, path = Builder(template.config, run, read_installed()), path or DEFAULT
+        return Editing(builder, path, drafts_for(path), False, tuple(template_lines(template)))
+    if path is None or not os.path.exists(path):  # noqa: PTH110 - Path's own raises where a name is too long
+        path = path or DEFAULT
+        return Editing(Builder({}, run, read_installed()), path, drafts_for(path))
+    config, opened = read_config(path)
+    remarks = [_remark(problem) for problem in opened.problems]
+    home = opened.origin.path or path
+    if opened.origin.form in (Form.ACCELERATE, Form.YAML):
+        held = "cannot hold all of DeepSpeed's" if opened.origin.form is Form.ACCELERATE else "is YAML"
+        home = DEFAULT
+        remarks.append(f"{path.name} {held}: it is left as it is, and this is saved as a file of its own.")
+    return Editing(Builder(config, run, read_installed()), home, drafts_for(path), remarks=tuple(remarks))
 
 
-def _check(arguments: Namespace, run: RunFacts) -> ExitCode:
-    if arguments.file is None:
-        raise InvalidInputError("--check needs a FILE, or - for stdin")
-    opened = _open(arguments.file)
-    problems = list(opened.problems)
-    changes: Sequence[Change] = ()
-    config = opened.config
-    if config is not None:
-        normalised = normalise(config, run, read_installed())
-        config, changes = normalised.config, normalised.changes
-        problems += normalised.problems
-    if arguments.json:
-        _print_json(config, changes, problems)
-    else:
-        _print_text(config, changes, problems)
-    wrong = any(problem.level is Level.ERROR for problem in problems)
-    return ExitCode.USAGE if wrong else ExitCode.OK
+def _remark(problem: Problem) -> str:
+    return f"{problem.field}: {problem.message}."
 
 
-def _open(name: str) -> Opened:
-    if name == "-":
-        content = sys.stdin.buffer.read(LARGEST + 1) if sys.stdin else b""  # a closed one has ended
-        return open_bytes(content, Path.cwd())
-    return open_file(typed_path(name))
+def _talk(editing: Editing, *, prompts: bool) -> ExitCode:
+    from simpletuner_tui.frontends.build_lines import BuilderLines  # noqa: PLC0415 - the full screen needs none of it
+    from simpletuner_tui.frontends.building import hold  # noqa: PLC0415
 
+    lines = BuilderLines(sys.stdin or io.StringIO(), sys.stdout)  # a closed stdin is one that has ended
+    if not lines.from_person:
+        editing = replace(editing, drafts=None)
+    if not prompts:
+        hold(editing, lines)
+        return ExitCode.OK
+    from simpletuner_tui.frontends.build_prompts import PromptsAsk  # noqa: PLC0415 - prompt_toolkit is heavy
 
-def _print_json(config: object, changes: Sequence[Change], problems: Sequence[Problem]) -> None:
-    told = {
-        "config": config,
-        "changes": [
-            {
-                "field": change.field,
-                "from": None if change.before is ABSENT else change.before,
-                "to": None if change.after is ABSENT else change.after,
-                "reason": change.reason,
-            }
-            for change in changes
-        ],
-        "problems": [
-            {"field": problem.field, "rule": problem.rule, "level": problem.level, "message": problem.message}
-            for problem in problems
-        ],
-    }
-    print(json.dumps(told, indent=2, ensure_ascii=False))  # noqa: T201
-
-
-def _print_text(config: object, changes: Sequence[Change], problems: Sequence[Problem]) -> None:
-    if config is not None:
-        print(json.dumps(config, indent=2, ensure_ascii=False))  # noqa: T201
-    for change in changes:
-        tell(f"changed {change.field}: {_told(change.before)} → {_told(change.after)} ({change.reason})")
-    for problem in problems:
-        tell(f"{problem.level} {problem.field}: {problem.message} [{problem.rule}]")
-
-
-def _told(value: object) -> str:
-    if value is ABSENT:
-        return "nothing"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONGEST_TOLD else f"{text[: LONGEST_TOLD - 1]}…"
+    hold(editing, PromptsAsk())
+    return ExitCode.OK

@@ -17,11 +17,20 @@ class QuestionCommands(Provider):
     def _wizard(self) -> "WizardApp":
         return cast("WizardApp", self.app)
 
+    @property
+    def _elsewhere(self) -> bool:
+        """Whether the screen is about something else and has commands of its own."""
+        return bool(self.screen.COMMANDS)
+
     async def discover(self) -> Hits:
+        if self._elsewhere:
+            return
         for title, help_text, action in self._actions():
             yield DiscoveryHit(title, action, help=help_text)
 
     async def search(self, query: str) -> Hits:
+        if self._elsewhere:
+            return
         matcher = self.matcher(query)
         for title, help_text, action in self._actions():
             if (score := matcher.match(title)) > 0:

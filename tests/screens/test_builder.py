@@ -2,19 +2,22 @@
 
 import json
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 from textual.widgets import Input, OptionList, Static
 
 from harness.builder_screens import CONFIG, WRONG, BuilderScenario, make_app
+from harness.runs import CLI
 from harness.screens import LARGE, SMALL, TINY
 from harness.terminal import Terminal
 from harness.wizard import in_loop
+from launcher.deepspeed.examples import EXAMPLES
 from launcher.deepspeed.fields import FIELDS
+from launcher.deepspeed.template import Template
+from launcher.deepspeed.templates import find_template
+from launcher.deepspeed.writing import as_json
 from launcher.errors import ExitCode
-from simpletuner_tui.builder.values import as_json
 from simpletuner_tui.tui.glyphs import ASCII
 from simpletuner_tui.tui.screens.builder import BuilderScreen
 from simpletuner_tui.tui.screens.dialogs import ConfirmScreen, PathScreen
@@ -29,6 +32,7 @@ class Bench:
 
     def __init__(self, config=CONFIG, *, size=SMALL, **scenario) -> None:
         self.app = make_app(BuilderScenario("test", config=config, **scenario))
+        self.given = self.app._editing.builder
         self._running = self.app.run_test(size=size)
 
     async def __aenter__(self) -> "Bench":
@@ -56,7 +60,7 @@ class Bench:
     @property
     def builder(self):
         assert isinstance(self.screen, BuilderScreen)
-        return self.screen._builder
+        return self.screen.builder
 
     def text(self, selector: str) -> str:
         """What a widget says, if it is seen."""
@@ -323,13 +327,13 @@ async def test_leaving_with_a_change_asks_once_and_gives_nothing_back(folder, ke
     async with Bench() as bench:
         await bench.find("stage", "enter", "3", "enter")
         await bench.press(key)
-        assert isinstance(bench.screen, ConfirmScreen)
+        assert "kept as a draft and offered again" in bench.text(".asked")
         await bench.press("enter")
         assert isinstance(bench.screen, BuilderScreen), "the careful answer has the focus"
         assert bench.builder.config["zero_optimization"]["stage"] == 3
         await bench.press(key, "y")
     assert bench.app.return_value == "Nothing was written."
-    assert list(folder.iterdir()) == []
+    assert [path.name for path in folder.iterdir()] == ["state"], "nothing but the draft"
 
 
 # saving
@@ -387,11 +391,108 @@ async def test_saving_what_is_there_already_writes_nothing(folder):
     assert [path.name for path in folder.iterdir()] == ["deepspeed.json"]
 
 
-ALONE = """
-from launcher.deepspeed.run_facts import RunFacts
-from simpletuner_tui.tui.build import build
-raise SystemExit(build(None, {}, RunFacts()))
-"""
+@in_loop
+async def test_a_config_json_gets_it_in_its_place_and_keeps_the_rest(folder):
+    Path("config.json").write_text('{\n  "seed": 1,\n  "--deepspeed_config": "{}"\n}\n')
+    async with Bench() as bench:
+        await bench.press("f7", "end", "ctrl+u", *"config", "full_stop", *"json", "enter")
+        assert "@@" in bench.text(".details Static")
+        await bench.press("y")
+    assert bench.app.return_value == "Saved in config.json, as its deepspeed_config."
+    start, _, end = Path("config.json").read_text().partition(json.dumps(json.dumps(bench.given.config)))
+    assert (start, end) == ('{\n  "seed": 1,\n  "--deepspeed_config": ', "\n}\n")
+
+
+# templates
+
+
+@in_loop
+async def test_a_template_is_told_about_compared_and_used(folder):
+    async with Bench() as bench:
+        await bench.press("f8")
+        assert bench.rows("#names") == [f"{each.name}  (comes with the program)" for each in EXAMPLES]
+        told = bench.text("#about Static")
+        assert "Corrected: train_batch_size is left out" in told
+        assert "changed: gradient_accumulation_steps: 1 to 4" in told
+        await bench.press("down")
+        assert "changed: zero_optimization.stage: 2 to 3" in bench.text("#about Static")
+        await bench.press("escape", "f8", "down", "enter")
+        assert isinstance(bench.screen, BuilderScreen)
+        assert bench.builder.written == EXAMPLES[1].config
+        assert '"stage": 3' in bench.marked
+        assert any("nvme" in row for row in bench.rows("#problems"))
+        assert bench.builder.edited
+
+
+@in_loop
+async def test_what_is_edited_is_kept_as_a_template_and_removed(folder):
+    async with Bench() as bench:
+        await bench.press("f8", "f7", *"mine", "enter", *"small", "enter")
+        assert bench.rows("#names")[-1] == "mine"
+        assert bench.text("#about Static") == "small\n\nIt says what is there already."
+        assert find_template("mine") == Template("mine", "small", CONFIG)
+        await bench.press("f7", *"mine", "enter", "enter")
+        assert "a template mine is there already" in bench.text(".asked")
+        await bench.press("y")
+        assert find_template("mine").description == ""
+        await bench.press("f7", "slash", "enter", "enter")
+        assert "cannot name a template" in bench.text("#fault")
+        await bench.press("escape", "delete", "y")
+        assert "mine" not in bench.rows("#names")
+        await bench.press("delete")
+        assert "comes with the program" in bench.said[-1]
+        await bench.press("escape")
+        assert isinstance(bench.screen, BuilderScreen)
+
+
+# the palette
+
+
+@in_loop
+async def test_the_palette_goes_to_any_field_and_does_what_keys_do(folder):
+    async with Bench() as bench:
+        await bench.press("ctrl+p", *"gpudirect")
+        await bench.pilot.pause(0.3)
+        await bench.press("down", "enter")
+        await bench.pilot.pause(0.3)
+        assert bench.path == "aio.use_gds"
+        assert bench.screen.query_one("#editor").has_focus_within
+        await bench.press("f1")
+        assert isinstance(bench.screen, TextScreen), "also while a field is edited"
+        await bench.press("escape", "ctrl+p", *"templ")
+        await bench.pilot.pause(0.3)
+        await bench.press("down", "enter")
+        await bench.pilot.pause(0.3)
+        assert bench.rows("#names")
+
+
+# drafts
+
+
+@in_loop
+async def test_what_was_left_is_offered_again_until_it_is_saved(folder):
+    async with Bench() as bench:
+        await bench.find("stage", "enter", "3", "enter")
+        await bench.press("f2", "y")
+    async with Bench() as bench:
+        assert bench.rows("OptionList")[0].startswith("Continue the draft")
+        await bench.press("down", "enter")
+        assert bench.builder.config["zero_optimization"]["stage"] == 2
+        await bench.press("f2")
+    async with Bench() as bench:
+        await bench.press("enter")
+        assert bench.builder.config["zero_optimization"]["stage"] == 3
+        assert bench.marked == ['"stage": 3']
+        await bench.press("f7", "enter")
+    async with Bench() as bench:
+        assert isinstance(bench.screen, BuilderScreen)
+
+
+@in_loop
+async def test_a_choice_between_draft_and_file_can_be_left(folder):
+    async with Bench(draft=True) as bench:
+        await bench.press("ctrl+q")
+    assert bench.app.return_value == "Nothing was written."
 
 
 @pytest.mark.parametrize(
@@ -403,7 +504,7 @@ raise SystemExit(build(None, {}, RunFacts()))
     ids=["left", "saved"],
 )
 def test_alone_in_a_terminal_it_says_what_came_of_it(folder, keys, told, left):
-    terminal = Terminal(sys.executable, "-c", ALONE, cwd=folder, TERM="xterm-256color")
+    terminal = Terminal(CLI, "deepspeed", cwd=folder, TERM="xterm-256color")
     try:
         terminal.read_until("Pictures per GPU")
         for key in keys:
@@ -416,8 +517,34 @@ def test_alone_in_a_terminal_it_says_what_came_of_it(folder, keys, told, left):
     assert [path.name for path in folder.iterdir()] == left
 
 
+def test_what_was_changed_survives_a_lost_line(folder):
+    for expected in ("Pictures per GPU", "Continue the draft"):
+        terminal = Terminal(CLI, "deepspeed", cwd=folder, TERM="xterm-256color")
+        try:
+            terminal.read_until(expected)
+            terminal.quiet(0.5)
+            for keys in ("\r", "7", "\r"):
+                terminal.type(keys)
+                terminal.quiet(0.3)
+            terminal.hang_up()
+            assert terminal.process.wait(20) == ExitCode.HANGUP
+        finally:
+            terminal.close()
+
+
+def test_where_it_cannot_be_saved_is_said(folder):
+    Path("acc.yaml").write_text("distributed_type: DEEPSPEED\ndeepspeed_config: {zero_stage: 2}\n")
+    terminal = Terminal(CLI, "deepspeed", "acc.yaml", cwd=folder, TERM="xterm-256color")
+    try:
+        terminal.read_until("cannot hold all of")
+        terminal.type("\x11")
+        assert terminal.wait() == 0
+    finally:
+        terminal.close()
+
+
 def test_it_ends_when_it_is_told_to(folder):
-    terminal = Terminal(sys.executable, "-c", ALONE, cwd=folder, TERM="xterm-256color")
+    terminal = Terminal(CLI, "deepspeed", cwd=folder, TERM="xterm-256color")
     try:
         terminal.read_until("Pictures per GPU")
         terminal.process.send_signal(signal.SIGTERM)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from launcher.config.setting import counted
+
 
 class Kind(StrEnum):
     """What a field holds."""
@@ -76,18 +78,17 @@ class Field:
     def _out_of_bounds(self, number: object) -> str | None:
         if isinstance(number, bool) or not isinstance(number, int | float):
             return None
-        unit = f" {self.unit}" if self.unit else ""
         if self.minimum is not None and number < self.minimum:
-            return f"must be at least {self.minimum:g}{unit}, not {shown(number)}"
+            return f"must be at least {counted(f'{self.minimum:g}', self.unit)}, not {shown(number)}"
         if self.maximum is not None and number > self.maximum:
-            return f"must be at most {self.maximum:g}{unit}, not {shown(number)}"
+            return f"must be at most {counted(f'{self.maximum:g}', self.unit)}, not {shown(number)}"
         return None
 
 
 def shown(value: object) -> str:
     """A value as a message quotes it: short, whatever it holds."""
     text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
 LONGEST_SHOWN = 60

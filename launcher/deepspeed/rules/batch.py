@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from launcher.config.setting import Level
+from launcher.config.setting import Level, counted
 from launcher.deepspeed.fields import shown
 from launcher.deepspeed.rules.rule import Rule
 from launcher.deepspeed.run_facts import RunFacts
@@ -36,8 +36,8 @@ def _does_not_divide(view: View, run: RunFacts) -> bool:
 def _sizes(view: View, run: RunFacts) -> str:
     total, micro, steps = _triangle(view, run) or (0, 0, 0)
     return (
-        f"{total} pictures per step are not {micro} per GPU × {steps} micro-batches × {run.world_size} "
-        f"GPU{'s' if run.world_size > 1 else ''} = {micro * steps * run.world_size}"
+        f"{counted(str(total), 'pictures')} per step are not {micro} per GPU x {counted(str(steps), 'micro-batches')} "
+        f"x {counted(str(run.world_size), 'GPUs')} = {micro * steps * run.world_size}"
     )
 
 

@@ -13,28 +13,24 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from launcher.config.setting import Level
-from launcher.deepspeed.normalise import Change
-from launcher.deepspeed.view import ABSENT
 from launcher.errors import LauncherError
-from simpletuner_tui.builder.model import Builder, Place, State
-from simpletuner_tui.builder.values import as_typed
+from simpletuner_tui.builder.destination import saved_line, saving_of
+from simpletuner_tui.builder.model import Builder, Place
+from simpletuner_tui.builder.told import change_line, count_line, errors_question, fact_lines, problem_line
+from simpletuner_tui.drafts import Drafts
 from simpletuner_tui.paths import typed_path
-from simpletuner_tui.saving import saving
 from simpletuner_tui.text import table
+from simpletuner_tui.tui.builder_commands import FieldCommands
 from simpletuner_tui.tui.glyphs import Glyphs
 from simpletuner_tui.tui.screens.dialogs import ConfirmScreen, PathScreen, confirm_replacing
 from simpletuner_tui.tui.screens.quiet import QuietScreen
+from simpletuner_tui.tui.screens.templates import TemplatesScreen
 from simpletuner_tui.tui.screens.texts import TextScreen
-from simpletuner_tui.tui.widgets.field_editor import FieldEditor, problem_line, text_of
+from simpletuner_tui.tui.widgets.field_editor import FieldEditor, text_of
+from simpletuner_tui.tui.widgets.field_row import field_row
 from simpletuner_tui.tui.widgets.fields import Answered
 from simpletuner_tui.tui.widgets.key_line import KeyLine
 from simpletuner_tui.tui.widgets.panes import FilePane
-
-ROW, LONGEST_VALUE = 32, 14
-"""Columns of a row of the list, and of the value in it."""
-
-WITHOUT = ("zero_optimization.", "optimizer.params.", "scheduler.params.")
-"""Beginnings of paths that a row leaves out: its topic says as much."""
 
 KEYS = (
     ("arrows, Enter", "choose a field; edit it"),
@@ -45,9 +41,11 @@ KEYS = (
     ("F2", "leaves without saving"),
     ("F4", "the fields that matter, or all of them"),
     ("F5", "the JSON, or the field, where there is room for one"),
-    ("F6", "the focus goes to the field, the JSON, the checks, and back"),
-    ("F7", "saves to a file"),
-    ("F8", "in the wizard: what is built here becomes its answers"),
+    ("F6", "the focus goes to field, JSON, checks, and back"),
+    ("F7", "saves: a file, or the place in one that holds it; in the wizard, makes its answers of it"),
+    ("F8", "templates: begin from one, keep this one"),
+    ("Ctrl+P", "goes to any field, and does all of the above"),
+    ("Ctrl+Q", "leaves"),
 )
 
 
@@ -55,16 +53,18 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
     """Edits one configuration; dismissed with it once it is saved or applied, or with None where it was left."""
 
     CSS_PATH = "builder.tcss"
+    COMMANDS = {FieldCommands}
     BINDINGS = [
         Binding("f1", "help", "Help"),
         Binding("f2", "cancel", "Back"),
         Binding("f3", "take", "Take"),
-        Binding("f4", "view", "Basic/All"),
+        Binding("f4", "view", "All"),
         Binding("f5", "pane", "JSON"),
         Binding("f6", "switch", "Switch"),
+        Binding("f7", "apply", "Apply"),  # one of the two is there
         Binding("f7", "save", "Save"),
-        Binding("f8", "apply", "Apply"),
-        Binding("slash", "search", "Search"),
+        Binding("f8", "templates", "Templates"),
+        Binding("slash", "search", show=False),
         Binding("delete", "leave_out", show=False),
         Binding("escape", "to_list", show=False),
     ]
@@ -74,17 +74,30 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
     full = var(False, init=False)
     """Whether every field is listed, and not only those that matter."""
 
-    def __init__(self, builder: Builder, glyphs: Glyphs, path: Path, *, applies: bool = False) -> None:
+    def __init__(
+        self,
+        builder: Builder,
+        glyphs: Glyphs,
+        path: Path,
+        *,
+        drafts: Drafts | None = None,
+        full: bool = False,
+        applies: bool = False,
+    ) -> None:
         """Nothing is shown yet.
 
         Args:
             builder: what is edited.
             glyphs: signs this terminal can show.
             path: where it is saved unless another place is given.
+            drafts: where it is kept at every edit; None: nowhere.
+            full: whether every field is listed at first.
             applies: whether someone waits for the configuration itself; saving it to a file is beside that then.
         """
         super().__init__()
-        self._builder, self._glyphs, self._path, self._applies = builder, glyphs, path, applies
+        self.builder = builder
+        self._glyphs, self._path, self._drafts, self._applies = glyphs, path, drafts, applies
+        self.set_reactive(BuilderScreen.full, full)
         self._rows: list[Place | None] = []
         """What each row of the list is about; None for a topic."""
         self._targets: list[Place | None] = []
@@ -93,10 +106,12 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         """How many edits are in what is drawn."""
         self.saved: Path | None = None
         """Where it was saved, in the end."""
+        self.told = "Nothing was written."
+        """What came of it, in a sentence."""
 
     def compose(self) -> ComposeResult:
-        glyphs, run = self._glyphs, self._builder.run
-        version = self._builder.installed.version
+        glyphs, run = self._glyphs, self.builder.run
+        version = self.builder.installed.version
         with Horizontal(id="top"):
             what = "these answers" if self._applies else self._path.name
             yield Static(f"DeepSpeed builder {glyphs.between} {what}", id="title", markup=False)
@@ -109,7 +124,7 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
                 yield search
                 yield OptionList(id="fields", compact=True)
             with Container(id="main"):
-                yield FieldEditor(self._builder, glyphs)
+                yield FieldEditor(self.builder, glyphs)
                 yield FilePane("JSON", "file")
         yield OptionList(id="problems", compact=True)
         yield Static("This window is too small: 60 columns and 20 rows are needed.", id="too-small")
@@ -140,12 +155,13 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
     def _fill(self) -> None:
         """The list, as the view and the search want it; the row of what is being edited stays."""
         here, fields = self._editor.place, self._list
-        groups = self._builder.listed(full=self.full, words=self._words, also=here)
+        groups = self.builder.listed(full=self.full, words=self._words, also=here)
         rows: list[Place | None] = []
         prompts: list[Content] = []
         for topic, places in groups:
             rows += [None, *places]
-            prompts += [Content.styled(topic, "bold"), *map(self._row, places)]
+            rows_of_topic = (field_row(place, self.builder, self._glyphs) for place in places)
+            prompts += [Content.styled(topic, "bold"), *rows_of_topic]
         fields.border_title = f"Search: {self._words}" if self._words else "All fields" if self.full else "Basic fields"
         if rows == self._rows:
             for index, prompt in enumerate(prompts):
@@ -161,29 +177,8 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
             [Option(prompt, disabled=place is None) for place, prompt in zip(rows, prompts, strict=True)]
         )
         stays = here is not None and here in rows and not self._words
-        shown = here if stays else self._builder.closest(filter(None, rows), self._words)
+        shown = here if stays else self.builder.closest(filter(None, rows), self._words)
         fields.highlighted = rows.index(shown) if shown is not None else None
-
-    def _row(self, place: Place) -> Content:
-        glyphs, state = self._glyphs, self._builder.state(place)
-        sign = {
-            State.ERROR: glyphs.fault,
-            State.WARNING: "!",
-            State.IDLE: glyphs.ahead,
-            State.SET: glyphs.changed,
-            State.LEFT_OUT: " ",
-        }[state]
-        name = place.path
-        for beginning in WITHOUT if place.field else ():
-            name = name.removeprefix(beginning)
-        value = self._cut(self._builder.value(place), LONGEST_VALUE)
-        if value:
-            value = f": {value}"
-        text = f"{sign} {self._cut(name, ROW - len(sign) - 1 - len(value))}{value}"
-        return Content.styled(text, "$text-muted") if state is State.IDLE else Content(text)
-
-    def _cut(self, text: str, columns: int) -> str:
-        return text if len(text) <= columns else text[: columns - 1] + self._glyphs.ellipsis
 
     async def _show_place(self, place: Place | None) -> None:
         """Puts a place in the editor; what stands in the one before is kept."""
@@ -200,29 +195,28 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
 
     def _show_outcome(self) -> None:
         """What the configuration amounts to now, unless it is shown: its JSON, its problems, the rows that say so."""
-        if self._drawn == self._builder.edits:
+        if self._drawn == self.builder.edits:
             return
-        self._drawn = self._builder.edits
+        self._drawn = self.builder.edits
+        if self._drafts is not None:
+            place = self._editor.place
+            self._drafts.keep(self.builder.written, place.path if place else "")
         self._fill()
-        self.query_one("#file", FilePane).show_file(self._path.name, self._builder.lines)
+        self.query_one("#file", FilePane).show_file(self._path.name, self.builder.lines)
         self._editor.show_facts()
         self._list_problems()
 
     def _list_problems(self) -> None:
-        builder, listed = self._builder, self.query_one("#problems", OptionList)
+        builder, listed = self.builder, self.query_one("#problems", OptionList)
         told = [(problem_line(problem), builder.place_of(problem.field, problem.rule)) for problem in builder.problems]
-        told += [(Content(change_line(change)), builder.place_of(change.field)) for change in builder.changes]
+        told += [(change_line(change), builder.place_of(change.field)) for change in builder.changes]
         if not builder.problems:
-            told.insert(0, (Content(f"{self._glyphs.done} nothing speaks against it"), None))
+            told.insert(0, (f"{self._glyphs.done} nothing speaks against it", None))
         self._targets = [place for _, place in told]
         listed.clear_options()
-        listed.add_options([Option(line, disabled=place is None) for line, place in told])
+        listed.add_options([Option(Content(line), disabled=place is None) for line, place in told])
         listed.highlighted = next((row for row, place in enumerate(self._targets) if place is not None), None)
-        listed.border_title = "Checks"
-        warnings = sum(problem.level is Level.WARNING for problem in builder.problems)
-        counted = ((builder.errors, "error"), (warnings, "warning"), (len(builder.changes), "change"))
-        counts = [f"{count} {word}{'s' if count > 1 else ''}" for count, word in counted if count]
-        listed.border_subtitle = ", ".join(counts)
+        listed.border_title, listed.border_subtitle = "Checks", count_line(builder)
 
     # editing
 
@@ -246,9 +240,10 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         """Enter goes to where it is mended."""
         event.stop()
         if (place := self._targets[event.option_index]) is not None:
-            await self._go_to(place)
+            await self.go_to(place)
 
-    async def _go_to(self, place: Place) -> None:
+    async def go_to(self, place: Place) -> None:
+        """Shows a place, in whichever view, and edits it."""
         await self._show_place(place)
         self.query_one("#search", Input).value = ""
         self._fill()
@@ -270,7 +265,7 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         self._show_outcome()
         self.set_focus(self._list)
         place = self._editor.place
-        if place is not None and self._builder.place(place.path) == place:
+        if place is not None and self.builder.place(place.path) == place:
             await self._editor.show(place)
         else:  # a key that was taken out is gone, and may be all that was searched for
             self.query_one("#search", Input).value = ""
@@ -343,10 +338,8 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         place = self._editor.place
         if place is None:
             return
-        facts = self._builder.facts(place)
-        idle = f"No effect now: {facts.idle}." if facts.idle else ""
-        lines = [line for line in (facts.meaning, idle, facts.now, facts.default, facts.effect) if line]
-        lines += [str(problem_line(problem, place.path)) for problem in facts.problems]
+        facts = self.builder.facts(place)
+        lines = fact_lines(facts) + [problem_line(problem, place.path) for problem in facts.problems]
         text = "\n".join([*lines, "", "Keys", "----", *table(KEYS)])
         self.app.push_screen(TextScreen(f"Help: {place.path}", text))
 
@@ -355,57 +348,63 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
     @work
     async def action_cancel(self) -> None:
         """Leaves; what was changed and not saved is asked about once."""
-        lost = not self._editor.keep() or self._editor.unfinished is not None or self._builder.edited
+        lost = not self._editor.keep() or self._editor.unfinished is not None or self.builder.edited
         self._show_outcome()
+        kept = "kept as a draft and offered again" if self._drafts and self.builder.edited else "lost"
         done = "applying" if self._applies else "saving"
-        asked = f"Leave without {done}? What was changed here is lost."
+        asked = f"Leave without {done}? What was changed here is {kept}."
         if not lost or await self.app.push_screen_wait(ConfirmScreen(asked, yes="Leave", no="Stay")):
             self.dismiss(None)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Applying is there where someone waits for it."""
-        return self._applies if action == "apply" else super().check_action(action, parameters)
+        """Where someone waits for the configuration, it is applied; else it is saved."""
+        if action in ("apply", "save"):
+            return self._applies is (action == "apply")
+        return super().check_action(action, parameters)
 
     @work
     async def action_apply(self) -> None:
         """Hands it to who asked for it; what DeepSpeed would stop at is mended first."""
         if not await self._finished():
             return
-        problem = next(iter(self._builder.problems), None)
+        problem = next(iter(self.builder.problems), None)
         if problem is not None and problem.level is Level.ERROR:
             self.notify(f"{problem.field}: {problem.message}", title="Not applied", severity="error", timeout=10)
-            if (place := self._builder.place_of(problem.field, problem.rule)) is not None:
-                await self._go_to(place)
+            if (place := self.builder.place_of(problem.field, problem.rule)) is not None:
+                await self.go_to(place)
             return
-        self.dismiss(self._builder.config)
+        self.dismiss(self.builder.config)
 
     @work
     async def action_save(self) -> None:
         """Saves it under a name; shows what would change before it replaces anything."""
         if not await self._finished():
             return
-        count = self._builder.errors
-        asked = f"DeepSpeed would not start with it: {count} error{'s' if count > 1 else ''}. Save it all the same?"
-        if count and not await self.app.push_screen_wait(ConfirmScreen(asked, yes="Save")):
+        builder = self.builder
+        question = ConfirmScreen(errors_question(builder), yes="Save")
+        if builder.errors and not await self.app.push_screen_wait(question):
             return
         name = await self.app.push_screen_wait(PathScreen("Save as", str(self._path)))
         if name is None:
             return
         saved = None
         try:
-            planned = saving(typed_path(name), self._builder.json.encode())
+            planned = saving_of(builder, typed_path(name))
             if planned.before is None or planned.changes_nothing or await confirm_replacing(self.app, planned):
                 planned.write()
                 saved = planned.path
         except LauncherError as error:
             self.notify(str(error), severity="error", title="Not saved")
+            return
         if saved is None:
             return
         if self._applies:
-            self.notify(f"Saved as {saved}. F8 applies it here.")
+            self.notify(f"Saved as {saved}. F7 applies it here.")
             return
-        self.saved = saved
-        self.dismiss(self._builder.config)
+        self.saved, self.told = saved, saved_line(builder, planned)
+        if self._drafts is not None:
+            self._drafts.drop(builder.written)
+        self.dismiss(builder.config)
 
     async def _finished(self) -> bool:
         """Takes what stands in the field; where that is no value, goes there and says so."""
@@ -414,8 +413,19 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         if (place := self._editor.unfinished) is None:
             return True
         self.notify(f"What is typed for {place.path} is no value. Esc drops it.", title="Not done")
-        await self._go_to(place)
+        await self.go_to(place)
         return False
+
+    @work
+    async def action_templates(self) -> None:
+        """Templates to begin from; the one that is used takes the place of the whole configuration."""
+        self._editor.keep()
+        self._show_outcome()
+        template = await self.app.push_screen_wait(TemplatesScreen(self.builder))
+        if template is None:
+            return
+        self.builder.use(template.config)
+        await self._taken()
 
     def on_resize(self) -> None:
         """A window that was too small hid what had the focus."""
@@ -424,12 +434,3 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
     def _focus_again(self) -> None:
         if self.is_attached and self.focused is None:
             self.set_focus(self._list)
-
-
-def change_line(change: Change) -> str:
-    """What reads differently than it was written, and why."""
-    if change.before is ABSENT:
-        return f"filled in: {change.field}: {as_typed(change.after)} ({change.reason})"
-    if change.after is ABSENT:
-        return f"taken out: {change.field}: {as_typed(change.before)} ({change.reason})"
-    return f"changed: {change.field}: {as_typed(change.before)} to {as_typed(change.after)} ({change.reason})"

@@ -2,12 +2,11 @@
 
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
-from textual.content import Content
 from textual.widgets import Static
 
-from launcher.config.setting import Level, Problem
 from launcher.deepspeed.fields import Kind
 from simpletuner_tui.builder.model import Builder, Place
+from simpletuner_tui.builder.told import problem_line
 from simpletuner_tui.questions.model import Choice
 from simpletuner_tui.tui.glyphs import Glyphs
 from simpletuner_tui.tui.widgets.fields import ChoiceField, Edited, Field, LineField, PathField, TextField
@@ -86,10 +85,9 @@ class FieldEditor(VerticalScroll):
         self._fill("now", facts.now)
         self._fill("default", facts.default)
         self._fill("effect", facts.effect)
-        own = [problem_line(problem, place.path) for problem in facts.problems]
-        self._fill("own-problems", Content("\n").join(own) if own else "")
+        self._fill("own-problems", "\n".join(problem_line(problem, place.path) for problem in facts.problems))
 
-    def _fill(self, part: str, text: Content | str) -> None:
+    def _fill(self, part: str, text: str) -> None:
         widget = self.query_one(f"#{part}", Static)
         widget.update(text)
         widget.display = bool(text)
@@ -160,10 +158,3 @@ class FieldEditor(VerticalScroll):
 def text_of(answer: object | None) -> str:
     """What a field says, as it would be typed; nothing where it was emptied."""
     return str(answer) if isinstance(answer, str) else ""
-
-
-def problem_line(problem: Problem, own: str = "") -> Content:
-    """A problem as one text: how grave, where unless it is ``own``, and what."""
-    word = "error" if problem.level is Level.ERROR else "warning"
-    where = "" if problem.field == own else f"{problem.field}: "
-    return Content(f"{word}: {where}{problem.message}")

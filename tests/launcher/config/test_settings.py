@@ -7,7 +7,7 @@ import pytest
 
 from launcher.config.accelerate import Dynamo
 from launcher.config.deepspeed import split
-from launcher.config.setting import Setting, declarations
+from launcher.config.setting import Setting, counted, declarations
 from launcher.config.settings import Settings, read_settings
 from launcher.config.training import TOPICS, TrainingSettings, read_training, training_declarations
 
@@ -344,7 +344,7 @@ def test_a_warmup_of_no_steps_is_refused_since_deepspeed_refuses_it():
     assert Settings().deepspeed_json()["scheduler"]["params"]["warmup_num_steps"] >= 1
     problems = read(training={**TRAINING, "lr_warmup_steps": 0})[1]
     assert [(problem.field, problem.message) for problem in problems] == [
-        ("training.lr_warmup_steps", "must be at least 1 steps, not 0")
+        ("training.lr_warmup_steps", "must be at least 1 step, not 0")
     ]
 
 
@@ -354,3 +354,18 @@ def test_the_global_batch_counts_accumulation_and_processes():
     content = settings.deepspeed_json()
     assert content["train_micro_batch_size_per_gpu"] == 5
     assert content["gradient_accumulation_steps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("number", "unit", "told"),
+    [
+        ("1", "micro-batches", "1 micro-batch"),
+        ("1", "pictures", "1 picture"),
+        ("1", "bytes", "1 byte"),
+        ("1", "px", "1 px"),
+        ("2", "steps", "2 steps"),
+        ("1", "", "1"),
+    ],
+)
+def test_one_of_a_unit_is_told_in_the_singular(number, unit, told):
+    assert counted(number, unit) == told

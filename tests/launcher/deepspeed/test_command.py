@@ -12,7 +12,7 @@ from simpletuner_tui.commands.deepspeed import deepspeed
 
 
 def checked(capsys, file: object, *run: str, as_json: bool = False) -> tuple[int, str, str]:
-    code = deepspeed(Namespace(file=str(file), check=True, run=list(run), json=as_json))
+    code = deepspeed(Namespace(file=str(file), template=None, check=True, run=list(run), json=as_json))
     captured = capsys.readouterr()
     return int(code), captured.out, captured.err
 
@@ -130,6 +130,24 @@ def test_the_home_folder_and_a_closed_stdin_are_understood(capsys, file, monkeyp
     assert (code, err.count("\n")) == (2, 1)
 
 
-def test_the_builder_without_a_terminal_says_what_needs_none(file):
-    with pytest.raises(InvalidInputError, match="--check needs none"):
-        deepspeed(Namespace(file=str(file), check=False, run=[], json=False))
+def test_a_template_is_checked_as_a_file_is(capsys):
+    arguments = {"file": None, "check": True, "run": ["offload_param_path=/nvme"], "json": False}
+    assert deepspeed(Namespace(template="stage-3-nvme", **arguments)) == 0
+    assert json.loads(capsys.readouterr().out)["zero_optimization"]["offload_param"]["nvme_path"] == "/nvme"
+    with pytest.raises(InvalidInputError, match="no template is called x; there are stage-2-cpu"):
+        deepspeed(Namespace(template="x", **arguments))
+    with pytest.raises(InvalidInputError, match="needs a FILE, - for stdin, or --template"):
+        deepspeed(Namespace(template=None, **arguments))
+
+
+def test_output_that_has_ascii_only_gets_no_other_sign(monkeypatch, tmp_path):
+    (tmp_path / "ds.json").write_text('{"zero_optimization": {"stage": "zero2"}, "größe": "×"}')
+    out, err = (io.TextIOWrapper(io.BytesIO(), "ascii", errors) for errors in ("strict", "backslashreplace"))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        arguments = {"file": str(tmp_path / "ds.json"), "template": None, "check": True, "run": [], "json": False}
+        deepspeed(Namespace(**arguments))
+        out.flush()
+    assert json.loads(out.buffer.getvalue())["größe"] == "×"
+    assert b'changed zero_optimization.stage: "zero2" -> 2 (' in err.buffer.getvalue()

@@ -1,12 +1,15 @@
 """The catalog against the installed DeepSpeed: nothing unknown, no default that differs, no parameter too many."""
 
+import ast
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import launcher.deepspeed
 from launcher.deepspeed.fields import FIELDS, LEFT_OUT, SECTIONS, STRICT
 from launcher.deepspeed.fields.optimizer import PARAMETERS as OPTIMIZER_PARAMETERS
 from launcher.deepspeed.fields.scheduler import PARAMETERS as SCHEDULER_PARAMETERS
@@ -225,7 +228,7 @@ def test_a_field_takes_its_own_default(path):
     [
         ("zero_optimization.stage", 4, "must be one of 0, 1, 2, 3, not 4"),
         ("zero_optimization.stage", True, "must be a number, not True"),
-        ("zero_optimization.reduce_bucket_size", 0, "must be at least 1 elements, not 0"),
+        ("zero_optimization.reduce_bucket_size", 0, "must be at least 1 element, not 0"),
         ("zero_optimization.reduce_bucket_size", 1.5, "must be a whole number, not 1.5"),
         ("zero_optimization.reduce_bucket_size", 10**30, "larger than any number DeepSpeed can hold"),
         ("zero_optimization.offload_optimizer.device", None, "must not be null"),
@@ -254,3 +257,14 @@ def test_every_field_says_what_it_is():
 
 def test_the_basic_view_is_small():
     assert 15 <= sum(field.basic for field in FIELDS.values()) <= 25
+
+
+def test_what_is_said_about_a_configuration_can_be_shown_by_any_terminal():
+    found = []
+    for path in Path(launcher.deepspeed.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        # A text that stands alone is for who reads the source.
+        alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in alone]
+        found += [text.value for text in texts if isinstance(text.value, str) and not text.value.isascii()]
+    assert found == []

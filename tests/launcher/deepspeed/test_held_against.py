@@ -7,9 +7,11 @@ import pytest
 from launcher.config.setting import Level
 from launcher.deepspeed.installed import TESTED
 from launcher.deepspeed.normalise import Normalised, normalise
-from launcher.deepspeed.opening import open_bytes
+from launcher.deepspeed.opening import open_bytes, open_file
 from launcher.deepspeed.run_facts import RunFacts
 from launcher.deepspeed.view import ABSENT
+from launcher.deepspeed.writing import as_json, into_file
+from simpletuner_tui.builder.model import Builder
 
 INSTALLED = TESTED
 Z = "zero_optimization"
@@ -19,7 +21,11 @@ def checked(content: object, tmp_path, **run) -> Normalised:
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
     opened = open_bytes(data, tmp_path)
     assert opened.config is not None, opened.problems
-    return normalise(opened.config, RunFacts().given(**run), INSTALLED)
+    facts = RunFacts().given(**run)
+    done, builder = normalise(opened.config, facts, INSTALLED), Builder(opened.config, facts, INSTALLED)
+    assert builder.json == as_json(done.config), "the builder saves what --check prints"
+    assert set(builder.problems) == set(done.problems)
+    return done
 
 
 def errors(done: Normalised) -> set[str]:
@@ -188,10 +194,12 @@ def test_a_file_that_only_names_another_is_followed(tmp_path):
     (tmp_path / "ds.json").write_text(json.dumps(emitted()))
     named = {"deepspeed_config_file": "ds.json", "zero3_init_flag": True, "zero3_save_16bit_model": False}
     assert checked(named, tmp_path).config == checked(emitted(), tmp_path).config
+    opened = open_bytes(json.dumps({**named, "deepspeed_config_file": "gone.json"}).encode(), tmp_path)
+    assert "gone.json cannot be read" in opened.problems[0].message
 
 
-@pytest.mark.parametrize("name", ["OneBitAdam", "OneBitLamb", "ZeroOneAdam"])
-def test_optimizers_that_are_gone_are_replaced(name, tmp_path):
+@pytest.mark.parametrize("name", ["OneBitAdam", "OneBitLamb", "ZeroOneAdam", "Prodigy"])
+def test_optimizers_that_are_gone_or_never_were_are_replaced(name, tmp_path):
     done = checked(emitted(**{"optimizer.type": name}), tmp_path)
     assert errors(done) == set()
     assert done.config["optimizer"]["type"] == "AdamW"
@@ -220,7 +228,13 @@ def test_default_parameters_an_optimizer_does_not_take_are_dropped(name, dropped
         ({"optimizer.type": "MuAdamW"}, "mu-needs-shapes", "package mup"),
         ({"optimizer.type": "MuSGD"}, "mu-needs-shapes", "package mup"),
         ({"optimizer.type": "Muon"}, "muon-and-convolutions", "convolutions"),
+        ({"scheduler.type": "Cosine"}, "schedule-unknown", "Cosine"),
         ({f"{Z}.stage": 3, f"{Z}.offload_param": {"device": "nvme", "nvme_path": "none"}}, "nvme-needs-path", "folder"),
+        (
+            {f"{Z}.stage": 3, f"{Z}.offload_optimizer": {"device": "nvme", "nvme_path": "none"}},
+            "nvme-needs-path",
+            "folder",
+        ),
     ],
 )
 def test_what_cannot_be_mended_is_refused_by_name(changed, rule, words, tmp_path):
@@ -233,7 +247,11 @@ def test_what_cannot_be_mended_is_refused_by_name(changed, rule, words, tmp_path
     ("changed", "rule"),
     [
         ({f"{Z}.offload_param": {"device": "cpu", "pin_memory": True}}, "param-offload-needs-stage-3"),
+        ({f"{Z}.stage": 1, f"{Z}.offload_param": {"device": "cpu"}}, "param-offload-needs-stage-3"),
         ({f"{Z}.offload_optimizer": {"device": "nvme", "nvme_path": "none"}}, "nvme-needs-stage-3"),
+        ({f"{Z}.stage": 1, f"{Z}.offload_optimizer": {"device": "nvme"}}, "nvme-needs-stage-3"),
+        ({"zero3_save_16bit_model": True}, "not-at-this-stage"),
+        ({f"{Z}.zero_quantized_gradients": True}, "not-at-this-stage"),
         ({f"{Z}.zero_hpz_partition_size": 8}, "not-at-this-stage"),
         ({f"{Z}.zero_quantized_weights": True}, "not-at-this-stage"),
         ({"zero3_init_flag": True}, "key"),
@@ -244,6 +262,11 @@ def test_what_does_nothing_is_told(changed, rule, tmp_path):
     done = checked(emitted(**changed), tmp_path)
     assert errors(done) == set()
     assert rule in warned(done)
+
+
+def test_a_save_in_16_bits_that_is_on_and_off_is_refused_by_name(tmp_path):
+    done = checked(emitted(3, zero3_init_flag=True, zero3_save_16bit_model=False), tmp_path)
+    assert errors(done) == {"said-twice"}
 
 
 def test_fp16_beside_a_run_in_bf16_is_told(tmp_path):
@@ -388,3 +411,31 @@ def test_examples_of_others_open_and_save_without_loss(name, tmp_path):
     again = checked(saved, tmp_path)
     assert again.changes == ()
     assert json.dumps(again.config) == json.dumps(done.config)
+
+
+def order(config: dict, within: dict) -> list:
+    """The keys that both configurations have, as they follow each other in the second."""
+    return [
+        (key, order(config[key], value)) if isinstance(value, dict) and isinstance(config[key], dict) else key
+        for key, value in within.items()
+        if key in config
+    ]
+
+
+@pytest.mark.parametrize("name", [*OFFLOAD_EXAMPLES, *PRESETS])
+@pytest.mark.parametrize("place", ["a file of its own", "a config.json"])
+def test_examples_of_others_go_through_the_builder_with_every_unknown_key_in_its_place(name, place, tmp_path):
+    known = {**OFFLOAD_EXAMPLES, **PRESETS}[name]
+    items = list(known.items())
+    config = {"mine": {"x": [1, None]}, **dict(items[:2]), "a.b": "größe", **dict(items[2:])}
+    config[Z] = {"house_rule": 1, **known[Z], "last": {}}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config if place.startswith("a file") else {"deepspeed_config": config, "seed": 1}))
+    opened = open_file(path)
+    builder = Builder(opened.config, RunFacts(), INSTALLED)
+    home, content = into_file(path, builder.config)
+    home.write_bytes(content)
+    saved = open_file(path).config
+    assert json.dumps(saved) == json.dumps(normalise(config, RunFacts(), INSTALLED).config)
+    assert kept(config, saved)
+    assert order(config, saved) == order(saved, config), "only auto and what the run fills in come and go"

@@ -231,7 +231,7 @@ def test_the_batch_agrees_with_itself_and_else_with_the_run(written, micro, step
 def test_a_batch_that_cannot_agree_says_the_numbers():
     done = normalised({"train_batch_size": 8, "train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 2})
     (problem,) = (found for found in done.problems if found.rule == "batch-triangle")
-    assert "8 pictures per step are not 2 per GPU × 2 micro-batches × 1 GPU = 4" in problem.message
+    assert "8 pictures per step are not 2 per GPU x 2 micro-batches x 1 GPU = 4" in problem.message
 
 
 @pytest.mark.parametrize("written", [{}, {"gradient_clipping": "auto"}, {"gradient_clipping": None}])

@@ -14,6 +14,7 @@ from launcher.deepspeed.templates import (
     differences,
     find_template,
     load_template,
+    remove_template,
     save_template,
     templates,
     templates_folder,
@@ -54,6 +55,22 @@ def test_a_template_is_shared_as_its_file(tmp_path):
     assert load_template(shared) == MINE
 
 
+def test_what_was_corrected_goes_with_the_file(tmp_path):
+    shared = tmp_path / "shared.json"
+    shared.write_bytes(EXAMPLES[0].to_bytes())
+    assert load_template(shared) == EXAMPLES[0]
+
+
+def test_a_saved_template_is_removed_and_one_of_the_programs_is_not():
+    path = save_template(MINE)
+    path.rename(path.with_name("another name.json"))
+    remove_template("mine")
+    assert list(templates_folder().iterdir()) == []
+    for name, words in (("mine", "no template is called mine"), (EXAMPLES[0].name, "comes with the program")):
+        with pytest.raises(InvalidInputError, match=words):
+            remove_template(name)
+
+
 def test_a_template_that_is_there_is_replaced_only_when_asked():
     save_template(MINE)
     other = Template("mine", "", {})
@@ -83,6 +100,7 @@ def test_a_template_that_is_not_there_names_those_that_are():
         (b"[]", "has no object deepspeed"),
         (b'{"schema": 1, "name": "a", "deepspeed": 3}', "has no object deepspeed"),
         (b'{"schema": 2, "name": "a", "deepspeed": {}}', "is a template of schema 2; this program reads 1"),
+        (b'{"schema": 1, "name": "a", "corrected": 3, "deepspeed": {}}', "corrected must be a list of texts"),
         (b'{"schema": 1, "name": 3, "deepspeed": {}}', "name and description must be text"),
     ],
 )

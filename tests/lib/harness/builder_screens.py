@@ -1,9 +1,11 @@
 """The DeepSpeed builder's screen in every state worth seeing, drawn as ``screens.draw`` draws the wizard's."""
 
 import asyncio
+import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +14,10 @@ from unittest.mock import patch
 from harness.screens import LARGE, SMALL, TINY, short_waits
 from launcher.deepspeed.installed import TESTED
 from launcher.deepspeed.run_facts import RunFacts
+from launcher.deepspeed.writing import as_json
+from simpletuner_tui.builder.drafting import drafts_for
+from simpletuner_tui.builder.editing import Editing
 from simpletuner_tui.builder.model import Builder
-from simpletuner_tui.builder.values import as_json
 from simpletuner_tui.tui.build import BuilderApp
 from simpletuner_tui.tui.glyphs import ASCII, UNICODE, Glyphs
 
@@ -54,6 +58,8 @@ class BuilderScenario:
     theme: str = "textual-dark"
     file: bool = False
     """Whether deepspeed.json is there already, with something else in it."""
+    draft: bool = False
+    """Whether unsaved changes were kept the last time."""
 
 
 def search(*words: str) -> tuple[str, ...]:
@@ -78,6 +84,10 @@ SCENARIOS = (
     BuilderScenario("builder-diff", ("f7", "enter"), file=True),
     BuilderScenario("builder-save-wrong", ("f7",), config=WRONG, sizes=(SMALL,)),
     BuilderScenario("builder-leave", (*search("stage"), "delete", "f2"), sizes=(SMALL,)),
+    BuilderScenario("builder-templates", ("f8",)),
+    BuilderScenario("builder-keep-template", ("f8", "f7", *"small", "enter"), sizes=(SMALL,)),
+    BuilderScenario("builder-palette", ("ctrl+p", *"bucket"), sizes=(SMALL,)),
+    BuilderScenario("builder-draft", draft=True, sizes=(SMALL,)),
     BuilderScenario("builder-ascii", glyphs=ASCII, sizes=(SMALL,)),
     BuilderScenario("builder-ansi", theme="ansi-dark", sizes=(SMALL,)),
     BuilderScenario("builder-too-small", sizes=(TINY,)),
@@ -93,7 +103,9 @@ def draw(scenario: BuilderScenario, size: tuple[int, int]) -> str:
     before = Path.cwd()
     try:
         os.chdir(HOME)
-        with patch.dict(os.environ, {"TEXTUAL_THEME": scenario.theme}), short_waits():
+        environment = {"TEXTUAL_THEME": scenario.theme, "XDG_STATE_HOME": str(HOME / "state"), "TZ": "UTC"}
+        with patch.dict(os.environ, environment), short_waits():
+            time.tzset()
             os.environ.pop("NO_COLOR", None)
             return asyncio.run(_draw(scenario, size))
     finally:
@@ -114,4 +126,11 @@ async def _draw(scenario: BuilderScenario, size: tuple[int, int]) -> str:
 
 def make_app(scenario: BuilderScenario) -> BuilderApp:
     """The application as a scenario wants it, judged by the DeepSpeed that is tested, whichever is installed."""
-    return BuilderApp(Builder(scenario.config, scenario.run, TESTED), Path("deepspeed.json"), scenario.glyphs)
+    builder = Builder(scenario.config, scenario.run, TESTED)
+    drafts = drafts_for(Path("deepspeed.json"))
+    if scenario.draft:
+        drafts.path.parent.mkdir(parents=True)
+        content = {"answers": {"zero_optimization": {"stage": 3}}, "place": "zero_optimization.stage", "saved": 1.8e9}
+        drafts.path.write_text(json.dumps(content))
+    editing = Editing(builder, Path("deepspeed.json"), drafts)
+    return BuilderApp(editing, scenario.glyphs)
