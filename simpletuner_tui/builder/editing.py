@@ -23,5 +23,7 @@ class Editing:
     """Whether a draft that is there is offered; not where a person named what to begin from."""
     remarks: tuple[str, ...] = ()
     """What a person should know of where it came from, in sentences."""
+    applies: bool = False
+    """Whether someone waits for the configuration itself; saving it to a file is beside that then."""
     full: bool = False
     """Whether every field is asked or listed, and not only those that matter."""

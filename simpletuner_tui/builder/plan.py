@@ -23,6 +23,7 @@ from simpletuner_tui.questions.accelerate.recover import answers_in
 from simpletuner_tui.questions.conditions import answers_named
 from simpletuner_tui.questions.deepspeed import EXTRA
 from simpletuner_tui.questions.model import Question, Resolved, resolve
+from simpletuner_tui.session import Session
 
 _FILLED_IN = (
     "train_micro_batch_size_per_gpu",
@@ -62,6 +63,19 @@ def builder_of(resolved: Resolved, base: Path) -> tuple[Builder, Path]:
     for filled in _FILLED_IN:
         remove(config, filled.split("."))
     return Builder(config, run, read_installed()), path or Path("deepspeed.json")
+
+
+def name_file(session: Session, path: Path) -> str:
+    """Answers with a file that was saved; returns what became of the answers, in a sentence."""
+    session.take({DS_JSON: str(path)})
+    return f"{path} says everything about DeepSpeed."
+
+
+def apply(config: Mapping[str, Any], session: Session, base: Path, registry: Sequence[Question]) -> str:
+    """Answers with a configuration; returns what became of the answers, in a sentence."""
+    answers = answers_of(config, session.answers, session.resolved, base, registry)
+    session.take(answers)
+    return f"Changed: {', '.join(answers)}." if answers else "It says what the answers said: nothing changed."
 
 
 def answers_of(

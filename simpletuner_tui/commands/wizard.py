@@ -7,10 +7,14 @@ from pathlib import Path
 from launcher.config.setting import Level
 from launcher.errors import ExitCode, InvalidInputError, LauncherError
 from simpletuner_tui.answers import Answers, judge_answers, write_answers
+from simpletuner_tui.builder.editing import Editing
+from simpletuner_tui.builder.plan import apply, builder_of, name_file, of_file
 from simpletuner_tui.commands.asking import ask_questions
 from simpletuner_tui.documents import Document
 from simpletuner_tui.drafts import Drafts
 from simpletuner_tui.frontends.accessible import Lines, QuitWalkError, ask, walk
+from simpletuner_tui.frontends.build_lines import BuilderLines
+from simpletuner_tui.frontends.building import hold
 from simpletuner_tui.launching import default_run_dir, prepare, start_and_follow
 from simpletuner_tui.paths import typed_path
 from simpletuner_tui.questions import REGISTRY
@@ -18,7 +22,7 @@ from simpletuner_tui.saving import saving
 from simpletuner_tui.session import Session
 from simpletuner_tui.text import estimate_lines
 
-ACTIONS = "run, cost, save FILE, list, a question's number to change it, or quit: "
+ACTIONS = "run, cost, save FILE, list, build (DeepSpeed's JSON), a question's number to change it, or quit: "
 
 
 def wizard_in_lines(document: Document, *, prompts: bool) -> ExitCode:
@@ -38,7 +42,7 @@ def wizard_in_lines(document: Document, *, prompts: bool) -> ExitCode:
         greeting = "Fine-tune SDXL with DeepSpeed ZeRO offload."
         drafts = ask_questions(document, session, lines, greeting, prompts=prompts)
         while True:
-            result = _act(lines, session, drafts, lines.hear(ACTIONS).strip())
+            result = _act(lines, document, session, drafts, lines.hear(ACTIONS).strip())
             if result is not None:
                 return result
     except QuitWalkError:
@@ -46,7 +50,7 @@ def wizard_in_lines(document: Document, *, prompts: bool) -> ExitCode:
         return ExitCode.OK
 
 
-def _act(lines: Lines, session: Session, drafts: Drafts | None, action: str) -> ExitCode | None:
+def _act(lines: Lines, document: Document, session: Session, drafts: Drafts | None, action: str) -> ExitCode | None:
     """One action; the exit code when it was the last."""
 
     def settled() -> None:
@@ -65,6 +69,10 @@ def _act(lines: Lines, session: Session, drafts: Drafts | None, action: str) -> 
         elif word == "save" and rest:
             _save(lines, session, typed_path(rest))
             settled()
+        elif word == "build":
+            _build(lines, document, session)
+            if drafts is not None:
+                drafts.keep(session.kept_answers, "")
         elif word.isdigit():
             _change(lines, session, int(word))
         else:
@@ -73,6 +81,20 @@ def _act(lines: Lines, session: Session, drafts: Drafts | None, action: str) -> 
         for line in str(error).splitlines():
             lines.say(line)
     return None
+
+
+def _build(lines: Lines, document: Document, session: Session) -> None:
+    """The DeepSpeed builder on the answers; what is applied, or the file that is saved, becomes answers."""
+    if not document.builds.holds(session.resolved.context):
+        raise InvalidInputError("DeepSpeed is not used with these answers: there is nothing to build")
+    in_file = of_file(session.resolved)
+    builder, path = builder_of(session.resolved, Path.cwd())
+    asks = BuilderLines(lines.reads, lines.writes)
+    outcome = hold(Editing(builder, path, None, applies=not in_file), asks)
+    if outcome is not None and outcome.saved is not None:
+        lines.say(name_file(session, outcome.saved))
+    elif outcome is not None and outcome.applied is not None:
+        lines.say(apply(outcome.applied, session, Path.cwd(), document.registry))
 
 
 def _list(lines: Lines, session: Session) -> None:

@@ -30,9 +30,9 @@ class Lines:
             writes: what they are told.
             undone: what is said to be undone when the input ends too early.
         """
-        if isinstance(reads, TextIOWrapper):
+        if isinstance(reads, TextIOWrapper) and reads.errors != "surrogateescape":
             reads.reconfigure(errors="surrogateescape")  # what is no text is refused as an answer, not as a line
-        self._reads, self._writes, self.undone = reads, writes, undone
+        self.reads, self.writes, self.undone = reads, writes, undone
         self.from_person = reads.isatty()
         """Whether there is somebody to be asked; a pipe only holds answers."""
         self._width = min(100, shutil.get_terminal_size((80, 24)).columns)
@@ -59,8 +59,8 @@ class Lines:
             QuitWalkError: they type ``quit``.
         """
         self._write(prompt)
-        self._writes.flush()
-        line = self._reads.readline()
+        self.writes.flush()
+        line = self.reads.readline()
         if not line:
             self._write("\n")
             raise InvalidInputError(self._end_of_input(question))
@@ -74,8 +74,8 @@ class Lines:
 
     def _write(self, text: str) -> None:
         # What was typed may hold bytes that are no text, and what is asked characters that the terminal has not.
-        encoding = self._writes.encoding or "utf-8"
-        self._writes.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        encoding = self.writes.encoding or "utf-8"
+        self.writes.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
     def _end_of_input(self, question: str) -> str:
         unanswered = f": {question} had no answer" if question else ""

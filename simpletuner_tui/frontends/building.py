@@ -1,9 +1,10 @@
 """The DeepSpeed builder as a talk: field after field and commands between them, in lines or in prompts."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from launcher.config.setting import counted
 from launcher.deepspeed.templates import find_template, templates
@@ -42,9 +43,12 @@ USAGE = (
     ("show", "the JSON"),
     ("templates, use NAME", "saved configurations; one of them in place of this one"),
     ("save, save FILE", "shows what would change, and writes it"),
+    ("apply", "on a walk's answers: makes answers of it"),
     ("quit", "leaves without saving"),
 )
-ALONE = frozenset(("back", "rest", "?", "help", "unset", "review", "problems", "show", "templates", "save", "quit"))
+ALONE = frozenset(
+    ("back", "rest", "?", "help", "unset", "review", "problems", "show", "templates", "save", "apply", "quit")
+)
 """Commands that stand alone; what follows such a word makes it a value, but for the next."""
 FOLLOWED = frozenset(("unset", "set", "search", "use", "save"))
 """Commands that something follows."""
@@ -53,8 +57,8 @@ COMMANDS = (
     "Enter keeps what is in brackets. back, rest (keep all that is left), ? (help), review, set FIELD VALUE, search "
     "WORD, show, save and quit are understood."
 )
-END = "save, review, set FIELD VALUE, back, ? (help) or quit: "
-"""Asked once every field was."""
+END = "review, set FIELD VALUE, back, ? (help) or quit: "
+"""Asked once every field was, after what ends it."""
 FOUND = 12
 """Fields that a search lists."""
 
@@ -90,8 +94,23 @@ def command_in(typed: str) -> tuple[str, str] | None:
     return (word, rest) if word in (FOLLOWED if rest else ALONE) else None
 
 
-def hold(editing: Editing, asks: Asks) -> None:
-    """Edits a configuration until it is saved or left, and says what came of it.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a talk came to."""
+
+    told: str
+    """In a sentence."""
+    saved: Path | None = None
+    """The file it was saved to."""
+    applied: Mapping[str, Any] | None = None
+    """The configuration, where someone waits for it."""
+
+
+def hold(editing: Editing, asks: Asks) -> Outcome | None:
+    """Edits a configuration until it is saved, applied or left, and says what came of it.
+
+    Returns:
+        None where it was left.
 
     Raises:
         InvalidInputError: the input ended before.
@@ -108,10 +127,13 @@ def hold(editing: Editing, asks: Asks) -> None:
     try:
         if drafts is not None:
             _offer_draft(editing, drafts, asks)
-        asks.say(Talk(Walk(builder, full=editing.full), asks, editing.path, drafts).hold())
+        outcome = Talk(editing, asks).hold()
+        asks.say(outcome.told)
+        return outcome
     except QuitWalkError:
         kept = " What you changed is kept as a draft, and offered again." if drafts and builder.edited else ""
-        asks.say(f"Nothing was written.{kept}")
+        asks.say(f"Nothing was {'applied' if editing.applies else 'written'}.{kept}")
+        return None
     except EOFError:
         raise InvalidInputError(
             "the input ended before the configuration was saved; nothing was written. Answer one field a line, or say "
@@ -135,16 +157,15 @@ def _offer_draft(editing: Editing, drafts: Drafts, asks: Asks) -> None:
 class Talk:
     """Edits one configuration by what is typed."""
 
-    def __init__(self, walk: Walk, asks: Asks, path: Path, drafts: Drafts | None) -> None:
+    def __init__(self, editing: Editing, asks: Asks) -> None:
         """Nothing is said yet.
 
         Args:
-            walk: through what is edited.
+            editing: what is edited.
             asks: how it is asked.
-            path: where it is saved unless another place is given.
-            drafts: where it is kept at every edit; None: nowhere.
         """
-        self._walk, self._asks, self._path, self._drafts = walk, asks, path, drafts
+        walk = Walk(editing.builder, full=editing.full)
+        self._editing, self._walk, self._asks, self._drafts = editing, walk, asks, editing.drafts
         self._said: Place | None = None
         """What was told about last, and is only asked again."""
         self._topic = ""
@@ -162,17 +183,17 @@ class Talk:
             "templates": self._templates,
             "use": self._use,
             "save": self._save,
+            "apply": self._apply,
             "quit": self._quit,
         }
-        self.saved: str | None = None
-        """What is to be said once it is saved."""
+        self._outcome: Outcome | None = None
 
     @property
     def _builder(self) -> Builder:
         return self._walk.builder
 
-    def hold(self) -> str:
-        """Asks field after field until it is saved; returns what is to be said then.
+    def hold(self) -> Outcome:
+        """Asks field after field until it is saved or applied.
 
         Raises:
             QuitWalkError: the person leaves.
@@ -180,7 +201,7 @@ class Talk:
             RefusedToOverwriteError: it has ended where it should say whether a file may be replaced.
         """
         ended = False
-        while self.saved is None:
+        while self._outcome is None:
             place = self._walk.current
             if place is None and not ended:
                 self._asks.say()
@@ -188,9 +209,13 @@ class Talk:
             ended = place is None
             if place is not None and place != self._said:
                 self._introduce(place)
-            typed = self._asks.hear(END) if place is None else self._asks.ask(self._walk)
+            typed = self._asks.hear(self._end) if place is None else self._asks.ask(self._walk)
             self._hear(place, typed)
-        return self.saved
+        return self._outcome
+
+    @property
+    def _end(self) -> str:
+        return f"{'apply' if self._editing.applies else 'save'}, {END}"
 
     def _introduce(self, place: Place) -> None:
         self._said = place
@@ -342,18 +367,30 @@ class Talk:
             self._tell_problems()
             if not self._agreed(errors_question(builder)):
                 return
-        planned = saving_of(builder, typed_path(name) if name else self._path)
+        planned = saving_of(builder, typed_path(name) if name else self._editing.path)
         if planned.changes_nothing:
-            self.saved = f"{planned.path} holds exactly this already. Nothing was written."
+            told = f"{planned.path} holds exactly this already. Nothing was written."
         else:
             if planned.before is not None:
                 self._asks.show("\n".join(planned.diff()))
                 if not self._may_replace(planned):
                     return
             planned.write()
-            self.saved = saved_line(builder, planned)
+            told = saved_line(builder, planned)
         if self._drafts is not None:
             self._drafts.drop(builder.written)
+        if self._editing.applies:
+            self._asks.say(told)
+        else:
+            self._outcome = Outcome(told, saved=planned.path)
+
+    def _apply(self, _: str) -> None:
+        if not self._editing.applies:
+            raise ValueError("there is nothing to apply it to; save writes it to a file")
+        if self._builder.errors:
+            self._tell_problems()
+            raise ValueError("DeepSpeed would not start with it; mend the errors first")
+        self._outcome = Outcome("Applied.", applied=self._builder.config)
 
     def _may_replace(self, planned: Saving) -> bool:
         try:

@@ -5,8 +5,7 @@ from typing import Any
 from textual.app import App
 
 from launcher.errors import InvalidInputError
-from simpletuner_tui.answers import DS_JSON
-from simpletuner_tui.builder.plan import answers_of, builder_of, of_file
+from simpletuner_tui.builder.plan import apply, builder_of, name_file, of_file
 from simpletuner_tui.tui.screens.builder import BuilderScreen
 from simpletuner_tui.tui.setup import SetUp
 
@@ -17,7 +16,7 @@ async def build(app: App[Any], setup: SetUp) -> str:
     Returns:
         What came of it, in a sentence; empty where it was left without a result.
     """
-    session, registry = setup.session, setup.document.registry
+    session = setup.session
     try:
         builder, path = builder_of(session.resolved, setup.base)
     except InvalidInputError as error:
@@ -28,8 +27,5 @@ async def build(app: App[Any], setup: SetUp) -> str:
     if config is None:
         return ""
     if screen.saved is not None:
-        session.take({DS_JSON: str(screen.saved)})
-        return f"{screen.saved} says everything about DeepSpeed."
-    answers = answers_of(config, session.answers, session.resolved, setup.base, registry)
-    session.take(answers)
-    return f"Changed: {', '.join(answers)}." if answers else "It says what the answers said: nothing changed."
+        return name_file(session, screen.saved)
+    return apply(config, session, setup.base, setup.document.registry)
