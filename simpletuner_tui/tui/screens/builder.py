@@ -42,7 +42,7 @@ KEYS = (
     ("F4", "the fields that matter, or all of them"),
     ("F5", "the JSON, or the field, where there is room for one"),
     ("F6", "the focus goes to field, JSON, checks, and back"),
-    ("F7", "saves: a file, or the place in one that holds it; in the wizard, makes its answers of it"),
+    ("F7", "saves it; in the wizard, makes its answers of it"),
     ("F8", "templates: begin from one, keep this one"),
     ("Ctrl+P", "goes to any field, and does all of the above"),
     ("Ctrl+Q", "leaves"),
