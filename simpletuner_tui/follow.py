@@ -155,9 +155,9 @@ class _Lines:
         if self._terminal:
             if line != self._drawn:
                 self.clear()
+                self._drawn = line  # before it is there: Ctrl-C may come as soon as it is, and wipes what is known of
                 self._out.write(line)
                 self._out.flush()
-                self._drawn = line
         elif line and self._clock() - self._told >= LINE_INTERVAL:
             self._line(line)
 

@@ -22,6 +22,8 @@ LEAST = {
     "training.resolution": 64,
     "accelerate.use_cpu": True,
     "accelerate.use_deepspeed": True,
+    "accelerate.offload_optimizer": "cpu",
+    "accelerate.mixed_precision": "bf16",
 }
 """Answers that this machine, whichever it is, can run with the model and pictures of ``home``."""
 

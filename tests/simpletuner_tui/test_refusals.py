@@ -176,7 +176,7 @@ def refused(home: Path, code: ExitCode, message: str, *arguments: str) -> None:
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
     assert done.stderr.count("error: ") == 1
-    assert done.stderr.startswith("error: ")
+    assert re.match(r"(warning: .*\n)*error: ", done.stderr)
     assert re.search(message, done.stderr), done.stderr
     assert "Traceback" not in done.stderr and "should not have happened" not in done.stderr
     checked = cli("check", ANSWERS, *arguments, cwd=home)
