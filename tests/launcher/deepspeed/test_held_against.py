@@ -219,7 +219,6 @@ def test_default_parameters_an_optimizer_does_not_take_are_dropped(name, dropped
         ({"optimizer.type": "MuAdam"}, "mu-needs-shapes", "package mup"),
         ({"optimizer.type": "MuAdamW"}, "mu-needs-shapes", "package mup"),
         ({"optimizer.type": "MuSGD"}, "mu-needs-shapes", "package mup"),
-        ({"optimizer.type": "Muon"}, "muon-and-convolutions", "convolutions"),
         ({f"{Z}.stage": 3, f"{Z}.offload_param": {"device": "nvme", "nvme_path": "none"}}, "nvme-needs-path", "folder"),
     ],
 )
