@@ -13,6 +13,7 @@ from launcher.config.training import OptimizationSettings, TrainingSettings, tra
 
 NO_OFFLOAD = {"offload_optimizer_device": "none"}
 STAGE_3 = {"stage": 3}
+MUON = {"optimizer_type": "Muon", "gradient_clipping": 0.0}
 PLAIN = {"launch": LaunchSettings(deepspeed=False)}
 COMPILED = {"launch": LaunchSettings(dynamo=Dynamo())}
 IN_ONE_PIECE = {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True))}
@@ -24,6 +25,9 @@ BREAKS = [
     ("nvme-unproven", {"stage": 3, "offload_param_device": "nvme"}, {}),
     ("lion-needs-offload", {"optimizer_type": "Lion", **NO_OFFLOAD}, {}),
     ("lion-needs-deepspeed", {"optimizer_type": "Lion", "stage": 0, **NO_OFFLOAD}, PLAIN),
+    ("muon-needs-deepspeed", {"optimizer_type": "Muon", "stage": 0, **NO_OFFLOAD}, PLAIN),
+    ("muon-and-clipping", {"optimizer_type": "Muon"}, {}),
+    ("muon-decays-as-one", {**MUON, "scheduler_type": "WarmupDecayLR"}, {}),
     ("compiled-at-stage-3", STAGE_3, COMPILED),
     ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True, regional=True))}),
     ("two-betas", {"betas": (0.9,)}, {}),
@@ -41,6 +45,12 @@ KEEPS = [
     ("lion-needs-offload", {"optimizer_type": "Lion", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("lion-needs-deepspeed", {"optimizer_type": "Adagrad", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("lion-needs-deepspeed", {"optimizer_type": "Lion"}, {}),
+    ("muon-needs-deepspeed", MUON, {}),
+    ("muon-needs-deepspeed", {"stage": 0, **NO_OFFLOAD}, PLAIN),
+    ("muon-and-clipping", MUON, {}),
+    ("muon-and-clipping", {"optimizer_type": "Muon", "stage": 0, **NO_OFFLOAD}, {}),
+    ("muon-decays-as-one", MUON, {}),
+    ("muon-decays-as-one", {"scheduler_type": "WarmupDecayLR"}, {}),
     ("compiled-at-stage-3", {"stage": 2}, COMPILED),
     ("compiled-at-stage-3", STAGE_3, {}),
     ("one-graph-at-stage-3", STAGE_3, COMPILED),
@@ -75,6 +85,14 @@ def test_the_defaults_break_no_rule():
     assert judge(LaunchSettings(), DeepSpeedSettings(), TrainingSettings()) == []
 
 
+def test_another_version_of_deepspeed_is_told_where_it_trains(monkeypatch):
+    monkeypatch.setattr("launcher.config.rules.installed_version", lambda: "0.20.1")
+    (problem,) = judge(LaunchSettings(), DeepSpeedSettings(), TrainingSettings())
+    assert (problem.rule, problem.level) == ("untested-version", Level.WARNING)
+    assert problem.message == "DeepSpeed 0.20.1 is not tested: judged by what 0.19.8 does"
+    assert judged({"stage": 0, **NO_OFFLOAD}, PLAIN) == []
+
+
 def test_a_graph_in_one_piece_is_refused_beside_the_warning_that_stage_3_compiles_little():
     assert judged(STAGE_3, IN_ONE_PIECE) == ["compiled-at-stage-3", "one-graph-at-stage-3"]
 
@@ -100,6 +118,7 @@ def test_what_deepspeed_only_ignores_warns_and_what_it_gets_wrong_stops():
     assert levels.pop("param-offload-needs-stage-3") is Level.WARNING
     assert levels.pop("warmup-longer-than-run") is Level.WARNING
     assert levels.pop("compiled-at-stage-3") is Level.WARNING
+    assert levels.pop("muon-and-clipping") is Level.WARNING
     assert set(levels.values()) == {Level.ERROR}
 
 

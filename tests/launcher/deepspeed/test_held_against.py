@@ -245,6 +245,12 @@ def test_what_does_nothing_is_told(changed, rule, tmp_path):
     assert rule in warned(done)
 
 
+def test_muon_is_no_fault_and_what_it_takes_is_told(tmp_path):
+    done = checked(emitted(**{"optimizer.type": "Muon"}), tmp_path)
+    assert errors(done) == set()
+    assert {"muon-elsewhere", "muon-and-clipping"} <= warned(done)
+
+
 def test_fp16_beside_a_run_in_bf16_is_told(tmp_path):
     config = emitted(fp16={"enabled": True})
     del config["bf16"]

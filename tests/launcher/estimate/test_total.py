@@ -112,6 +112,11 @@ def test_one_moment_instead_of_two_saves_four_bytes(cost, optimizer):
     assert less * MIB == about(4 * P)
 
 
+def test_muon_keeps_one_moment_of_most_weights(cost):
+    less = checkpoint_mib_of(cost) - checkpoint_mib_of(cost, **{OPTIMIZER: "Muon"})
+    assert less * MIB == about(4 * 0.86 * P)
+
+
 def checkpoint_mib_of(cost, **changed):
     (part,) = cost(max_train_steps=1, export_pipeline=False, **changed).disk
     return part.mib
