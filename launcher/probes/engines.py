@@ -1,33 +1,28 @@
 """``python -m launcher.probes.engines < JOB``: runs DeepSpeed for many configurations in one process, on the CPU.
 
+:mod:`launcher.probes.cases` starts it, one of several ranks where a case says so; all ranks see the same batches.
+
 JOB is a JSON list of :class:`launcher.probes.cases.Case` as objects. For each a line ``told {...}`` comes back:
 ``name``; ``error`` and ``phase`` (``build``, ``initialize`` or ``step``) where it failed; else ``moved`` (the share of
 weights that changed), ``least`` (how far any element of that tensor went that went least), ``finite``, ``weights`` (a
 digest of them), ``kinds`` (what the weights are in), ``rates`` (the learning rate at each update), ``highest`` of them,
-``updates``, ``betas``, ``clipping``, ``files`` (how many lie in the folder named ``$SWAP``), and whether a checkpoint
-could be ``saved`` and ``loaded``. A line ``builds NAME`` comes before an extension is compiled, which takes minutes.
+``norm`` (of the first gradient), ``updates``, ``betas``, ``clipping``, ``files`` (how many lie in the folder named
+``$SWAP``), and whether a checkpoint could be ``saved`` and ``loaded``. A line ``builds NAME`` comes before an extension
+is compiled, which takes minutes.
 """
 
 import functools
 import gc
 import hashlib
 import json
-import os
-import socket
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import cpuinfo
-import torch
-
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    PORT = str(free.getsockname()[1])
-os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": PORT}
-
 import deepspeed
+import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.utils import logger, safe_get_full_fp32_param
 
@@ -91,7 +86,7 @@ def run(case: dict[str, Any], swap: Path) -> dict[str, Any]:
         engine, *_ = deepspeed.initialize(model=model, model_parameters=parameters, config=config)
         before = weights_of(model)
         phase = "step"
-        rates = []
+        rates, norms = [], []
         kinds = [parameter.dtype for parameter in engine.module.parameters()]
         for number in range(STEPS * engine.gradient_accumulation_steps()):
             torch.manual_seed(number)
@@ -102,6 +97,7 @@ def run(case: dict[str, Any], swap: Path) -> dict[str, Any]:
             engine.step()
             if engine.global_steps > updates:
                 rates.append(float(rate))
+                norms.append(float(engine.get_global_grad_norm() or 0))
         changes = [(new - old).abs() for old, new in zip(before, weights_of(model), strict=True)]
         after = torch.cat(weights_of(model))
         group = engine.optimizer.param_groups[0]
@@ -115,6 +111,7 @@ def run(case: dict[str, Any], swap: Path) -> dict[str, Any]:
             "kinds": sorted({str(kind) for kind in kinds}),
             "rates": rates,
             "highest": max(rates, default=0.0),
+            "norm": next(iter(norms), 0.0),
             "updates": len(rates),
             "betas": list(group.get("betas", ())),
             "clipping": float(engine.gradient_clipping()),

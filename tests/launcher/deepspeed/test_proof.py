@@ -83,12 +83,13 @@ class Ends:
 
 
 @dataclass(frozen=True)
-class Less:
-    """A number the run tells is at most this share of what another configuration's run tells."""
+class Share:
+    """A number the run tells is this share of what another configuration's run tells, at the most and the least."""
 
     fact: str
-    share: float
+    most: float
     paths: dict[str, Any]
+    least: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,14 @@ class NotHere:
 class Case:
     rule: str
     paths: dict[str, Any]
-    proof: Fails | SameAs | Ends | Less | NotHere
+    proof: Fails | SameAs | Ends | Share | NotHere
     run: dict[str, Any] = field(default_factory=dict)
     mended: dict[str, Any] = field(default_factory=dict)
     marked: bool = True
+
+    @property
+    def world_size(self) -> int:
+        return self.run.get("world_size", 1)
 
     @property
     def name(self) -> str:
@@ -125,7 +130,6 @@ INSTALLED = replace(TESTED, packages=frozenset())
 GPU = NotHere("a GPU")
 ASYNC_IO = NotHere("the async_io extension")
 MATRIX = NotHere("the matrix, where it runs")
-GPUS = NotHere("several GPUs")
 
 CASES = [
     # Batch
@@ -143,7 +147,7 @@ CASES = [
     ),
     Case("stage-1-moves-less", at(2, gradient_accumulation_steps=4, **CPU), NotHere("counters of bytes")),
     Case("sum-at-stage-3", at(3, gradient_allreduce_op="sum"), Fails("not supported with ZeRO stage 3")),
-    Case("sum-multiplies", at(2, gradient_allreduce_op="sum"), GPUS, run={"world_size": 2}),
+    Case("sum-multiplies", at(2, gradient_allreduce_op="sum"), Share("norm", 3.01, at(2), 2.99), run={"world_size": 3}),
     Case("prescaling-with-reduce-scatter", at(2, prescale_gradients=True), Fails("pre-scale gradients is not yet")),
     Case("prescaling-with-reduce-scatter", at(3, gradient_predivide_factor=2.0), Fails("gradient_predivide_factor")),
     Case("nothing-learnt", at(2, **{"optimizer.params": {"lr": 0, "torch_adam": True}}), Ends({"moved": 0.0})),
@@ -218,7 +222,12 @@ CASES = [
     Case("stage-1-of-old", at(1, **{f"{Z}.legacy_stage1": True}), Fails("deprecated version of ZeRO Stage 1")),
     Case("elastic-at-stage-3", at(3, **{f"{Z}.elastic_checkpoint": True}), SameAs(at(3))),
     Case("pinning-of-old", at(2, **{f"{Z}.cpu_offload_use_pin_memory": True}), SameAs(at(2))),
-    Case("uneven-partition-groups", at(3, **{f"{Z}.zero_hpz_partition_size": 2}), GPUS, run={"world_size": 3}),
+    Case(
+        "uneven-partition-groups",
+        at(3, **{f"{Z}.zero_hpz_partition_size": 2}),
+        Fails("3 is not divisible by 2"),
+        run={"world_size": 3},
+    ),
     Case("no-partition-groups", at(3, **{f"{Z}.zero_hpz_partition_size": 8}), SameAs(at(3))),
     Case("quantized", at(3, **{f"{Z}.zero_quantized_weights": True}), Fails("had not been implemented on CPU")),
     Case("contiguous-anyway", at(2, **CPU, **{f"{Z}.contiguous_gradients": False}), SameAs(at(2, **CPU))),
@@ -313,7 +322,7 @@ CASES = [
         Case(
             "muon-and-clipping",
             at(stage, gradient_clipping=0.01, **MUON),
-            Less("least", 0.1, at(stage, **UNCLIPPED_MUON)),
+            Share("least", 0.1, at(stage, **UNCLIPPED_MUON)),
         )
         for stage in (1, 2)
     ),
@@ -366,7 +375,7 @@ CASES = [
     Case(
         "warmup-longer-than-run",
         at(2, **scheduler("WarmupLR", warmup_num_steps=8)),
-        Less("highest", 0.9, at(2)),
+        Share("highest", 0.9, at(2)),
         run={"max_train_steps": 4},
     ),
     Case(
@@ -532,6 +541,10 @@ def _speaks_not(case: Case, paths: dict[str, Any]) -> bool:
     return compiled and not any(problem.rule == case.rule or problem.level is Level.ERROR for problem in problems)
 
 
+def named(paths: dict[str, Any], world_size: int) -> str:
+    return f"{json.dumps(config_of(paths))} {world_size}"
+
+
 @pytest.fixture(scope="module")
 def ran(extensions) -> dict[str, dict[str, Any]]:
     """What became of every configuration, by name."""
@@ -539,12 +552,17 @@ def ran(extensions) -> dict[str, dict[str, Any]]:
     for case in CASES:
         if not isinstance(case.proof, NotHere):
             resume = isinstance(case.proof, Ends) and not {"saved", "loaded"}.isdisjoint(case.proof.facts)
-            cases.append(probes.Case(case.name, config_of(case.paths), resume=resume, marked=case.marked))
-        if isinstance(case.proof, SameAs | Less):
-            config = config_of(case.proof.paths)
-            cases.append(probes.Case(json.dumps(config), config))
+            cases.append(
+                probes.Case(
+                    case.name, config_of(case.paths), resume=resume, marked=case.marked, world_size=case.world_size
+                )
+            )
+        others = [case.proof.paths] if isinstance(case.proof, SameAs | Share) else []
         if (paths := neighbour(case)) is not None:
-            cases.append(probes.Case(json.dumps(config_of(paths)), config_of(paths)))
+            others.append(paths)
+        cases += [
+            probes.Case(named(paths, case.world_size), config_of(paths), world_size=case.world_size) for paths in others
+        ]
     return probes.run_cases(cases)
 
 
@@ -570,11 +588,12 @@ def test_deepspeed_does_what_the_rule_says(case, ran):
             assert "error" in seen
         case SameAs(paths):
             assert "error" not in seen
-            assert seen["weights"] == ran[json.dumps(config_of(paths))]["weights"]
+            assert seen["weights"] == ran[named(paths, case.world_size)]["weights"]
             assert seen["files"] == 0
-        case Less(fact, share, paths):
+        case Share(fact, most, paths, least):
+            other = ran[named(paths, case.world_size)]
             assert "error" not in seen
-            assert 0 < seen[fact] <= share * ran[json.dumps(config_of(paths))][fact]
+            assert least * other[fact] < seen[fact] <= most * other[fact]
         case Ends(facts):
             assert "error" not in seen
             assert {key: seen[key] for key in facts} == facts
@@ -599,7 +618,7 @@ def test_every_rule_has_a_case():
 def test_next_to_it_the_rule_is_silent_and_deepspeed_trains(case, ran):
     paths = neighbour(case)
     assert paths is not None
-    seen = ran[json.dumps(config_of(paths))]
+    seen = ran[named(paths, case.world_size)]
     assert "error" not in seen
     assert seen["finite"]
     assert seen["moved"] > 0.9
