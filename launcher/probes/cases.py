@@ -40,6 +40,8 @@ class Case:
     """Whether a checkpoint is tried too."""
     marked: bool = True
     """Whether weights are marked for Muon as the training here does; else as DeepSpeed alone does."""
+    weighed: bool = False
+    """Whether the bytes of all tensors are added up, which takes a tenth of a second."""
     world_size: int = 1
     """Processes that run it together."""
     builders: tuple[str, ...] = ()

@@ -7,8 +7,8 @@ JOB is a JSON list of :class:`launcher.probes.cases.Case` as objects. For each a
 weights that changed), ``least`` (how far any element of that tensor went that went least), ``finite``, ``weights`` (a
 digest of them), ``kinds`` (what the weights are in), ``rates`` (the learning rate at each update), ``highest`` of them,
 ``norm`` (of the first gradient), ``updates``, ``betas``, ``clipping``, ``files`` (how many lie in the folder named
-``$SWAP``), and whether a checkpoint could be ``saved`` and ``loaded``. A line ``builds NAME`` comes before an extension
-is compiled, which takes minutes.
+``$SWAP``), ``bytes`` (of all tensors after the last step) where they were to be weighed, and whether a checkpoint could
+be ``saved`` and ``loaded``. A line ``builds NAME`` comes before an extension is compiled, which takes minutes.
 """
 
 import functools
@@ -63,6 +63,13 @@ def weights_of(model: torch.nn.Module) -> list[torch.Tensor]:
     return pieces
 
 
+def bytes_of_tensors() -> int:
+    """What all tensors of this process take, but for those that were there when it began."""
+    tensors = (thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor))
+    storages = (tensor.untyped_storage() for tensor in tensors)
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
 def resumes(engine: Any, folder: Path) -> tuple[bool, bool]:
     """Whether a checkpoint can be written, and then be read."""
     try:
@@ -78,6 +85,7 @@ def resumes(engine: Any, folder: Path) -> tuple[bool, bool]:
 def run(case: dict[str, Any], swap: Path) -> dict[str, Any]:
     """What becomes of one configuration in :data:`STEPS` optimizer steps."""
     config = json.loads(json.dumps(case["config"]).replace(SWAP, str(swap)))
+    began = bytes_of_tensors() if case["weighed"] else 0
     model = model_of(case["model"])
     engine = None
     phase = "initialize"
@@ -98,6 +106,7 @@ def run(case: dict[str, Any], swap: Path) -> dict[str, Any]:
             if engine.global_steps > updates:
                 rates.append(float(rate))
                 norms.append(float(engine.get_global_grad_norm() or 0))
+        held = bytes_of_tensors() - began if case["weighed"] else None
         changes = [(new - old).abs() for old, new in zip(before, weights_of(model), strict=True)]
         after = torch.cat(weights_of(model))
         group = engine.optimizer.param_groups[0]
@@ -115,6 +124,7 @@ def run(case: dict[str, Any], swap: Path) -> dict[str, Any]:
             "updates": len(rates),
             "betas": list(group.get("betas", ())),
             "clipping": float(engine.gradient_clipping()),
+            "bytes": held,
             "files": files,
             "saved": saved,
             "loaded": loaded,

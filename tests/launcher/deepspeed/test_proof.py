@@ -39,6 +39,7 @@ OP = f"{Z}.offload_param"
 MASTERS = "bf16.bf16_master_weights_and_grads"
 STATES = "bf16.bf16_optimizer_states"
 CPU = {f"{OO}.device": "cpu", "optimizer.params": {"lr": 0.01}}
+SLOWLY = {**CPU, "optimizer.params": {"lr": 1e-6}}
 MUON = {"optimizer.type": "Muon", "optimizer.params": {"lr": 0.01, "torch_adam": True}}
 UNCLIPPED_MUON = {**MUON, "gradient_clipping": 0}
 
@@ -114,8 +115,10 @@ class Case:
     marked: bool = True
 
     @property
-    def world_size(self) -> int:
-        return self.run.get("world_size", 1)
+    def together(self) -> dict[str, Any]:
+        """How it runs, and what it is held against."""
+        weighed = isinstance(self.proof, Share) and self.proof.fact == "bytes"
+        return {"world_size": self.run.get("world_size", 1), "weighed": weighed}
 
     @property
     def name(self) -> str:
@@ -129,7 +132,7 @@ def scheduler(name: str, **params: Any) -> dict[str, Any]:
 INSTALLED = replace(TESTED, packages=frozenset())
 GPU = NotHere("a GPU")
 ASYNC_IO = NotHere("the async_io extension")
-MATRIX = NotHere("the matrix, where it runs")
+MATRIX = NotHere("the matrix, where it is run")
 
 CASES = [
     # Batch
@@ -163,6 +166,12 @@ CASES = [
         run={"device": "cuda"},
     ),
     Case("no-precision", at(2, **{"bf16.enabled": False}), Ends({"kinds": ["torch.float32"]})),
+    Case(
+        "two-masters",
+        at(2, **CPU, **{MASTERS: True, "fp16.fp16_master_weights_and_grads": True}),
+        Fails("mutually exclusive"),
+    ),
+    Case("masters-not-exact", at(2, **SLOWLY, **{MASTERS: True}), Share("moved", 0.01, at(2, **SLOWLY))),
     Case("bf16-masters-need-zero", at(0, **{MASTERS: True}), Fails("only supported with ZeRO Stage 1, 2, or 3")),
     Case("bf16-states-need-masters", at(2, **{STATES: True}), Fails("requires bf16_master_weights_and_grads")),
     *(
@@ -231,7 +240,10 @@ CASES = [
     Case("no-partition-groups", at(3, **{f"{Z}.zero_hpz_partition_size": 8}), SameAs(at(3))),
     Case("quantized", at(3, **{f"{Z}.zero_quantized_weights": True}), Fails("had not been implemented on CPU")),
     Case("contiguous-anyway", at(2, **CPU, **{f"{Z}.contiguous_gradients": False}), SameAs(at(2, **CPU))),
-    Case("nothing-partitioned", at(2), NotHere("counters of bytes")),
+    *(
+        Case("nothing-partitioned", at(stage), Share("bytes", 1.001, at(0), 0.999), mended=at(stage, **CPU))
+        for stage in (1, 2)
+    ),
     *(
         Case("not-at-this-stage", at(stage, **{f"{Z}.{key}": value}), SameAs(at(stage)))
         for stage, key, value in (
@@ -541,8 +553,8 @@ def _speaks_not(case: Case, paths: dict[str, Any]) -> bool:
     return compiled and not any(problem.rule == case.rule or problem.level is Level.ERROR for problem in problems)
 
 
-def named(paths: dict[str, Any], world_size: int) -> str:
-    return f"{json.dumps(config_of(paths))} {world_size}"
+def named(paths: dict[str, Any], case: Case) -> str:
+    return f"{json.dumps(config_of(paths))} {case.together}"
 
 
 @pytest.fixture(scope="module")
@@ -553,16 +565,12 @@ def ran(extensions) -> dict[str, dict[str, Any]]:
         if not isinstance(case.proof, NotHere):
             resume = isinstance(case.proof, Ends) and not {"saved", "loaded"}.isdisjoint(case.proof.facts)
             cases.append(
-                probes.Case(
-                    case.name, config_of(case.paths), resume=resume, marked=case.marked, world_size=case.world_size
-                )
+                probes.Case(case.name, config_of(case.paths), resume=resume, marked=case.marked, **case.together)
             )
         others = [case.proof.paths] if isinstance(case.proof, SameAs | Share) else []
         if (paths := neighbour(case)) is not None:
             others.append(paths)
-        cases += [
-            probes.Case(named(paths, case.world_size), config_of(paths), world_size=case.world_size) for paths in others
-        ]
+        cases += [probes.Case(named(paths, case), config_of(paths), **case.together) for paths in others]
     return probes.run_cases(cases)
 
 
@@ -588,10 +596,10 @@ def test_deepspeed_does_what_the_rule_says(case, ran):
             assert "error" in seen
         case SameAs(paths):
             assert "error" not in seen
-            assert seen["weights"] == ran[named(paths, case.world_size)]["weights"]
+            assert seen["weights"] == ran[named(paths, case)]["weights"]
             assert seen["files"] == 0
         case Share(fact, most, paths, least):
-            other = ran[named(paths, case.world_size)]
+            other = ran[named(paths, case)]
             assert "error" not in seen
             assert least * other[fact] < seen[fact] <= most * other[fact]
         case Ends(facts):
@@ -607,10 +615,27 @@ def test_every_rule_has_a_case():
         "not-the-runs-gradient-clipping",
         "not-the-runs-learning-rate",
         "not-the-runs-precision",
-        # DeepSpeed asserts it where both would be possible, which no precision is.
-        "two-masters",
-        # A warning about what runs: 20 steps against fp32 masters.
-        "masters-not-exact",
+    }
+
+
+def test_what_no_run_proves_is_known():
+    proven = {case.rule for case in CASES if not isinstance(case.proof, NotHere)}
+    assert {case.rule: case.proof.needs for case in CASES if case.rule not in proven} == {
+        # A CPU has nowhere to offload to.
+        "offload-needs-zero": "a GPU",
+        "ratio-needs-cpu": "a GPU",
+        "ratio-forgets": "a GPU",
+        "accumulation-in-fp32-on-nvme": "a GPU",
+        "stage-1-moves-less": "counters of bytes",
+        "muon-travels": "counters of bytes",
+        # Nor fp16.
+        "fp16-masters-need-cpu-adam": "a GPU",
+        "unfused-on-the-cpu": "a clock and 100 million parameters",
+        "bf16-masters-on-nvme": "the async_io extension",
+        "nvme-buffers-too-few": "the async_io extension",
+        "nvme-buffers-too-small": "the async_io extension",
+        "nvme-wears": "the async_io extension",
+        "fp32-parameters-on-nvme": "the matrix, where it is run",
     }
 
 
@@ -618,7 +643,7 @@ def test_every_rule_has_a_case():
 def test_next_to_it_the_rule_is_silent_and_deepspeed_trains(case, ran):
     paths = neighbour(case)
     assert paths is not None
-    seen = ran[named(paths, case.world_size)]
+    seen = ran[named(paths, case)]
     assert "error" not in seen
     assert seen["finite"]
     assert seen["moved"] > 0.9
