@@ -29,4 +29,6 @@ def judge(settings: Settings) -> list[Problem]:
 
 
 def _public(path: str) -> str:
+    if path == "deepspeed":  # the installed version
+        return "accelerate.use_deepspeed"
     return f"training.{OF_TRAINING[path]}" if path in OF_TRAINING else PREFIX + path

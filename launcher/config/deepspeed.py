@@ -72,7 +72,15 @@ class DeepSpeedSettings:
     stage3_gather_16bit_weights_on_model_save: bool = setting(
         False, "Gather whole 16-bit weights when DeepSpeed saves a model at stage 3."
     )
-    optimizer_type: str = setting("AdamW", "The optimizer.", choices=("AdamW", "Adam", "Adagrad", "Lion"))
+    optimizer_type: str = setting("AdamW", "The optimizer.", choices=("AdamW", "Adam", "Adagrad", "Lion", "Muon"))
+    muon_lr: float = setting(
+        1e-4,
+        "Learning rate of the matrices, which Muon updates; the run's own is for what Adam updates beside it: "
+        "convolutions, embeddings, biases and norms. Muon's update is 0.028 an element in a matrix 1280 wide, where "
+        "Adam's is 0.2 as a rule.",
+        minimum=0.0,
+    )
+    momentum: float = setting(0.95, "Decay rate of Muon's one moment.", minimum=0.0, maximum=1.0)
     betas: tuple[float, ...] = setting((0.9, 0.999), "Decay rates of the two moments.", minimum=0.0, maximum=1.0)
     eps: float = setting(1e-8, "Added to the denominator of the update.", minimum=0.0)
     weight_decay: float = setting(0.01, "Decoupled weight decay.", minimum=0.0)
@@ -111,6 +119,8 @@ JSON_PATHS: dict[str, str] = {
     "stage3_param_persistence_threshold": "zero_optimization.stage3_param_persistence_threshold",
     "stage3_gather_16bit_weights_on_model_save": ("zero_optimization.stage3_gather_16bit_weights_on_model_save"),
     "optimizer_type": "optimizer.type",
+    "muon_lr": "optimizer.params.muon_lr",
+    "momentum": "optimizer.params.momentum",
     "betas": "optimizer.params.betas",
     "eps": "optimizer.params.eps",
     "weight_decay": "optimizer.params.weight_decay",
@@ -124,6 +134,7 @@ OPTIMIZER_PARAMS: dict[str, tuple[str, ...]] = {
     "Adam": ("betas", "eps", "weight_decay"),
     "Adagrad": ("eps", "weight_decay"),
     "Lion": ("betas", "weight_decay"),
+    "Muon": ("muon_lr", "momentum", "betas", "eps", "weight_decay"),
 }
 """Which of the settings each optimizer's class accepts; another one is a TypeError when the engine starts."""
 
@@ -188,7 +199,10 @@ def _zero(settings: DeepSpeedSettings) -> dict[str, Any]:
             keys += [f"{part}_device", f"{part}_pin_memory"]
         if device == "nvme":
             keys.append(f"{part}_nvme_path")
-    return {JSON_PATHS[key]: getattr(settings, key) for key in keys}
+    paths = {JSON_PATHS[key]: getattr(settings, key) for key in keys}
+    if settings.optimizer_type == "Muon" and settings.stage == 3:
+        paths["zero_optimization.reduce_scatter"] = False  # DeepSpeed refuses both together
+    return paths
 
 
 def _optimizer(settings: DeepSpeedSettings, learning_rate: float) -> dict[str, Any]:
@@ -210,12 +224,11 @@ def _schedule(settings: DeepSpeedSettings, learning_rate: float, warmup_steps: i
     if settings.scheduler_type == "WarmupCosineLR":
         params["total_num_steps"] = total_steps
     else:
-        # WarmupDecayLR's own warmup_max_lr is 0.001 and overrides the optimizer's rate, so both name it.
-        params |= {
-            "warmup_min_lr": 0.0,
-            "warmup_max_lr": learning_rate,
-            "warmup_type": settings.warmup_type,
-        }
+        # WarmupDecayLR's own warmup_max_lr is 0.001 and overrides the optimizer's rate, so both name it. Muon has two
+        # rates, and WarmupLR goes up to each where it names none.
+        params |= {"warmup_min_lr": 0.0, "warmup_type": settings.warmup_type}
+        if settings.optimizer_type != "Muon":
+            params["warmup_max_lr"] = learning_rate
         if settings.scheduler_type == "WarmupDecayLR":
             params["total_num_steps"] = total_steps
     return {

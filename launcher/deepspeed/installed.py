@@ -65,6 +65,26 @@ TESTED = Installed(
 """The version every rule here was proven with."""
 
 
+def installed_version() -> str | None:
+    """The installed DeepSpeed's version; None where there is none."""
+    try:
+        return version("deepspeed")
+    except PackageNotFoundError:
+        return None
+
+
+UNTESTED = "untested-version"
+"""Id of the rule that warns of another version."""
+
+
+def untested(number: str | None) -> str | None:
+    """What to say of a version that the rules were not proven with; None for the one they were."""
+    if number == TESTED.version:
+        return None
+    what = "DeepSpeed is not installed" if number is None else f"DeepSpeed {number} is not tested"
+    return f"{what}: judged by what {TESTED.version} does"
+
+
 @cache
 def read_installed() -> Installed:
     """The DeepSpeed that a run from this environment would use.
@@ -72,10 +92,7 @@ def read_installed() -> Installed:
     Where there is none, or its sources do not read as 0.19.8's do, the lists are those of :data:`TESTED`; the version
     says so.
     """
-    try:
-        number = version("deepspeed")
-    except PackageNotFoundError:
-        number = None
+    number = installed_version()
     spec = find_spec("deepspeed")
     folders = list(spec.submodule_search_locations or ()) if spec else []
     if number is None or not folders:

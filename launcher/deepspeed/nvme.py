@@ -4,7 +4,7 @@ from launcher.deepspeed.run_facts import RunFacts
 from launcher.deepspeed.view import ABSENT, View
 
 MOMENTS = {"adam": 2, "adamw": 2, "lion": 1, "adagrad": 1}
-"""Tensors of optimizer state for each parameter, by DeepSpeed's name."""
+"""Tensors of optimizer state for each parameter, by DeepSpeed's name; Muon has two of what its Adam updates."""
 
 _MASTER_AND_GRADIENT = 8
 """Bytes of fp32 master and gradient that are written for each parameter and step."""

@@ -5,8 +5,16 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from launcher.config.deepspeed import deepspeed_declarations, leaves, put, read_deepspeed, split, to_deepspeed_json
-from launcher.deepspeed.fields import FIELDS
+from launcher.config.deepspeed import (
+    OPTIMIZER_PARAMS,
+    deepspeed_declarations,
+    leaves,
+    put,
+    read_deepspeed,
+    split,
+    to_deepspeed_json,
+)
+from launcher.deepspeed.fields import FIELDS, Field
 from launcher.deepspeed.run_facts import RunFacts
 from launcher.deepspeed.view import ABSENT, View
 
@@ -105,6 +113,14 @@ def _default(path: str, view: View) -> Any:
         return view.stage == 3  # deepspeed/runtime/zero/config.py, overlap_comm_valid
     if path == "optimizer.params.weight_decay" and view.get("optimizer.params.torch_adam"):
         return 0.01  # torch.optim.AdamW's own
-    declared = deepspeed_declarations().get(path)
-    default = FIELDS[path].default if path in FIELDS else None
+    declared, field = deepspeed_declarations().get(path), FIELDS.get(path)
+    default = None if field is None or _has_no_effect(field, view) else field.default
     return declared.default if default is None and declared is not None else default
+
+
+def _has_no_effect(field: Field, view: View) -> bool:
+    """Whether a setting that is silent is silent for good; what would be proposed in its place does no harm then."""
+    if field.path.startswith("optimizer.params."):
+        known = OPTIMIZER_PARAMS.get(str(view.get("optimizer.type")))
+        return known is not None and field.path.rpartition(".")[2] not in known
+    return field.stages is not None and view.stage not in field.stages and not field.path.endswith(".device")

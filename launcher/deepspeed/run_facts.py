@@ -52,8 +52,6 @@ class RunFacts:
     """Elements of its largest tensor."""
     module_levels: int = SDXL_MODULE_LEVELS
     """Modules within each other, the model itself counted."""
-    has_conv: bool = True
-    """Whether it has convolutions."""
     said: frozenset[str] = frozenset()
     """Which of the above were given; the others are assumed."""
 
@@ -95,7 +93,6 @@ _FACTS: Mapping[str, Setting] = {
         Setting("parameters", int, SDXL_PARAMETERS, "Of the model.", minimum=1),
         Setting("largest_parameter", int, SDXL_LARGEST_PARAMETER, "Elements of the largest tensor.", minimum=1),
         Setting("module_levels", int, SDXL_MODULE_LEVELS, "Modules within each other.", minimum=1),
-        Setting("has_conv", bool, True, "Whether the model has convolutions."),
     )
 }
 
@@ -126,8 +123,6 @@ def parse_run(assignments: Iterable[str]) -> tuple[RunFacts, list[str]]:
 
 
 def _value(kind: type, text: str) -> object:
-    if kind is bool:
-        return {"true": True, "false": False}.get(text.lower(), text)
     if kind is str:
         return text
     try:

@@ -14,6 +14,19 @@ TAG = "engine"
 """Folder of DeepSpeed's own files inside a checkpoint."""
 
 
+def trainable(model: torch.nn.Module) -> Iterator[torch.nn.Parameter]:
+    """What is trained, for ``deepspeed.initialize``; of what it marked for Muon only matrices stay marked.
+
+    For Muon DeepSpeed marks every weight with two dimensions or more that is no embedding, before it reads these: at
+    convolutions, which have four, its update stops. Unmarked they go to the Adam beside it, with biases and norms.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            if getattr(parameter, "use_muon", False):
+                parameter.use_muon = parameter.ndim == 2  # type: ignore[attr-defined]
+            yield parameter
+
+
 class DeepSpeedEngine:
     """The U-Net in training under one DeepSpeed configuration."""
 
@@ -21,9 +34,8 @@ class DeepSpeedEngine:
         """Builds optimizer, schedule and partitions; what deepspeed.json says is what DeepSpeed gets."""
         self._unet = unet
         self.torch_adam = uses_torch_adam(config["optimizer"])
-        trainable = [parameter for parameter in unet.parameters() if parameter.requires_grad]
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
-            model=unet, model_parameters=trainable, config=dict(config)
+            model=unet, model_parameters=trainable(unet), config=dict(config)
         )
 
     def __call__(self, sample: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> Any:

@@ -19,7 +19,12 @@ from launcher.train.distributed import World
 from launcher.train.report import LOGGER, Report
 
 TORCH_ADAM = {"optimizer.params.torch_adam": True, "optimizer.params.fused": True}
-"""torch's fused AdamW in CPUAdam's place: equal within 5e-8 and as fast, and nothing is compiled for it."""
+"""torch's fused AdamW in CPUAdam's place: equal within 5e-8 and as fast, and nothing is compiled for it.
+
+Beside Muon it is not fused.
+"""
+_WITH_ADAM = ("Adam", "AdamW", "Muon")
+"""Optimizers whose extension is an Adam's, which torch's can stand in for."""
 
 
 def build_communication() -> None:
@@ -59,7 +64,7 @@ def build_optimizer(
     failure = world.from_main(_failure_to_build(name) if world.is_main else None)
     if failure is None:
         return dict(config)
-    if optimizer["type"] not in ("Adam", "AdamW"):
+    if optimizer["type"] not in _WITH_ADAM:
         raise CannotRunHereError(
             f"{optimizer['type']} with offload needs DeepSpeed's {name} extension, which does not compile "
             f"here ({failure}); install a C++ compiler (Debian, Ubuntu: apt install g++), or choose AdamW"
@@ -80,7 +85,7 @@ def uses_torch_adam(optimizer: Mapping[str, Any]) -> bool:
 def _extension(optimizer: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
     """The op builder an optimizer needs, or None; as ``_configure_basic_optimizer`` builds it."""
     offloads = config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none") != "none"
-    if optimizer["type"] in ("Adam", "AdamW"):
+    if optimizer["type"] in _WITH_ADAM:
         if uses_torch_adam(optimizer):
             return None
         return "CPUAdamBuilder" if offloads else "FusedAdamBuilder"

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from launcher.config.accelerate import PATHS_FROM_DEEPSPEED_CONFIG
 from launcher.config.deepspeed import JSON_PATHS, OPTIMIZER_PARAMS, deepspeed_declarations
-from launcher.config.rules.launch import LION_NEEDS_DEEPSPEED
+from launcher.config.rules.launch import LION_NEEDS_DEEPSPEED, MUON_NEEDS_DEEPSPEED
 from launcher.config.setting import Setting
 from simpletuner_tui.questions.accelerate.common import INLINE, PLAIN
 from simpletuner_tui.questions.conditions import AllOf, AnyOf, Condition, Context, Is, Not
@@ -34,6 +34,8 @@ TEXTS = {
     "stage3_max_reuse_distance": "Within how many elements must a parameter be used again to stay?",
     "stage3_param_persistence_threshold": "Below how many elements should a parameter stay on the GPU?",
     "optimizer_type": "Which optimizer?",
+    "muon_lr": "Which learning rate for the matrices (muon_lr)?",
+    "momentum": "Which decay rate of Muon's moment (momentum)?",
     "betas": "Which decay rates of the moments (betas)?",
     "eps": "Which epsilon?",
     "weight_decay": "Which weight decay?",
@@ -64,6 +66,8 @@ CONDITIONS: dict[str, Condition] = {
     "stage3_max_live_parameters": STAGE_3,
     "stage3_max_reuse_distance": STAGE_3,
     "stage3_param_persistence_threshold": STAGE_3,
+    "muon_lr": _has("muon_lr"),
+    "momentum": _has("momentum"),
     "betas": _has("betas"),
     "eps": _has("eps"),
     "weight_decay": _has("weight_decay"),
@@ -84,7 +88,7 @@ OWNED_BY_ACCELERATE = frozenset({*PATHS_FROM_DEEPSPEED_CONFIG.values(), "precisi
 def optimizers(context: Context) -> tuple[Choice, ...]:
     """The optimizers, and which of them needs DeepSpeed where that is not used."""
     names = deepspeed_declarations()[JSON_PATHS["optimizer_type"]].choices
-    reasons = {"Lion": LION_NEEDS_DEEPSPEED} if PLAIN.holds(context) else {}
+    reasons = {"Lion": LION_NEEDS_DEEPSPEED, "Muon": MUON_NEEDS_DEEPSPEED} if PLAIN.holds(context) else {}
     return tuple(Choice(name, name, reasons.get(name, "")) for name in names)
 
 

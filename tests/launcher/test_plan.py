@@ -220,7 +220,7 @@ def what_may_be_launched(base) -> list[dict]:
         range(4),
         ("none", "cpu", "nvme"),
         ("none", "cpu", "nvme"),
-        ("AdamW", "Adam", "Adagrad", "Lion"),
+        ("AdamW", "Adam", "Adagrad", "Lion", "Muon"),
         ("WarmupLR", "WarmupDecayLR", "WarmupCosineLR"),
         (1, 4),
     ):

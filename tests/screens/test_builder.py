@@ -130,9 +130,9 @@ async def test_what_is_wrong_is_said_while_it_is_typed_and_listed_once_it_is_tak
 async def test_a_row_says_why_it_does_not_work_here(folder):
     async with Bench() as bench:
         await bench.find("optimizer.type", "enter")
-        assert "  Muon  (not here)" in bench.rows("#rows")
-        await bench.press("slash", *"muon", "down")
-        assert "Muon cannot take convolutions" in bench.text("#fault")
+        assert "  MuAdam  (not here)" in bench.rows("#rows")
+        await bench.press("slash", *"muadamw", "down")
+        assert "MuAdamW needs the package mup and base shapes" in bench.text("#fault")
         await bench.press("escape")
         assert (bench.focus, bench.builder.edited) == ("fields", False)
 

@@ -160,8 +160,8 @@ def test_a_text_that_is_no_value_is_refused_and_changes_nothing(path, text, faul
 def test_rows_say_what_each_would_bring_before_it_is_chosen():
     builder = made()
     optimizers = {row.value: row.unavailable for row in builder.rows(builder.place("optimizer.type"))}
-    assert optimizers["AdamW"] == optimizers["Lion"] == ""
-    assert "convolutions" in optimizers["Muon"]
+    assert optimizers["AdamW"] == optimizers["Lion"] == optimizers["Muon"] == ""
+    assert "base shapes" in optimizers["MuAdam"]
     assert "OneBitAdam" not in optimizers
     stages = {row.value: row.unavailable for row in builder.rows(builder.place(f"{Z}.stage"))}
     assert stages["0"].startswith(f"{DEVICE}: the optimizer cannot be offloaded at stage 0")

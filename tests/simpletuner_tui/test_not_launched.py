@@ -7,7 +7,7 @@ import pytest
 from harness.accelerate_walks import PROBES
 from harness.runs import cli
 from launcher.config.accelerate import BACKENDS_NOT_LAUNCHED, NOT_LAUNCHED
-from launcher.config.rules.launch import LION_NEEDS_DEEPSPEED
+from launcher.config.rules.launch import LION_NEEDS_DEEPSPEED, MUON_NEEDS_DEEPSPEED
 from launcher.errors import CannotRunHereError, ExitCode, InvalidInputError
 from simpletuner_tui.answers import judge_answers
 from simpletuner_tui.questions import REGISTRY
@@ -258,13 +258,14 @@ def test_what_plain_pytorch_is_told_it_trains_with(tmp_path):
 
 
 def test_an_optimizer_that_needs_deepspeed_says_so_at_the_choice_and_is_refused(tmp_path):
-    def lion(answers):
+    def chosen(answers):
         session = Session(REGISTRY, {f"accelerate.{key}": value for key, value in answers.items()}, EVERYTHING)
         session.go_to("deepspeed.optimizer.type")
         return {row.value: row.unavailable for row in session.choices()}
 
-    assert lion({}) == {"AdamW": "", "Adam": "", "Adagrad": "", "Lion": LION_NEEDS_DEEPSPEED}
-    assert lion(DEEPSPEED)["Lion"] == ""
+    without = {"Lion": LION_NEEDS_DEEPSPEED, "Muon": MUON_NEEDS_DEEPSPEED}
+    assert chosen({}) == {"AdamW": "", "Adam": "", "Adagrad": "", **without}
+    assert set(chosen(DEEPSPEED).values()) == {""}
     given = {
         "training.pretrained_model_name_or_path": "m/m",
         "training.instance_data_dir": "p",

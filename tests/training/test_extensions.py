@@ -68,14 +68,14 @@ def build(configs: dict[str, dict], folder: Path, timeout: float = 120) -> subpr
 @pytest.fixture(scope="module")
 def without_compiler(tmp_path_factory) -> dict[str, dict]:
     """What becomes of each optimizer where there is no compiler and nothing was compiled before."""
-    configs = {name: config_of(name) for name in ("AdamW", "Adam", "Lion", "Adagrad")}
+    configs = {name: config_of(name) for name in ("AdamW", "Adam", "Muon", "Lion", "Adagrad")}
     done = build(configs, tmp_path_factory.mktemp("extensions"))
     told = [json.loads(line.removeprefix("told ")) for line in done.stdout.splitlines() if line.startswith("told ")]
     assert done.returncode == 0, done.stderr[-3000:]
     return {one["name"]: one for one in told}
 
 
-@pytest.mark.parametrize("optimizer", ["AdamW", "Adam"])
+@pytest.mark.parametrize("optimizer", ["AdamW", "Adam", "Muon"])
 def test_without_a_compiler_adam_is_torchs_own_and_says_so(without_compiler, optimizer):
     told = without_compiler[optimizer]
     assert told["params"]["torch_adam"] is True

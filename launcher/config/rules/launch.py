@@ -22,6 +22,7 @@ class Rule:
 
 
 LION_NEEDS_DEEPSPEED = "plain PyTorch has no Lion; choose AdamW, or DeepSpeed with the optimizer offloaded to cpu"
+MUON_NEEDS_DEEPSPEED = "Muon is DeepSpeed's here; choose AdamW, or DeepSpeed"
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -38,6 +39,20 @@ RULES: tuple[Rule, ...] = (
         LION_NEEDS_DEEPSPEED,
         lambda launch, ds, _: not launch.deepspeed and ds.optimizer_type == "Lion",
         source="torch.optim has none",
+    ),
+    Rule(
+        "muon-needs-deepspeed",
+        "deepspeed.optimizer.type",
+        MUON_NEEDS_DEEPSPEED,
+        lambda launch, ds, _: not launch.deepspeed and ds.optimizer_type == "Muon",
+        source="torch.optim.Muon is another: it takes no other weights beside matrices",
+    ),
+    Rule(
+        "muon-decays-as-one",
+        "deepspeed.scheduler.type",
+        "WarmupDecayLR has one learning rate for Muon's weights and Adam's; choose WarmupLR or WarmupCosineLR",
+        lambda _, ds, __: ds.optimizer_type == "Muon" and ds.scheduler_type == "WarmupDecayLR",
+        source="deepspeed/runtime/lr_schedules.py: without warmup_max_lr it takes 0.001 for both",
     ),
     Rule(
         "compiled-at-stage-3",

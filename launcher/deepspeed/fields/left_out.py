@@ -6,7 +6,6 @@ _OTHER_MODELS = "for language models and mixtures of experts; SDXL's U-Net has n
 _DEPRECATED = "an old spelling; opened files that hold it are rewritten"
 _OURS = "the training here does this itself"
 _REMOVED = "removed from DeepSpeed; it refuses a file that still holds it"
-_MUON = "for Muon, which cannot take the U-Net's convolutions"
 
 LEFT_OUT: Mapping[str, str] = {
     # Whole sections
@@ -32,6 +31,7 @@ LEFT_OUT: Mapping[str, str] = {
     "accumulation to DeepSpeed",
     "optimizer.legacy_fusion": "for optimizers that are gone",
     "optimizer.params.max_grad_norm": "refused by DeepSpeed; gradient_clipping is its name",
+    "optimizer.params.per_head_muon": "needs a language model's configuration, which counts its heads",
     "seq_parallel_communication_data_type": _OTHER_MODELS,
     "sequence_parallel_size": _OTHER_MODELS,
     "use_data_before_expert_parallelism": _OTHER_MODELS,
@@ -44,7 +44,7 @@ LEFT_OUT: Mapping[str, str] = {
     "zero_optimization.elastic_checkpoint": "old checkpoints for another number of GPUs; ignored at stage 3",
     "zero_optimization.legacy_stage1": "refused by DeepSpeed since 0.5.9",
     "zero_optimization.pipeline_loading_checkpoint": "needs a model cut into stages",
-    "zero_optimization.save_muon_momentum_buffer_in_memory": _MUON,
+    "zero_optimization.save_muon_momentum_buffer_in_memory": "keeps in memory what NVMe offload is to take out of it",
     "zero_optimization.stage3_gather_fp16_weights_on_model_save": _DEPRECATED,
     # Removed
     "amp": _REMOVED,

@@ -18,6 +18,8 @@ def settle_scheduler(sheet: Sheet, run: RunFacts) -> None:
     warmup = max(1, run.lr_warmup_steps)
     if sheet.raw("scheduler") is ABSENT:
         params = {"warmup_min_lr": 0.0, "warmup_max_lr": rate, "warmup_num_steps": warmup}
+        if sheet.view.optimizer == "muon":
+            del params["warmup_max_lr"]  # then each of its two parts goes up to its own
         if rate is not None:
             sheet.set(
                 "scheduler", {"type": "WarmupLR", "params": params}, "no schedule: WarmupLR with the run's warm-up"

@@ -119,7 +119,7 @@ BATCH = (
         ),
         lambda _, run: f"gradients are summed over {run.world_size} GPUs instead of averaged",
         "choose mean, or divide the learning rate",
-        "code: deepspeed/runtime/engine.py; several GPUs show it",
+        "run: of three processes the norm is three times the mean's",
         Level.WARNING,
     ),
     Rule(

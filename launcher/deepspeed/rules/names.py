@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from launcher.config.setting import Level, Problem
 from launcher.deepspeed.fields import shown
-from launcher.deepspeed.installed import TESTED, Installed
+from launcher.deepspeed.installed import UNTESTED, Installed, untested
 from launcher.deepspeed.names import settled_name
 from launcher.deepspeed.view import View
 
@@ -21,10 +21,8 @@ _PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "comet": "comet_ml"
 
 def name_problems(view: View, installed: Installed) -> Iterator[Problem]:
     """Names that DeepSpeed does not have, packages it would miss, and a version nobody tried."""
-    if installed.version is None:
-        yield _version(f"DeepSpeed is not installed: judged by what {TESTED.version} does")
-    elif installed.version != TESTED.version:
-        yield _version(f"DeepSpeed {installed.version} is not tested: judged by what {TESTED.version} does")
+    if message := untested(installed.version):
+        yield Problem("deepspeed", message, Level.WARNING, UNTESTED)
     optimizer = view.raw("optimizer.type")
     if isinstance(optimizer, str) and view.optimizer and view.optimizer not in installed.optimizers:
         yield Problem("optimizer.type", settled_name(optimizer, installed)[1], rule="optimizer-unknown")
@@ -36,10 +34,6 @@ def name_problems(view: View, installed: Installed) -> Iterator[Problem]:
         if view.get(f"{section}.enabled") and package not in installed.packages:
             message = f"needs the package {package}, which is not installed: pip install {package}"
             yield Problem(f"{section}.enabled", message, rule="package-missing")
-
-
-def _version(message: str) -> Problem:
-    return Problem("deepspeed", message, Level.WARNING, "untested-version")
 
 
 def _schedule(name: object, installed: Installed) -> Problem:

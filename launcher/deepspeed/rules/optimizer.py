@@ -3,12 +3,18 @@
 from launcher.config.setting import Level
 from launcher.deepspeed.fields.optimizer import parameters_of
 from launcher.deepspeed.rules.rule import Rule
-from launcher.deepspeed.run_facts import RunFacts
+from launcher.deepspeed.run_facts import SDXL_PARAMETERS, RunFacts
 from launcher.deepspeed.view import View
 
 _TYPE = "optimizer.type"
 _P = "optimizer.params"
 _BETAS = f"{_P}.betas"
+
+SDXL_MATRICES = 2_225_356_800
+"""Elements of the 739 weights of SDXL's U-Net that Muon updates: those with two dimensions that are no embedding."""
+SDXL_MUON_NORM = 1204
+"""Global norm of Muon's update of them: of each it is the square root of the smaller side, times that of rows / columns
+where there are more rows."""
 
 
 def _untaken(view: View) -> list[str]:
@@ -18,6 +24,11 @@ def _untaken(view: View) -> list[str]:
     if known is None or not isinstance(params, dict):
         return []
     return [key for key in params if key not in known]
+
+
+def _muon_moves(run: RunFacts) -> float:
+    """Bytes that Muon moves over PCIe at each step beyond what Adam does, one way: fp32 gradients and momentum."""
+    return 8 * SDXL_MATRICES * run.parameters / SDXL_PARAMETERS / run.world_size
 
 
 def _not_two_betas(view: View, _: RunFacts) -> bool:
@@ -45,10 +56,27 @@ OPTIMIZER = (
     Rule(
         "optimizer-parameter",
         (_P,),
-        lambda view, _: bool(_untaken(view)),
+        lambda view, _: view.optimizer != "muon" and bool(_untaken(view)),
         lambda view, _: f"{view.get(_TYPE)} does not take {', '.join(_untaken(view))}",
         "take it out",
         "run: TypeError, got an unexpected keyword argument",
+    ),
+    Rule(
+        "muon-ignores",
+        (_P,),
+        lambda view, _: view.optimizer == "muon" and bool(_untaken(view)),
+        lambda view, _: f"Muon ignores {', '.join(_untaken(view))} without a word",
+        "take it out",
+        "run: the same weights with and without it",
+        Level.WARNING,
+    ),
+    Rule(
+        "muon-per-head",
+        (f"{_P}.per_head_muon",),
+        lambda view, _: view.optimizer == "muon" and view.raw(f"{_P}.per_head_muon") is True,
+        "Muon counts heads by a language model's configuration, and SDXL's U-Net has none",
+        "take it out",
+        "run: ValueError, no attention projection could be tagged",
     ),
     Rule(
         "two-betas",
@@ -59,22 +87,44 @@ OPTIMIZER = (
         "run: IndexError, ValueError, and NaN in every weight",
     ),
     Rule(
-        "muon-and-convolutions",
+        "muon-elsewhere",
         (_TYPE,),
-        lambda view, run: view.optimizer == "muon" and run.has_conv,
-        "Muon cannot take convolutions, which SDXL's U-Net has",
-        "choose AdamW",
+        lambda view, _: view.optimizer == "muon",
+        "Muon takes matrices alone, and DeepSpeed gives it convolutions too, at which it stops: the training here "
+        "leaves them to its Adam, another program's would have to",
+        "choose AdamW to train with another",
         "run: RuntimeError, The size of tensor a must match the size of tensor b, at every stage and offload",
+        Level.WARNING,
+    ),
+    Rule(
+        "muon-and-clipping",
+        ("gradient_clipping", _TYPE),
+        lambda view, _: view.optimizer == "muon" and view.stage > 0 and view.get("gradient_clipping") > 0,
+        lambda view, _: (
+            "from stage 1 on DeepSpeed clips Muon's update instead of its gradient, and that has a norm of about "
+            f"{SDXL_MUON_NORM:,} for SDXL whatever the gradients are: at {view.get('gradient_clipping'):g} Muon learns "
+            f"at {view.get('gradient_clipping') / SDXL_MUON_NORM:.1g} of its learning rate"
+        ),
+        "set gradient_clipping to 0",
+        "run: a norm of 50 for the demo's 135 matrices, and a 50th of the step without clipping",
+        Level.WARNING,
+    ),
+    Rule(
+        "muon-travels",
+        (_TYPE,),
+        lambda view, _: view.optimizer == "muon" and view.offloads and view.stage > 0,
+        lambda view, run: (
+            "offloaded, Muon moves gradients and momentum to the GPU and back at each step, in fp32: "
+            f"{_muon_moves(run) / 1e9:.0f} GB each way beyond what AdamW moves"
+        ),
+        "choose AdamW where PCIe is what steps wait for",
+        "code: deepspeed/runtime/zero/stage_1_and_2.py and stage3.py, _apply_muon_updates_cpu_offload",
+        Level.WARNING,
     ),
     Rule(
         "muon-and-reduce-scatter",
         (_TYPE, "zero_optimization.reduce_scatter"),
-        lambda view, run: (
-            view.optimizer == "muon"
-            and not run.has_conv
-            and view.stage == 3
-            and view.get("zero_optimization.reduce_scatter")
-        ),
+        lambda view, _: view.optimizer == "muon" and view.stage == 3 and view.get("zero_optimization.reduce_scatter"),
         "Muon cannot do with reduce_scatter at stage 3",
         "turn zero_optimization.reduce_scatter off",
         "run: ValueError, Muon and reduce scatter cannot be used together",

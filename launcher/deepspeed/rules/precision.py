@@ -44,6 +44,14 @@ PRECISION = (
         "run: AssertionError, bfloat16 and fp16 modes cannot be simultaneously enabled",
     ),
     Rule(
+        "fp16-needs-gpu",
+        ("fp16.enabled",),
+        lambda view, run: view.get("fp16.enabled") and run.device == "cpu",
+        "CPUs have no fp16, but for a few",
+        "choose bf16",
+        "run: ValueError, Type fp16 is not supported on your device",
+    ),
+    Rule(
         "no-precision",
         _SECTIONS,
         lambda view, _: not any(view.get(path) for path in _SECTIONS),
@@ -96,6 +104,20 @@ PRECISION = (
         "masters in bf16 cannot be swapped to NVMe",
         "offload the optimizer to cpu",
         "run: AssertionError without a text; a run here needs the async_io extension",
+    ),
+    Rule(
+        "fp32-parameters-on-nvme",
+        ("zero_optimization.offload_param.device",),
+        lambda view, run: (
+            run.device == "cpu"
+            and view.stage == 3
+            and view.device("offload_param") == "nvme"
+            and precision(view) == "fp32"
+        ),
+        "on a CPU parameters come back from NVMe in bf16, and the others stay in fp32: the first step fails",
+        "turn bf16 on, or offload parameters to cpu",
+        "run: RuntimeError, Input type (c10::BFloat16) and bias type (float) should be the same; _set_dtype in "
+        "partition_parameters.py takes bf16 for any format where there is no fp16",
     ),
     Rule(
         "fp16-masters-need-cpu-adam",

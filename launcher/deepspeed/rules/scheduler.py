@@ -3,10 +3,10 @@
 from launcher.config.setting import Level
 from launcher.deepspeed.fields.scheduler import PARAMETERS, REQUIRED
 from launcher.deepspeed.rules.rule import Rule
-from launcher.deepspeed.run_facts import RunFacts
 from launcher.deepspeed.view import View
 
 _P = "scheduler.params"
+_O = "optimizer.params"
 _HIGHEST = f"{_P}.warmup_max_lr"
 _WARMUP = f"{_P}.warmup_num_steps"
 _TOTAL = f"{_P}.total_num_steps"
@@ -35,9 +35,13 @@ def highest_rate(view: View) -> float | None:
     return None if rate is None else float(rate)
 
 
-def _overrides(view: View, _: RunFacts) -> bool:
+def _overridden(view: View) -> dict[str, float]:
+    """The optimizer's learning rates that the schedule replaces by another, by name."""
     rate = highest_rate(view)
-    return rate is not None and rate != view.get("optimizer.params.lr")
+    of_muon = [name for name in ("muon_lr", "adam_lr") if view.optimizer == "muon" and view.has(f"{_O}.{name}")]
+    names = of_muon if len(of_muon) == 2 else ["lr", *of_muon]
+    rates = {name: float(view.get(f"{_O}.{name}")) for name in names}
+    return {} if rate is None else {name: own for name, own in rates.items() if own != rate}
 
 
 SCHEDULER = (
@@ -92,10 +96,10 @@ SCHEDULER = (
     Rule(
         "schedule-overrides-rate",
         (_HIGHEST, f"{_P}.cycle_max_lr", "scheduler.type"),
-        _overrides,
+        lambda view, _: bool(_overridden(view)),
         lambda view, _: (
             f"{view.scheduler} goes up to {highest_rate(view):g} and overrides the optimizer's learning rate, "
-            f"{view.get('optimizer.params.lr'):g}"
+            f"{' and '.join(f'{rate:g}' for rate in _overridden(view).values())}"
         ),
         "say the same in both",
         "run: the rates of four steps",

@@ -117,7 +117,7 @@ ZERO = (
         _uneven,
         lambda view, run: f"{run.world_size} GPUs do not divide into groups of {view.get(_HPZ)}",
         "choose a divisor of them",
-        "code: deepspeed/utils/groups.py, _ensure_divisibility; several GPUs show it",
+        "run: AssertionError, 3 is not divisible by 2",
     ),
     Rule(
         "no-partition-groups",

@@ -26,7 +26,7 @@ STAGE_3_ONLY = {
     "stage3_gather_16bit_weights_on_model_save",
 }
 ALWAYS = {"stage", "reduce_bucket_size", "overlap_comm"}
-OPTIMIZERS = ("AdamW", "Adam", "Adagrad", "Lion")
+OPTIMIZERS = ("AdamW", "Adam", "Adagrad", "Lion", "Muon")
 SCHEDULERS = ("WarmupLR", "WarmupDecayLR", "WarmupCosineLR")
 
 
@@ -100,6 +100,7 @@ def test_an_offload_section_names_device_pinning_and_path(part, device, section)
         ("Adam", {"lr", "betas", "eps", "weight_decay"}),
         ("Adagrad", {"lr", "eps", "weight_decay"}),
         ("Lion", {"lr", "betas", "weight_decay"}),
+        ("Muon", {"lr", "muon_lr", "momentum", "betas", "eps", "weight_decay"}),
     ],
 )
 def test_an_optimizer_gets_the_parameters_its_class_takes(optimizer, params):
@@ -129,6 +130,18 @@ def test_an_optimizer_gets_the_parameters_its_class_takes(optimizer, params):
 def test_a_schedule_reaches_the_learning_rate_and_ends_with_the_run(scheduler, params):
     content = written(scheduler_type=scheduler, warmup_type="linear")["scheduler"]
     assert content == {"type": scheduler, "params": params}
+
+
+def test_muon_goes_up_to_two_learning_rates_and_does_without_reduce_scatter():
+    content = written(optimizer_type="Muon", muon_lr=3e-5, stage=3)
+    assert content["scheduler"] == {
+        "type": "WarmupLR",
+        "params": {"warmup_min_lr": 0.0, "warmup_num_steps": 7, "warmup_type": "log"},
+    }
+    assert (content["optimizer"]["params"]["lr"], content["optimizer"]["params"]["muon_lr"]) == (2e-6, 3e-5)
+    assert content["zero_optimization"]["reduce_scatter"] is False
+    assert "reduce_scatter" not in written(optimizer_type="Muon")["zero_optimization"]
+    assert "reduce_scatter" not in written(stage=3)["zero_optimization"]
 
 
 def test_deepspeed_itself_accepts_every_json_that_is_written():

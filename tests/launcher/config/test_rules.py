@@ -13,6 +13,7 @@ from launcher.config.training import OptimizationSettings, TrainingSettings, tra
 
 NO_OFFLOAD = {"offload_optimizer_device": "none"}
 STAGE_3 = {"stage": 3}
+MUON = {"optimizer_type": "Muon", "gradient_clipping": 0.0}
 PLAIN = {"launch": LaunchSettings(deepspeed=False)}
 COMPILED = {"launch": LaunchSettings(dynamo=Dynamo())}
 IN_ONE_PIECE = {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True))}
@@ -21,6 +22,8 @@ BREAKS = [
     ("nvme-unproven", {"offload_optimizer_device": "nvme"}, {}),
     ("nvme-unproven", {"stage": 3, "offload_param_device": "nvme"}, {}),
     ("lion-needs-deepspeed", {"optimizer_type": "Lion", "stage": 0, **NO_OFFLOAD}, PLAIN),
+    ("muon-needs-deepspeed", {"optimizer_type": "Muon", "stage": 0, **NO_OFFLOAD}, PLAIN),
+    ("muon-decays-as-one", {**MUON, "scheduler_type": "WarmupDecayLR"}, {}),
     ("compiled-at-stage-3", STAGE_3, COMPILED),
     ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True, regional=True))}),
 ]
@@ -28,6 +31,10 @@ KEEPS = [
     ("nvme-unproven", {"stage": 3, "offload_param_device": "cpu"}, {}),
     ("lion-needs-deepspeed", {"optimizer_type": "Adagrad", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("lion-needs-deepspeed", {"optimizer_type": "Lion"}, {}),
+    ("muon-needs-deepspeed", MUON, {}),
+    ("muon-needs-deepspeed", {"stage": 0, **NO_OFFLOAD}, PLAIN),
+    ("muon-decays-as-one", MUON, {}),
+    ("muon-decays-as-one", {"scheduler_type": "WarmupDecayLR"}, {}),
     ("compiled-at-stage-3", {"stage": 2}, COMPILED),
     ("compiled-at-stage-3", STAGE_3, {}),
     ("one-graph-at-stage-3", STAGE_3, COMPILED),

@@ -106,7 +106,6 @@ def test_the_run_is_what_it_is_told_to_be(capsys, file):
         ("world_size=1.5", "--run world_size: must be a whole number, not 1.5"),
         ("learning_rate=inf", "--run learning_rate: must be a finite number"),
         ("learning_rate=nan", "--run learning_rate: must be a finite number"),
-        ("has_conv=maybe", "--run has_conv: must be true or false, not 'maybe'"),
         ("device=tpu", "--run device: must be one of cuda, cpu"),
     ],
 )

@@ -28,6 +28,7 @@ from deepspeed.monitor.config import CometConfig, CSVConfig, TensorBoardConfig, 
 from deepspeed.comm.config import CommsLoggerConfig
 from deepspeed.utils.config import DeepSpeedThroughputTimerConfig
 from deepspeed.runtime import lr_schedules
+from deepspeed.runtime.engine import DeepSpeedEngine
 from deepspeed.ops.adam import DeepSpeedCPUAdam, FusedAdam
 from deepspeed.ops.adagrad import DeepSpeedCPUAdagrad
 from deepspeed.ops.lion import DeepSpeedCPULion, FusedLion
@@ -102,9 +103,11 @@ classes = {
     "adagrad gpu": torch.optim.Adagrad, "adagrad cpu": DeepSpeedCPUAdagrad,
     "lion gpu": FusedLion, "lion cpu": DeepSpeedCPULion, "lamb gpu": FusedLamb,
 }
+# Muon's class takes groups; what stands for them the engine reads.
+muon = {"muon_lr", "adam_lr", *DeepSpeedEngine._MUON_HALF_KEYS, *DeepSpeedEngine._ADAM_HALF_KEYS}
 print("DISCOVERED", json.dumps({
     "asked": asked, "models": models,
-    "optimizers": {name: parameters(cls) for name, cls in classes.items()},
+    "optimizers": {**{name: parameters(cls) for name, cls in classes.items()}, "muon gpu": dict.fromkeys(muon)},
     "schedulers": {name: parameters(getattr(lr_schedules, name)) for name in lr_schedules.VALID_LR_SCHEDULES},
 }, default=str))
 """
@@ -151,6 +154,7 @@ def test_what_is_left_out_is_still_there_to_leave_out(discovered):
         "allgather_size",
         "comet.api_key",
         "optimizer.params.max_grad_norm",
+        "optimizer.params.per_head_muon",
         "sequence_parallel_size",
         "vocabulary_size",
         "checkpoint.writer",
@@ -186,6 +190,7 @@ POPPED = {
     "adam gpu": {"torch_adam", "fp32_optimizer_states"},
     "adam cpu": {"torch_adam", "adam_w_mode"},
     "adam torch": {"torch_adam", "adam_w_mode", "fp32_optimizer_states"},
+    "muon gpu": {"torch_adam", "adam_w_mode", "fp32_optimizer_states"},
 }
 NOT_TAKEN = {
     # DeepSpeed's own Adams raise at it or are given it; CPUAdagrad ignores it; the engine refuses max_grad_norm.

@@ -227,7 +227,6 @@ def test_default_parameters_an_optimizer_does_not_take_are_dropped(name, dropped
         ({"optimizer.type": "MuAdam"}, "mu-needs-shapes", "package mup"),
         ({"optimizer.type": "MuAdamW"}, "mu-needs-shapes", "package mup"),
         ({"optimizer.type": "MuSGD"}, "mu-needs-shapes", "package mup"),
-        ({"optimizer.type": "Muon"}, "muon-and-convolutions", "convolutions"),
         ({"scheduler.type": "Cosine"}, "schedule-unknown", "Cosine"),
         ({f"{Z}.stage": 3, f"{Z}.offload_param": {"device": "nvme", "nvme_path": "none"}}, "nvme-needs-path", "folder"),
         (
@@ -267,6 +266,12 @@ def test_what_does_nothing_is_told(changed, rule, tmp_path):
 def test_a_save_in_16_bits_that_is_on_and_off_is_refused_by_name(tmp_path):
     done = checked(emitted(3, zero3_init_flag=True, zero3_save_16bit_model=False), tmp_path)
     assert errors(done) == {"said-twice"}
+
+
+def test_muon_is_no_fault_and_what_it_takes_is_told(tmp_path):
+    done = checked(emitted(**{"optimizer.type": "Muon"}), tmp_path)
+    assert errors(done) == set()
+    assert {"muon-elsewhere", "muon-and-clipping"} <= warned(done)
 
 
 def test_fp16_beside_a_run_in_bf16_is_told(tmp_path):

@@ -90,7 +90,7 @@ def test_what_settings_write_is_shared_out_as_the_same_settings(stage, precision
         offloads += [("cpu", "cpu"), ("none", "cpu")]
     schedules = ("WarmupLR", "WarmupDecayLR", "WarmupCosineLR")
     for (states, parameters), optimizer, scheduler, number in product(
-        offloads, ("AdamW", "Adam", "Adagrad"), schedules, (1, 2)
+        offloads, ("AdamW", "Adam", "Adagrad", "Muon"), schedules, (1, 2)
     ):
         settings = DeepSpeedSettings(
             stage=stage,
@@ -100,9 +100,8 @@ def test_what_settings_write_is_shared_out_as_the_same_settings(stage, precision
             offload_optimizer_device=states,
             offload_optimizer_pin_memory=states == "none" or number == 1,
             offload_param_device=parameters,
-            reduce_bucket_size=50_000_000 * number if stage else 500_000_000,
-            allgather_bucket_size=500_000_000 if stage in (0, 3) else 50_000_000,
-            sub_group_size=100_000_000 * number if stage == 3 else 1_000_000_000,
+            reduce_bucket_size=50_000_000 * number if stage else 50_000_000,
+            sub_group_size=100_000_000 * number if stage == 3 else 100_000_000,
             overlap_comm=bool(stage) and number == 2,
             optimizer_type=optimizer,
             weight_decay=0.1 * number,

@@ -70,7 +70,6 @@ RUNS = st.builds(
     mixed_precision=st.sampled_from(["no", "bf16", "fp16"]),
     offload_param_path=st.sampled_from(["", "/nvme"]),
     device=st.sampled_from(["cuda", "cpu"]),
-    has_conv=st.booleans(),
 )
 
 

@@ -1,12 +1,7 @@
 """What the judge accepts, DeepSpeed accepts: random valid configurations, run for real on the CPU."""
 
-import json
-import os
 import random
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +11,8 @@ from launcher.deepspeed.fields import FIELDS, Field, Kind
 from launcher.deepspeed.installed import TESTED
 from launcher.deepspeed.normalise import normalise
 from launcher.deepspeed.run_facts import RunFacts
+from launcher.probes.cases import Case, run_cases
 
-ENGINES = Path(__file__).parent / "engines.py"
 RUN = RunFacts(
     device="cpu", module_levels=2, parameters=3000, largest_parameter=2048, learning_rate=0.01, max_train_steps=4
 )
@@ -92,38 +87,20 @@ def accepted(count: int) -> dict[str, dict[str, Any]]:
     return found
 
 
-def run_for_real(count: int, folder: Path) -> dict[str, Any]:
+def run_for_real(count: int) -> dict[str, Any]:
     configs = accepted(count)
-    environment = {
-        **os.environ,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "OMP_NUM_THREADS": "1",
-        "DS_ACCELERATOR": "cpu",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    done = subprocess.run(
-        [sys.executable, str(ENGINES)],
-        input=json.dumps([{"name": name, "config": config} for name, config in configs.items()]),
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=580,
-        check=False,
-    )
-    told = [json.loads(line.removeprefix("told ")) for line in done.stdout.splitlines() if line.startswith("told ")]
-    assert len(told) == count, done.stderr[-3000:]
+    told = run_cases(Case(name, config) for name, config in configs.items())
     return {
-        seen["name"]: (seen.get("error"), configs[seen["name"]])
-        for seen in told
+        name: (seen.get("error"), configs[name])
+        for name, seen in told.items()
         if "error" in seen or not seen["moved"] or not seen["finite"]
     }
 
 
-def test_what_is_accepted_trains(extensions, tmp_path):
-    assert run_for_real(12, tmp_path) == {}
+def test_what_is_accepted_trains(extensions):
+    assert run_for_real(12) == {}
 
 
 @pytest.mark.exhaustive
-def test_what_is_accepted_trains_thoroughly(extensions, tmp_path):
-    assert run_for_real(200, tmp_path) == {}
+def test_what_is_accepted_trains_thoroughly(extensions):
+    assert run_for_real(200) == {}
