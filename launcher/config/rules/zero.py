@@ -74,7 +74,7 @@ RULES: tuple[Rule, ...] = (
         "muon-and-clipping",
         "deepspeed.gradient_clipping",
         "from stage 1 on DeepSpeed clips Muon's update instead of its gradient, and that has a norm of about 1,200 for "
-        "SDXL whatever the gradients are: Muon hardly learns; set 0",
+        "SDXL whatever the gradients are: Muon hardly learns; do not clip, which is 0",
         lambda launch, ds, _: (
             launch.deepspeed and ds.optimizer_type == "Muon" and ds.stage > 0 and ds.gradient_clipping > 0
         ),
