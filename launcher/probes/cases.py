@@ -20,6 +20,9 @@ SWAP = "$SWAP"
 TOLD, BUILDS = "told", "builds"
 """What the lines that ``launcher.probes.engines`` writes begin with."""
 
+MEMORY = Path("/dev/shm")
+"""Where cases swap to: real drives may want alignment that DeepSpeed does not keep, and then corrupt gradients."""
+
 ENGINES = (sys.executable, "-m", "launcher.probes.engines")
 """What runs them."""
 
@@ -89,7 +92,7 @@ def _one_group(cases: list[Case], world_size: int, seconds: float) -> Iterator[t
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder, ExitStack() as stack:
         job = Path(folder) / "job.json"
         job.write_text(json.dumps([asdict(case) for case in cases]))
         errors = stack.enter_context((Path(folder) / "stderr").open("w+"))
