@@ -20,7 +20,11 @@ SWAP = "$SWAP"
 TOLD, BUILDS = "told", "builds"
 """What the lines that ``launcher.probes.engines`` writes begin with."""
 
+MEMORY = Path("/dev/shm")
+"""Where cases swap to: real drives may want alignment that DeepSpeed does not keep, and then corrupt gradients."""
+
 ENGINES = (sys.executable, "-m", "launcher.probes.engines")
+"""What runs them."""
 
 SECONDS = 120.0
 """How long nothing may be heard before a case counts as hanging; the first waits for imports too."""
@@ -34,8 +38,8 @@ class Case:
 
     name: str
     config: dict[str, Any]
-    model: str = "conv"
-    """``conv``, ``linear``, or ``wide``, which is large enough to be swapped to NVMe."""
+    model: str = "small"
+    """``small``, or ``wide``, which is large enough to be swapped to NVMe."""
     resume: bool = False
     """Whether a checkpoint is tried too."""
     marked: bool = True
@@ -88,27 +92,25 @@ def _one_group(cases: list[Case], world_size: int, seconds: float) -> Iterator[t
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder, ExitStack() as stack:
         job = Path(folder) / "job.json"
         job.write_text(json.dumps([asdict(case) for case in cases]))
         errors = stack.enter_context((Path(folder) / "stderr").open("w+"))
-        first, *others = (
-            stack.enter_context(
-                subprocess.Popen(
-                    ENGINES,
-                    stdin=stack.enter_context(job.open()),
-                    stdout=subprocess.DEVNULL if rank else subprocess.PIPE,
-                    stderr=subprocess.DEVNULL if rank else errors,
-                    text=True,
-                    cwd=folder,
-                    env=_environment(rank, world_size, port),
-                    start_new_session=True,
-                )
+        ranks = []
+        for rank in range(world_size):
+            process = subprocess.Popen(
+                ENGINES,
+                stdin=stack.enter_context(job.open()),
+                stdout=subprocess.DEVNULL if rank else subprocess.PIPE,
+                stderr=subprocess.DEVNULL if rank else errors,
+                text=True,
+                cwd=folder,
+                env=_environment(rank, world_size, port),
+                start_new_session=True,
             )
-            for rank in range(world_size)
-        )
-        for process in (first, *others):
+            ranks.append(stack.enter_context(process))
             stack.callback(_end, process)
+        first = ranks[0]
         lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=_listen, args=(first, lines), daemon=True).start()
         patience = seconds
