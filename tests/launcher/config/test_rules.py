@@ -18,14 +18,11 @@ COMPILED = {"launch": LaunchSettings(dynamo=Dynamo())}
 IN_ONE_PIECE = {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True))}
 
 BREAKS = [
-    ("nvme-unproven", {"offload_optimizer_device": "nvme"}, {}),
-    ("nvme-unproven", {"stage": 3, "offload_param_device": "nvme"}, {}),
     ("lion-needs-deepspeed", {"optimizer_type": "Lion", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("compiled-at-stage-3", STAGE_3, COMPILED),
     ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True, regional=True))}),
 ]
 KEEPS = [
-    ("nvme-unproven", {"stage": 3, "offload_param_device": "cpu"}, {}),
     ("lion-needs-deepspeed", {"optimizer_type": "Adagrad", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("lion-needs-deepspeed", {"optimizer_type": "Lion"}, {}),
     ("compiled-at-stage-3", {"stage": 2}, COMPILED),

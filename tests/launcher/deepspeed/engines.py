@@ -1,7 +1,7 @@
 """``python engines.py < JOB``: runs DeepSpeed for many configurations in one process, on a tiny model on the CPU.
 
-JOB is a JSON list of cases: ``name``, ``config``, ``model`` (``conv``, the default, or ``linear``), and ``resume``
-(whether a checkpoint is tried too). For each a
+JOB is a JSON list of cases: ``name``, ``config``, ``model`` (``conv``, the default, ``linear``, or ``large``, whose
+parameters are large enough to be swapped), and ``resume`` (whether a checkpoint is tried too). For each a
 line ``told {...}`` comes back: ``name``; ``error`` and ``phase`` (``initialize`` or ``step``) where it failed; else
 ``moved`` (the share of weights that changed), ``finite``, ``weights`` (a digest of them), ``kinds`` (what the weights
 are in), ``rates`` (the learning rate at each update), ``highest`` of them, ``updates``, ``betas``, ``clipping``,
@@ -16,6 +16,7 @@ import os
 import socket
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import cpuinfo
@@ -33,12 +34,14 @@ from deepspeed.utils import logger, safe_get_full_fp32_param
 cpuinfo.get_cpu_info = functools.cache(cpuinfo.get_cpu_info)
 
 STEPS = 4
+WIDTHS = {"linear": (8, 16, 4), "large": (64, 1000, 1000, 1000, 4)}
 
 
 def model_of(kind: str) -> torch.nn.Module:
     torch.manual_seed(1)
-    if kind == "linear":
-        return torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.SiLU(), torch.nn.Linear(16, 4))
+    if kind in WIDTHS:
+        layers = [torch.nn.Linear(*sizes) for sizes in pairwise(WIDTHS[kind])]
+        return torch.nn.Sequential(*(part for layer in layers for part in (layer, torch.nn.SiLU())))[:-1]
     return torch.nn.Sequential(
         torch.nn.Conv2d(3, 8, 3, padding=1),
         torch.nn.SiLU(),
@@ -83,7 +86,7 @@ def run(case: dict, swap: Path) -> dict:
         kinds = {parameter.dtype for parameter in engine.module.parameters()}
         for number in range(STEPS * engine.gradient_accumulation_steps()):
             torch.manual_seed(number)
-            batch = torch.randn(2, 8) if kind == "linear" else torch.randn(2, 3, 4, 4)
+            batch = torch.randn(2, WIDTHS[kind][0]) if kind in WIDTHS else torch.randn(2, 3, 4, 4)
             loss = engine(batch.to(next(iter(kinds)))).float().pow(2).mean()
             engine.backward(loss)
             rate, updates = engine.optimizer.param_groups[0]["lr"], engine.global_steps
@@ -121,7 +124,7 @@ def main() -> None:
     logger.setLevel("CRITICAL")
     gc.freeze()  # DeepSpeed collects garbage all the time; torch's own modules are none
     for case in json.load(sys.stdin):
-        with tempfile.TemporaryDirectory() as swap:
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as swap:  # NVMe offload goes wrong on most drives
             print("told", json.dumps({"name": case["name"], **run(case, Path(swap))}), flush=True)
 
 

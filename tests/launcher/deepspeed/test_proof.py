@@ -42,6 +42,15 @@ OP = f"{Z}.offload_param"
 MASTERS = "bf16.bf16_master_weights_and_grads"
 STATES = "bf16.bf16_optimizer_states"
 CPU = {f"{OO}.device": "cpu", "optimizer.params": {"lr": 0.01}}
+SWAPS = {**CPU, f"{OO}.device": "nvme", f"{OO}.nvme_path": "$SWAP"}
+PARAMETERS = {
+    f"{OP}.device": "nvme",
+    f"{OP}.nvme_path": "$SWAP",
+    f"{OP}.buffer_size": 1_000_000,
+    f"{OP}.max_in_cpu": 0,
+    f"{Z}.stage3_prefetch_bucket_size": 0,
+}
+LARGE = {"parameters": 2_071_004, "largest_parameter": 1_000_000, "module_levels": 2, "has_conv": False}
 
 
 def at(stage: int, **more: Any) -> dict[str, Any]:
@@ -109,7 +118,6 @@ def scheduler(name: str, **params: Any) -> dict[str, Any]:
 
 INSTALLED = replace(TESTED, packages=frozenset())
 GPU = NotHere("a GPU")
-ASYNC_IO = NotHere("the async_io extension")
 GPUS = NotHere("several GPUs")
 
 CASES = [
@@ -149,8 +157,10 @@ CASES = [
     ),
     Case(
         "bf16-masters-on-nvme",
-        at(3, **{MASTERS: True, **CPU, f"{OO}.device": "nvme", f"{OO}.nvme_path": "$SWAP"}),
-        ASYNC_IO,
+        at(3, **{MASTERS: True, **SWAPS}),
+        Fails("AssertionError"),
+        "large",
+        LARGE,
     ),
     Case(
         "fp16-masters-need-cpu-adam",
@@ -223,16 +233,55 @@ CASES = [
     Case("nvme-needs-path", at(3, **{**CPU, f"{OO}.device": "nvme"}), Fails("PathLike object, not NoneType")),
     Case("nvme-needs-path", at(3, **CPU, **{f"{OP}.device": "nvme"}), Fails('"nvme_path" in DeepSpeed Config cannot')),
     Case(
+        "nvme-buffers-too-few", at(3, **SWAPS, **{f"{OO}.buffer_count": 2}), Fails("must not be zero"), "large", LARGE
+    ),
+    Case("nvme-buffers-too-few", at(3, **SWAPS, **{f"{OO}.buffer_count": 3}), Fails("AssertionError"), "large", LARGE),
+    Case(
         "nvme-buffers-too-few",
-        at(3, **{**CPU, f"{OO}.device": "nvme", f"{OO}.nvme_path": "$SWAP", f"{OO}.buffer_count": 2}),
-        ASYNC_IO,
+        at(3, **SWAPS, **{f"{OO}.buffer_count": 3, "optimizer": {"type": "Lion", "params": {"lr": 0.01}}}),
+        Fails("AssertionError"),
+        "large",
+        LARGE,
     ),
     Case(
         "nvme-buffers-too-small",
-        at(3, **CPU, **{f"{OP}.device": "nvme", f"{OP}.nvme_path": "$SWAP", f"{OP}.buffer_size": 100}),
-        ASYNC_IO,
+        at(3, **SWAPS, **{**PARAMETERS, f"{OP}.buffer_size": 100}),
+        Fails("More elements 1000000 than buffer size 100"),
+        "large",
+        LARGE,
     ),
-    Case("nvme-wears", at(3, **{**CPU, f"{OO}.device": "nvme", f"{OO}.nvme_path": "$SWAP"}), ASYNC_IO),
+    *(
+        Case(
+            "nvme-parameters-fetched-ahead",
+            at(3, **SWAPS, **{**PARAMETERS, f"{Z}.stage3_prefetch_bucket_size": size}),
+            Fails("already assigned swap buffer"),
+            "large",
+            LARGE,
+        )
+        for size in (OUT, 1)
+    ),
+    Case(
+        "nvme-parameters-alone",
+        at(3, **CPU, **PARAMETERS),
+        Ends({"saved": True, "loaded": False}),
+        "large",
+        LARGE,
+    ),
+    Case(
+        "nvme-parameters-in-fp32",
+        at(3, **SWAPS, **PARAMETERS, **{"bf16.enabled": False}),
+        Fails("must have the same dtype"),
+        "large",
+        LARGE,
+    ),
+    Case(
+        "nvme-fast-init",
+        at(3, **SWAPS, **PARAMETERS, **{f"{OO}.fast_init": True}),
+        Fails("too small for initializing fp32 params"),
+        "large",
+        LARGE,
+    ),
+    Case("nvme-wears", at(3, **SWAPS), Ends({"files": 5}), "large", LARGE),
     Case("ratio-needs-stage-3", at(2, **CPU, **{f"{OO}.ratio": 0.5}), Fails("Partial offloading only supported for")),
     Case("ratio-needs-cpu-adam", at(3, **{f"{OO}.device": "cpu", f"{OO}.ratio": 0.5}), Fails("Hybrid Optimizer Only")),
     Case(
@@ -446,22 +495,33 @@ ALLOWED = {
         },
     ),
 }
-LINEAR = {"Muon without convolutions"}
+ON_NVME = {
+    "optimizer on NVMe": at(3, **SWAPS),
+    "optimizer on NVMe, pipelined": at(3, **SWAPS, **{f"{OO}.pipeline_read": True, f"{OO}.pipeline_write": True}),
+    "optimizer on NVMe, parameters on the CPU": at(3, **SWAPS, **{f"{OP}.device": "cpu"}),
+    "optimizer and parameters on NVMe": at(3, **SWAPS, **PARAMETERS),
+}
+ALLOWED |= ON_NVME
+MODELS = {"Muon without convolutions": "linear", **dict.fromkeys(ON_NVME, "large")}
+"""Of those that are not trained with a convolution."""
 
 
 @pytest.fixture(scope="module")
-def ran(extensions, tmp_path_factory) -> dict[str, dict[str, Any]]:
+def ran(async_io, tmp_path_factory) -> dict[str, dict[str, Any]]:
     """What became of every configuration, by name."""
     cases = [
-        {"name": f"allowed {name}", "config": config_of(paths), "model": "linear" if name in LINEAR else "conv"}
+        {"name": f"allowed {name}", "config": config_of(paths), "model": MODELS.get(name, "conv")}
         for name, paths in ALLOWED.items()
     ]
+    cases.append({"name": "large on the CPU", "config": config_of(at(3, **CPU)), "model": "large"})
     for case in CASES:
         if not isinstance(case.proof, NotHere):
             resume = isinstance(case.proof, Ends) and not {"saved", "loaded"}.isdisjoint(case.proof.facts)
             cases.append({"name": case.name, "config": config_of(case.paths), "model": case.model, "resume": resume})
         if isinstance(case.proof, SameAs):
             cases.append({"name": json.dumps(config_of(case.proof.paths)), "config": config_of(case.proof.paths)})
+    # First what is swapped: an engine that fails as it is built leaves DeepSpeed taking nvme for a device of torch's.
+    cases.sort(key=lambda case: case.get("model") != "large")
     environment = {
         **os.environ,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -483,6 +543,17 @@ def ran(extensions, tmp_path_factory) -> dict[str, dict[str, Any]]:
     assert done.returncode == 0, done.stderr[-3000:]
     told = [json.loads(line.removeprefix("told ")) for line in done.stdout.splitlines() if line.startswith("told ")]
     return {one["name"]: one for one in told}
+
+
+def run_of(name: str) -> RunFacts:
+    return RUN.given(**(LARGE if name in ON_NVME else {"has_conv": name not in MODELS}))
+
+
+@pytest.mark.parametrize("name", ON_NVME)
+def test_on_nvme_the_weights_are_those_of_the_cpu(name, ran):
+    seen = ran[f"allowed {name}"]
+    assert seen["weights"] == ran["large on the CPU"]["weights"]
+    assert seen["files"] > 0
 
 
 def problems_of(case: Case):
@@ -537,15 +608,14 @@ def test_what_is_allowed_trains(name, ran):
 
 @pytest.mark.parametrize("name", ALLOWED)
 def test_what_trains_is_allowed(name):
-    run = RUN.given(has_conv=name not in LINEAR)
-    problems = judge(config_of(ALLOWED[name]), run, INSTALLED)
+    problems = judge(config_of(ALLOWED[name]), run_of(name), INSTALLED)
     assert [problem for problem in problems if problem.level is Level.ERROR] == []
 
 
 @pytest.mark.parametrize("name", ALLOWED)
 def test_what_trains_is_left_as_it_is(name):
     config = config_of(ALLOWED[name])
-    normalised = normalise(config, RUN.given(has_conv=name not in LINEAR), INSTALLED).config
+    normalised = normalise(config, run_of(name), INSTALLED).config
     added = {key: value for key, value in normalised.items() if key not in config}
     assert set(added) <= {"scheduler", "gradient_clipping"}
     assert {key: normalised[key] for key in config} == config
