@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from launcher.config.accelerate import PATHS_FROM_DEEPSPEED_CONFIG
 from launcher.config.setting import Level, Problem
@@ -26,6 +26,9 @@ from simpletuner_tui.questions.accelerate.file import accelerate_file
 from simpletuner_tui.questions.conditions import answers_named, depends_on_machine
 from simpletuner_tui.questions.deepspeed import EXTRA
 from simpletuner_tui.questions.model import Kind, Question, Resolved, Typed
+
+if TYPE_CHECKING:
+    from launcher.preflight import Finding
 
 SCHEMA = 1
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -174,7 +177,7 @@ def judge_answers(
     read = read_resolved(resolved, base)
     found = list(read.problems)
     if not any(problem.level is Level.ERROR for problem in found):
-        found += [_by_question(problem, resolved) for problem in judge(read.settings)]
+        found += [by_question(problem, resolved) for problem in judge(read.settings)]
     found = list(dict.fromkeys(found))  # a file's warnings are its settings' too
     told = {problem.field for problem in found}
     found += [problem for problem in _not_launched(resolved) if problem.field not in told]
@@ -236,7 +239,7 @@ def read_resolved(resolved: Resolved, base: Path) -> Reading:
     deepspeed = _of_namespace(values, "deepspeed.")
     extra = deepspeed.pop("extra", {})
     settings, found = read_settings(accelerate, deepspeed, training, extra if isinstance(extra, dict) else {})
-    return Reading(settings, tuple(_by_question(problem, resolved) for problem in found), ())
+    return Reading(settings, tuple(by_question(problem, resolved) for problem in found), ())
 
 
 def _read_with_file(
@@ -247,7 +250,7 @@ def _read_with_file(
     of_run, found = read_settings(accelerate, {}, training)
     problems = [replace(problem, field=DS_JSON, message=_of_file(problem)) for problem in opened.problems]
     if opened.config is None:
-        return Reading(of_run, (*problems, *(_by_question(problem, resolved) for problem in found)), ())
+        return Reading(of_run, (*problems, *(by_question(problem, resolved) for problem in found)), ())
     run = facts_of(of_run)
     normalised = normalise(opened.config, run, read_installed())
     problems += [replace(problem, field=DS_JSON, message=_of_file(problem)) for problem in normalised.problems]
@@ -255,7 +258,7 @@ def _read_with_file(
         return Reading(of_run, tuple(problems), ())
     parts = parts_of(normalised.config, run)
     settings, found = read_settings(accelerate, parts.deepspeed, {**training, **parts.training}, parts.extra)
-    problems += [_by_question(problem, resolved) for problem in found]
+    problems += [by_question(problem, resolved) for problem in found]
     notes = [
         f"{path.name}: {change.field}: {shown(change.before)} is taken for {_after(change.after)} ({change.reason})"
         for change in normalised.changes
@@ -279,8 +282,11 @@ def _after(value: object) -> str:
     return "nothing" if value is ABSENT else shown(value)
 
 
-def _by_question(problem: Problem, resolved: Resolved) -> Problem:
-    """A problem of a DeepSpeed value, named by the question that a person can change."""
+Named = TypeVar("Named", Problem, "Finding")
+
+
+def by_question(problem: Named, resolved: Resolved) -> Named:
+    """What is wrong with a DeepSpeed value, named by the question that a person can change."""
     path = problem.field.removeprefix("deepspeed.")
     if path == problem.field or problem.field in resolved.values:
         return problem

@@ -14,7 +14,7 @@ from launcher.preflight import Finding, Machine, exit_code_of, preflight, raise_
 from launcher.runs.directory import RunDirectory, create
 from launcher.runs.spawn import launch
 from simpletuner_tui import follow
-from simpletuner_tui.answers import Answers, judge_answers, write_answers
+from simpletuner_tui.answers import Answers, by_question, judge_answers, write_answers
 from simpletuner_tui.messages import left_to_itself, tell
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.model import Question, Resolved, resolve
@@ -67,7 +67,7 @@ def prepare(
     for problem in judgement.problems:
         tell(f"warning: {problem.field}: {problem.message}")
     plan = make_plan(judgement.settings, _saved(resolved, answers.base, run_dir), run_dir)
-    return Prepared(plan, tuple(preflight(plan, machine)))
+    return Prepared(plan, tuple(by_question(finding, resolved) for finding in preflight(plan, machine)))
 
 
 def _saved(resolved: Resolved, base: Path, run_dir: Path) -> bytes:

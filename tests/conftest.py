@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -58,13 +59,30 @@ def ordinary_signals():
 @pytest.fixture(scope="session")
 def extensions(own_environment):
     """DeepSpeed's extensions, compiled before any test waits for a run that would compile them first."""
+    _compile_extensions()
+
+
+@pytest.fixture(scope="session")
+def async_io(extensions):
+    """What NVMe offload takes too: only the tests that need it wait for it."""
+    _compile_extensions("nvme")
+
+
+def _compile_extensions(*more: str) -> None:
     environment = {
         **os.environ,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "DS_ACCELERATOR": "cpu",
         "CUDA_VISIBLE_DEVICES": "",
     }
-    subprocess.run([sys.executable, "-m", "harness.extensions"], check=True, cwd=ROOT, env=environment)
+    subprocess.run([sys.executable, "-m", "harness.extensions", *more], check=True, cwd=ROOT, env=environment)
+
+
+@pytest.fixture
+def in_memory():
+    """A folder on tmpfs, which takes any alignment: what DeepSpeed swaps there comes back right."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        yield Path(name)
 
 
 @pytest.fixture(scope="session")

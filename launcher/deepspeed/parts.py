@@ -123,4 +123,6 @@ def _has_no_effect(field: Field, view: View) -> bool:
     if field.path.startswith("optimizer.params."):
         known = OPTIMIZER_PARAMS.get(str(view.get("optimizer.type")))
         return known is not None and field.path.rpartition(".")[2] not in known
+    if field.path == "zero_optimization.offload_param.buffer_size":
+        return view.device("offload_param") != "nvme"
     return field.stages is not None and view.stage not in field.stages and not field.path.endswith(".device")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from launcher.config.deepspeed import split
+from launcher.config.deepspeed import DeepSpeedSettings, split
 from launcher.config.settings import Settings
 from launcher.estimate.model import ModelFacts
 
@@ -27,6 +27,14 @@ SMALLEST_PEAK = 62.0
 """MiB that one weight's gradient takes however small the pictures are."""
 PER_TENSOR_ROUNDING = 1.31
 """What pinning SDXL's 1,680 tensors one by one takes of their size: each is rounded up by itself."""
+NVME_BUFFERS = {"offload_optimizer": 4, "offload_param": 5}
+"""How many buffers DeepSpeed swaps through; its own ``buffer_count``."""
+MAX_IN_CPU = 1_000_000_000
+"""Parameters that stay in host memory beside NVMe; DeepSpeed's own ``max_in_cpu``."""
+LOCKED = "buffers for NVMe, locked"
+"""The share of host memory that no swapping and no limit may take away."""
+ON_NVME = {"offload_optimizer": "optimizer on NVMe", "offload_param": "parameters on NVMe"}
+"""Shares of disk that lie below an NVMe path, by what is offloaded."""
 PROCESS_MIB = 1396
 """What a training process takes outside torch's allocator on an H200: 526 for the CUDA context, the rest for kernels
 and workspaces of cuBLAS, cuDNN and NCCL; the same at every stage, batch and size."""
@@ -86,6 +94,8 @@ def estimate(settings: Settings, model: ModelFacts, pictures: int = 0) -> Estima
     activations = _activations(settings, model)
     if activations is None:
         notes.append("activations are known for SDXL's U-Net only and left out")
+    if settings.deepspeed.nvme_parts:
+        notes.append(_drive_life(settings, model))
     if split(settings.deepspeed.extra)[1]:
         notes.append("what DeepSpeed's JSON says beyond the questions is not counted")
     return Estimate(
@@ -95,6 +105,16 @@ def estimate(settings: Settings, model: ModelFacts, pictures: int = 0) -> Estima
         disk=_disk(settings, model, pictures),
         notes=tuple(notes),
     )
+
+
+def _drive_life(settings: Settings, model: ModelFacts) -> str:
+    # Fields of DeepSpeed's whole JSON: few runs are priced that need them.
+    from launcher.deepspeed.nvme import drive_life  # noqa: PLC0415
+    from launcher.deepspeed.run_facts import facts_of  # noqa: PLC0415
+    from launcher.deepspeed.view import View  # noqa: PLC0415
+
+    run = facts_of(settings).given(parameters=model.parameters)
+    return drive_life(View(settings.deepspeed_json()), run)
 
 
 def _gpu_steps(settings: Settings, model: ModelFacts, activations: float) -> tuple[Part, ...]:
@@ -116,13 +136,18 @@ def _gpu_steps(settings: Settings, model: ModelFacts, activations: float) -> tup
         parts["gradient on its way to the host"] = c * model.largest_tensor
     parts["gradients"] = _gpu_gradients(settings, parameters, c)
     if not ds.offloads:
-        states = (_master_bytes(settings) + 4 * MOMENTS[ds.optimizer_type]) * parameters
+        states = (_master_bytes(settings) + 4 * _moments(ds)) * parameters
         parts["optimizer states"] = states / ranks if ds.stage else states
         if ds.stage in (1, 2):
             parts["gradients in fp32 at the step"] = 4 * parameters / ranks
         elif not settings.launch.deepspeed and c == 2:
             parts["gradients in fp32 at the step"] = 4 * parameters
     return _parts(parts)
+
+
+def _moments(ds: DeepSpeedSettings) -> float:
+    """Tensors of optimizer state; DeepSpeed's Lion for the CPU has a second that it never uses."""
+    return 2 if ds.optimizer_type == "Lion" and ds.offloads else MOMENTS[ds.optimizer_type]
 
 
 def _master_bytes(settings: Settings) -> int:
@@ -161,16 +186,33 @@ def _host(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
         parts[buffers] = ranks * sum(_rounded(size) if pin else size for size in sizes)
         if ds.stage == 2 and ds.gradient_accumulation_steps > 1:
             parts[buffers] += c * parameters * (PER_TENSOR_ROUNDING if pin else 1)
-        parts["optimizer, pageable"] = 4 * MOMENTS[ds.optimizer_type] * parameters
+        parts["optimizer, pageable"] = 4 * _moments(ds) * parameters
+    elif "offload_optimizer" in ds.nvme_parts:
+        group = _largest_group(settings, model)
+        parts[LOCKED] = ranks * NVME_BUFFERS["offload_optimizer"] * 4 * group
+        parts[buffers] = ranks * (_rounded(c * share) if pin else c * share)  # gradients
+        parts["optimizer, pageable"] = ranks * 4 * group
     elif ds.offloads and ds.stage == 3:
         groups, rest = divmod(share, ds.sub_group_size)
         sizes = [*[4 * ds.sub_group_size] * int(groups), 4 * rest, c * share]  # gradients in fp32, as they come
         parts[buffers] = ranks * sum(_rounded(size) if pin else size for size in sizes)
-        parts["optimizer, pageable"] = 4 * (1 + MOMENTS[ds.optimizer_type]) * parameters
-    if ds.offload_param_device != "none" and ds.stage == 3:
+        parts["optimizer, pageable"] = 4 * (1 + _moments(ds)) * parameters
+    if "offload_param" in ds.nvme_parts:
+        here = min(share, MAX_IN_CPU)
+        parts[LOCKED] = parts.get(LOCKED, 0) + ranks * c * NVME_BUFFERS["offload_param"] * ds.offload_param_buffer_size
+        if here < share:  # what does not stay is written from a buffer of its own
+            parts[LOCKED] += ranks * c * ranks * _largest_group(settings, model)
+        parts["parameters, pinned"] = ranks * _rounded(c * here)
+    elif ds.offload_param_device != "none" and ds.stage == 3:
         # DeepSpeed pins this buffer whatever offload_param.pin_memory says.
         parts["parameters, pinned"] = ranks * _rounded(c * share)
     return _parts(parts)
+
+
+def _largest_group(settings: Settings, model: ModelFacts) -> float:
+    """Elements, at the most, that a GPU updates at once: a group is full with the parameter that passes its size."""
+    ranks = settings.launch.num_processes
+    return min(model.parameters, ranks * settings.deepspeed.sub_group_size + model.largest_tensor) / ranks
 
 
 def _rounded(size: float) -> float:
@@ -185,6 +227,10 @@ def _disk(settings: Settings, model: ModelFacts, pictures: int) -> tuple[Part, .
     if training.export.export_pipeline:
         export_bytes = 4 if training.export.export_dtype == "fp32" else 2
         parts["exported pipeline"] = export_bytes * model.parameters + model.other_components_mib * MIB
+    for part in settings.deepspeed.nvme_parts:
+        moments = 4 * _moments(settings.deepspeed)
+        each = c if part == "offload_param" else 4 + 4 + moments  # master, gradient and moments
+        parts[ON_NVME[part]] = each * model.parameters
     if pictures:
         latents = 2 * 4 * 4 * (training.data.resolution // 8) ** 2
         parts["caches"] = pictures * (latents + c * (77 * 2048 + 1280))
@@ -203,7 +249,7 @@ def _checkpoint_bytes(settings: Settings, model: ModelFacts) -> float:
     weights = 4 if ds.precision == "no" else 2
     if ds.stage == 3:
         weights = 0  # stage 3 keeps its weights as masters only
-    return (weights + _master_bytes(settings) + 4 * MOMENTS[ds.optimizer_type]) * model.parameters
+    return (weights + _master_bytes(settings) + 4 * _moments(ds)) * model.parameters
 
 
 def checkpoint_mib(settings: Settings, model: ModelFacts) -> int:

@@ -1,6 +1,7 @@
 """Host memory and cores, as far as this process may use them."""
 
 import os
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,20 @@ def read_host(cgroup: Path = Path("/sys/fs/cgroup")) -> Host:
         total = limit
         available = min(available, max(limit - used, 0))
     return Host(total // MIB, available // MIB, _cores(cgroup))
+
+
+def lockable_mib(status: Path = Path("/proc/self/status")) -> int | None:
+    """Memory that a process of this user may lock; None where there is no limit."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if limit == resource.RLIM_INFINITY or _may_lock_all(status):
+        return None
+    return limit // MIB
+
+
+def _may_lock_all(status: Path) -> bool:
+    """Whether it has CAP_IPC_LOCK, bit 14 of capabilities(7): the limit does not hold then."""
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+    return bool(int(lines["CapEff"], 16) >> 14 & 1)
 
 
 def _cgroup_memory(cgroup: Path) -> tuple[int | None, int]:

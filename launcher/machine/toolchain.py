@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -44,6 +45,20 @@ def read_toolchain(path: str | None = None) -> Toolchain:
         headers=os.access(Path(sysconfig.get_paths()["include"]) / "Python.h", os.R_OK),
         ninja=shutil.which("ninja", path=search),
     )
+
+
+def missing_for_nvme(found: Toolchain) -> tuple[str, ...]:
+    """The packages to install before DeepSpeed's async_io, which NVMe offload needs, can be compiled."""
+    return found.missing_packages if _links_libaio(found.compiler) else (*found.missing_packages, "libaio-dev")
+
+
+def _links_libaio(compiler: str | None) -> bool:
+    if compiler is None:
+        return Path("/usr/include/libaio.h").exists()
+    # Only the compiler knows where it looks, and CPATH and LIBRARY_PATH tell it more.
+    command = [compiler, "-x", "c++", "-", "-laio", "-o", os.devnull]
+    program = b"#include <libaio.h>\nint main() { return io_submit(0, 0, 0); }\n"
+    return subprocess.run(command, input=program, capture_output=True, check=False).returncode == 0
 
 
 def _compiler() -> str:

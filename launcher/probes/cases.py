@@ -39,7 +39,7 @@ class Case:
     name: str
     config: dict[str, Any]
     model: str = "small"
-    """``small``, or ``wide``, which is large enough to be swapped to NVMe."""
+    """``small``, or what is swapped to NVMe too: ``wide`` with one such weight, ``large`` with several."""
     resume: bool = False
     """Whether a checkpoint is tried too."""
     marked: bool = True

@@ -17,6 +17,7 @@ import hashlib
 import json
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,17 @@ WIDE = 4224
 that has less than 1 MiB, 2^19 elements in half precision."""
 
 
+HIDDEN = {"small": (16,), "wide": (WIDE,), "large": (1000, 1000, 1000)}
+"""Widths between the linear weights of each model; of ``large`` several are swapped, and read ahead of another."""
+
+
 def model_of(kind: str) -> torch.nn.Module:
-    """A model with a convolution and linear weights, ``small`` or ``wide``; always the same weights."""
+    """A model with a convolution and linear weights, one of :data:`HIDDEN`; always the same weights."""
     torch.manual_seed(1)
-    width = WIDE if kind == "wide" else 16
-    return torch.nn.Sequential(
-        torch.nn.Conv2d(3, 8, 3, padding=1),
-        torch.nn.SiLU(),
-        torch.nn.Flatten(),
-        torch.nn.Linear(8 * 16, width),
-        torch.nn.SiLU(),
-        torch.nn.Linear(width, 4),
-    )
+    linear: list[torch.nn.Module] = []
+    for inner, outer in pairwise((8 * 16, *HIDDEN[kind], 4)):
+        linear += [torch.nn.SiLU(), torch.nn.Linear(inner, outer)]
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), linear[0], torch.nn.Flatten(), *linear[1:])
 
 
 def weights_of(model: torch.nn.Module) -> list[torch.Tensor]:

@@ -88,6 +88,8 @@ class Combination:
             # In place of buffers of 1e8 elements, and of 1e9 that stay in memory.
             sized = {**nvme, "buffer_size": RUN.largest_parameter, "max_in_cpu": 0} if param == "nvme" else {}
             zero["offload_param"] = {"device": param, **sized}
+        if param == "nvme":
+            zero["stage3_prefetch_bucket_size"] = 0  # DeepSpeed stops where it fetches several ahead
         params: dict[str, Any] = {"lr": RUN.learning_rate}
         if device == "none" and self.optimizer in ("Adam", "AdamW"):
             params |= {"torch_adam": True, "fused": True}  # DeepSpeed's own there is an extension for CUDA

@@ -33,6 +33,8 @@ class Identity:
     seed: int
     global_batch_size: int
     pictures: int
+    optimizer_on: str = "GPU or host memory"
+    """Where the optimizer's states are kept: there, or on ``NVMe``."""
 
     def facts(self) -> dict[str, Any]:
         """As ``checkpoint.json`` stores it."""
@@ -44,6 +46,7 @@ MUST_AGREE = {
     "precision": "precision",
     "optimizer": "optimizer",
     "world_size": "number of processes",
+    "optimizer_on": "optimizer in",
 }
 """No engine can load a state across these: DeepSpeed fails with an empty message, or needs other files."""
 
@@ -101,7 +104,13 @@ def identity(
         seed=training.optimization.seed,
         global_batch_size=batch,
         pictures=pictures,
+        optimizer_on="NVMe" if _swaps_optimizer(config) else "GPU or host memory",
     )
+
+
+def _swaps_optimizer(config: Mapping[str, Any]) -> bool:
+    zero = config["zero_optimization"]
+    return bool(zero["stage"] == 3 and zero.get("offload_optimizer", {}).get("device") == "nvme")
 
 
 def newest(output_dir: Path, ignored: Callable[[str], None] = lambda _: None) -> Checkpoint | None:

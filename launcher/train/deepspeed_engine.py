@@ -1,4 +1,4 @@
-"""DeepSpeed's engine around the U-Net, through its public entry points only."""
+"""DeepSpeed's engine around the U-Net, through its public entry points only; NVMe needs more, in ``swap``."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,6 +9,7 @@ import torch
 from deepspeed.utils import safe_get_full_fp32_param
 
 from launcher.train.extensions import uses_torch_adam
+from launcher.train.swap import restore_states
 
 TAG = "engine"
 """Folder of DeepSpeed's own files inside a checkpoint."""
@@ -74,6 +75,9 @@ class DeepSpeedEngine:
         loaded, _ = self._engine.load_checkpoint(str(folder), tag=TAG)
         if loaded is None:
             raise FileNotFoundError(folder / TAG)
+        if self._engine.zero_nvme_offload_optimizer():
+            (states,) = (folder / TAG).glob(f"*zero_pp_rank_{self._engine.global_rank}_mp_rank_00_optim_states.pt")
+            restore_states(self._engine, states)
 
     def master_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Each parameter's fp32 master by name, whole; every rank must go through all of them."""

@@ -15,6 +15,7 @@ from torch.utils.cpp_extension import get_default_build_root
 
 from launcher.config.deepspeed import with_overrides
 from launcher.errors import CannotRunHereError
+from launcher.runs.swap import swap_folders
 from launcher.train.distributed import World
 from launcher.train.report import LOGGER, Report
 
@@ -75,6 +76,32 @@ def build_optimizer(
         "python3-dev)"
     )
     return with_overrides(config, TORCH_ADAM)
+
+
+def build_swapping(config: Mapping[str, Any], run: Path, world: World) -> dict[str, Any]:
+    """Compiles what NVMe offload reads and writes with, where it is used.
+
+    Args:
+        config: as deepspeed.json holds it.
+        run: the run directory.
+        world: rank 0 compiles, the others wait.
+
+    Returns:
+        The configuration to train with: what is swapped goes to folders of the run's own.
+
+    Raises:
+        CannotRunHereError: it does not compile here, and nothing stands in for it.
+    """
+    folders = swap_folders(config, run)
+    for name in ("PinMemoryBuilder", "AsyncIOBuilder") if folders else ():  # the second would build the first unguarded
+        failure = world.from_main(_failure_to_build(name) if world.is_main else None)
+        if failure is not None:
+            raise CannotRunHereError(
+                f"NVMe offload needs DeepSpeed's async_io extension, which does not compile here ({failure}); install "
+                "a C++ compiler and libaio's headers (Debian, Ubuntu: apt install g++ python3-dev libaio-dev), or "
+                "offload to cpu"
+            )
+    return with_overrides(config, {path: str(folder) for path, folder in folders.items()})
 
 
 def uses_torch_adam(optimizer: Mapping[str, Any]) -> bool:

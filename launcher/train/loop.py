@@ -21,7 +21,7 @@ from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
 from launcher.train.export import draw_samples, export_pipeline
-from launcher.train.extensions import build_optimizer
+from launcher.train.extensions import build_optimizer, build_swapping
 from launcher.train.models import resolve_model
 from launcher.train.objective import noise_prediction_loss, require_noise_prediction
 from launcher.train.plain_engine import PlainEngine
@@ -73,6 +73,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     if mine.zero_stage is not None:
         with report.phase("compile"):
             config = build_optimizer(config, world, report, torch_adam=newest is not None and newest.torch_adam)
+            config = build_swapping(config, run.path, world)
 
     # Everything that is not the U-Net comes and goes before the U-Net is loaded.
     model = resolve_model(training, world, report)

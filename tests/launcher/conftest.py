@@ -16,7 +16,14 @@ from launcher.plan import Plan, make_plan
 NOBODY = 65534
 HUB_ID = "stabilityai/stable-diffusion-xl-base-1.0"
 
-DEEPSPEED_KEYS = ("zero_stage", "offload_optimizer_device", "offload_param_device", "gradient_accumulation_steps")
+DEEPSPEED_KEYS = (
+    "zero_stage",
+    "offload_optimizer_device",
+    "offload_optimizer_nvme_path",
+    "offload_param_device",
+    "offload_param_nvme_path",
+    "gradient_accumulation_steps",
+)
 ACCELERATE_KEYS = ("num_processes", "use_cpu", "mixed_precision")
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from harness.fake_model import write_header, write_model, write_pictures
-from launcher import preflight as module
 from launcher.config.setting import Level
 from launcher.errors import CannotRunHereError, ExitCode, InvalidInputError
 from launcher.estimate import SDXL
@@ -19,6 +18,8 @@ from launcher.machine.host import Host, read_host
 from launcher.machine.toolchain import Toolchain
 from launcher.plan import Plan
 from launcher.preflight import Finding, Machine, preflight, raise_for
+from launcher.preflight.finding import size
+from launcher.runs.swap import swap_folders
 
 MIB = 2**20
 GIB = 1024
@@ -309,6 +310,107 @@ def test_caches_that_are_there_already_need_no_more_room(small, other_disk):
     assert preflight(with_disk(plan, caches=free_bytes(other_disk) // MIB + 512), GOOD) == []
 
 
+# NVMe offload
+
+SWAPS = {
+    "zero_stage": 3,
+    "offload_optimizer_device": "nvme",
+    "offload_optimizer_nvme_path": "/fast",
+    "offload_param_device": "nvme",
+    "offload_param_nvme_path": "/fast",
+}
+SUITS = replace(
+    GOOD, why_no_nvme_offload=lambda folder: None, missing_for_nvme=lambda found: (), lockable_mib=lambda: None
+)
+SLOW = replace(SUITS, why_no_nvme_offload=lambda folder: f"{folder.name} is slow")
+WHERE = "deepspeed.zero_optimization.{}.nvme_path"
+
+
+def test_a_drive_that_suits_deepspeed_may_be_used(small):
+    assert preflight(small(**SWAPS), SUITS) == []
+
+
+def test_a_drive_that_does_not_is_refused_once_with_what_else_to_choose(small):
+    finding = only(small(**SWAPS), SLOW)
+    assert finding.field == WHERE.format("offload_optimizer")
+    assert finding.message == (
+        "NVMe offload cannot go to /fast: fast is slow; choose cpu, or a folder on a local NVMe drive"
+    )
+    assert (finding.level, finding.exit_code, finding.forceable) == (Level.ERROR, ExitCode.CANNOT_RUN_HERE, False)
+    other = preflight(small(**{**SWAPS, "offload_param_nvme_path": "/other"}), SLOW)
+    assert [each.field for each in other] == [WHERE.format(part) for part in ("offload_optimizer", "offload_param")]
+
+
+def test_a_path_counts_from_the_run_directory(small):
+    plan = small(**{**SWAPS, "offload_optimizer_nvme_path": "swap", "offload_param_device": "cpu"})
+    assert only(plan, SLOW).message.startswith(f"NVMe offload cannot go to {plan.run_dir}/swap: swap is slow")
+
+
+def test_tests_may_use_any_folder_and_are_told_of_it(small, monkeypatch):
+    monkeypatch.setenv("SIMPLETUNER_TUI_UNSAFE_NVME", "1")
+    finding = only(small(**SWAPS), SLOW)
+    assert finding.level is Level.WARNING
+    assert finding.message.endswith("SIMPLETUNER_TUI_UNSAFE_NVME lets it")
+
+
+@pytest.mark.parametrize("changed", [{"zero_stage": 2}, {"zero_stage": 1}])
+def test_below_stage_3_no_drive_is_used(small, changed):
+    assert preflight(small(**{**SWAPS, **changed}), SLOW) == []
+
+
+def test_what_its_extension_takes_is_named_by_package(small):
+    finding = only(small(**SWAPS), replace(SUITS, missing_for_nvme=lambda found: ("g++", "libaio-dev")))
+    assert finding.field == "deepspeed.zero_optimization.offload_optimizer.device"
+    assert finding.message == (
+        "NVMe offload needs DeepSpeed's async_io extension, which cannot be compiled here; install g++ libaio-dev (apt "
+        "install …), or choose cpu"
+    )
+    assert (finding.exit_code, finding.forceable) == (ExitCode.CANNOT_RUN_HERE, False)
+
+
+def test_memory_that_may_not_be_locked_is_refused_before_deepspeed_aborts(sdxl):
+    plan = sdxl(**SWAPS)
+    (locked,) = (part.mib for part in plan.estimate.host if part.name == "buffers for NVMe, locked")
+    assert preflight(plan, replace(SUITS, lockable_mib=lambda: locked)) == []
+    finding = only(plan, replace(SUITS, lockable_mib=lambda: 8))
+    assert finding.message.startswith(f"each process locks {locked / GIB:.1f} GiB of host RAM for NVMe offload, where")
+    assert "this user may lock 8 MiB" in finding.message
+    assert (finding.exit_code, finding.forceable) == (ExitCode.CANNOT_RUN_HERE, False)
+
+
+def swapped(plan: Plan, optimizer: int, parameters: int) -> Plan:
+    parts = (Part("optimizer on NVMe", optimizer), Part("parameters on NVMe", parameters))
+    return replace(plan, estimate=replace(plan.estimate, disk=parts))
+
+
+def test_a_drive_must_hold_all_that_is_swapped_to_it(small, other_disk):
+    paths = {f"{part}_nvme_path": str(other_disk / part) for part in ("offload_optimizer", "offload_param")}
+    plan, free = small(**{**SWAPS, **paths}), free_bytes(other_disk) // MIB
+    assert preflight(swapped(plan, free // 2, free // 2 - 8), SUITS) == []
+    finding = only(swapped(plan, free // 2, free // 2 + GIB), SUITS)
+    assert finding.field == WHERE.format("offload_optimizer")
+    assert "for masters, gradients and the optimizer's states and parameters, and" in finding.message
+    assert (finding.exit_code, finding.forceable) == (ExitCode.CANNOT_RUN_HERE, True)
+
+
+def test_what_is_swapped_beside_the_output_counts_there(small, tmp_path):
+    paths = {f"{part}_nvme_path": str(tmp_path / "swap") for part in ("offload_optimizer", "offload_param")}
+    plan = small(**{**SWAPS, **paths})
+    finding = only(swapped(plan, free_bytes(tmp_path) // MIB, 2 * GIB), SUITS)
+    assert finding.field == "training.output_dir"
+    assert "optimizer on NVMe" in finding.message
+
+
+def test_what_a_killed_launch_left_on_the_drive_needs_no_more_room(small, other_disk):
+    plan = small(**{**SWAPS, "offload_optimizer_nvme_path": str(other_disk), "offload_param_device": "none"})
+    (left,) = swap_folders(plan.settings.deepspeed_json(), plan.run_dir).values()
+    left.mkdir()
+    with (left / "0_9.tensor.swp").open("wb") as file:
+        file.truncate(2**30)
+    needs = replace(plan.estimate, disk=(Part("optimizer on NVMe", free_bytes(other_disk) // MIB + 512),))
+    assert preflight(replace(plan, estimate=needs), SUITS) == []
+
+
 # GPUs
 
 
@@ -505,4 +607,4 @@ def test_warnings_stop_nothing(findings):
 
 @pytest.mark.parametrize(("mib", "shown"), [(0, "0 MiB"), (1023, "1023 MiB"), (1024, "1.0 GiB"), (36_500, "35.6 GiB")])
 def test_sizes_are_read_at_a_glance(mib, shown):
-    assert module._size(mib) == shown
+    assert size(mib) == shown

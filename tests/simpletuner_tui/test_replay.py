@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harness.drives import wants_512
 from harness.runs import CLI, cli, end_run, events, stand_in_run, wait_until_over
 from harness.terminal import Terminal
 from launcher.errors import ExitCode
+from launcher.machine.nvme_drive import why_no_nvme_offload
 from launcher.runs.directory import RunDirectory
 from launcher.runs.state import status
 from simpletuner_tui.questions import REGISTRY
@@ -194,12 +196,40 @@ def test_offload_param_path_answers_both_folders_for_nvme(home):
     assert without.returncode == ExitCode.OK
     for question in ("accelerate.param_nvme", "accelerate.optimizer_nvme"):
         assert f"note: {question} is not asked with these answers and is ignored\n" in without.stderr
-    # Asked, they are answered; that NVMe is not available yet is all that is left to say.
+    # Asked, they are answered; which drive it is decides this machine.
     stage3 = ("--set", "accelerate.zero_stage=3", "--set", "accelerate.offload_optimizer=nvme")
-    nvme = cli(*offload, *stage3, "--set", "accelerate.offload_param=nvme", cwd=home)
-    assert nvme.returncode == ExitCode.USAGE
-    assert "_nvme" not in nvme.stderr
-    assert "NVMe offload is not available yet" in nvme.stderr
+    nvme = cli(*offload, *stage3, "--set", "accelerate.offload_param=nvme", "--json", cwd=home)
+    zero = json.loads(json.loads(nvme.stdout)["files"]["deepspeed.json"])["zero_optimization"]
+    for part in ("offload_optimizer", "offload_param"):
+        assert zero[part]["nvme_path"] == str(home / "fast")
+
+
+def test_nvme_offload_to_a_drive_that_corrupts_it_ends_with_3_and_names_the_question(home):
+    stage3 = ("--set", "accelerate.zero_stage=3", "--set", "accelerate.offload_optimizer=nvme")
+    done = cli("--replay", "answers.json", "--run-dir", "run", *stage3, "--offload_param_path", "fast", cwd=home)
+    reason = why_no_nvme_offload(home / "fast")
+    if reason is not None:  # else this is a machine with an NVMe drive, on which the launch may fail for its model
+        assert done.returncode == ExitCode.CANNOT_RUN_HERE
+        said = (
+            f"accelerate.optimizer_nvme: NVMe offload cannot go to {home}/fast: {reason}; choose cpu, or a folder on a"
+        )
+        assert f"error: {said} local NVMe drive\n" in done.stderr
+        assert not (home / "run").exists()
+        assert not (home / "fast").exists()
+    if wants_512(home):
+        assert "wants memory aligned to 512 bytes, and DeepSpeed 0.19.8 aligns it to 4" in reason
+
+
+def test_nvme_offload_in_host_memory_is_refused_but_for_tests(home, in_memory):
+    stage3 = ("--set", "accelerate.zero_stage=3", "--set", "accelerate.offload_optimizer=nvme")
+    check = ("check", "answers.json", *stage3, "--offload_param_path", str(in_memory))
+    refused = cli(*check, cwd=home)
+    assert refused.returncode == ExitCode.CANNOT_RUN_HERE
+    message = f"accelerate.optimizer_nvme: NVMe offload cannot go to {in_memory}: it is in host memory (tmpfs)"
+    assert f"error: {message}" in refused.stderr
+    waived = cli(*check, cwd=home, SIMPLETUNER_TUI_UNSAFE_NVME="1")
+    assert waived.returncode == ExitCode.OK
+    assert f"warning: {message}" in waived.stderr
 
 
 def test_strict_lists_every_answer_left_to_its_default(home):

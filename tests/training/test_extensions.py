@@ -65,6 +65,52 @@ def build(configs: dict[str, dict], folder: Path, timeout: float = 120) -> subpr
     )
 
 
+SWAP = """
+import json, sys
+from pathlib import Path
+from launcher.errors import LauncherError
+from launcher.train.distributed import World
+from launcher.train.extensions import build_swapping
+import torch
+world = World(rank=0, world_size=1, device=torch.device("cpu"))
+for config in json.load(sys.stdin):
+    try:
+        told = {"zero": build_swapping(config, Path("run"), world)["zero_optimization"]}
+    except LauncherError as error:
+        told = {"error": str(error), "exit_code": int(error.exit_code)}
+    print("told", json.dumps(told), flush=True)
+"""
+
+
+def test_without_a_compiler_nvme_offload_is_refused_with_what_to_install(tmp_path):
+    swapping, plain = (
+        to_deepspeed_json(
+            DeepSpeedSettings(stage=3, offload_optimizer_device=device, offload_optimizer_nvme_path="/fast"),
+            train_batch_size=1,
+            learning_rate=1e-3,
+            warmup_steps=1,
+            total_steps=1,
+        )
+        for device in ("nvme", "cpu")
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", SWAP],
+        input=json.dumps([swapping, plain]),
+        env=environment_of(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    refused, left = (json.loads(line.removeprefix("told ")) for line in done.stdout.splitlines() if "told" in line)
+    assert refused["exit_code"] == 3
+    assert refused["error"].startswith(
+        "NVMe offload needs DeepSpeed's async_io extension, which does not compile here ("
+    )
+    assert "apt install g++ python3-dev libaio-dev), or offload to cpu" in refused["error"]
+    assert left["zero"] == plain["zero_optimization"]
+
+
 @pytest.fixture(scope="module")
 def without_compiler(tmp_path_factory) -> dict[str, dict]:
     """What becomes of each optimizer where there is no compiler and nothing was compiled before."""

@@ -16,6 +16,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +34,12 @@ LOSS_TOLERANCE = 2e-6
 WEIGHT_TOLERANCE = 1e-4
 """Of the distance that training moved the weights, in the 2-norm over all of them."""
 
+NVME = {"offload_optimizer_device": "nvme", "offload_optimizer_nvme_path": "swap"}
+NVME_PARAMETERS = {
+    "offload_param_device": "nvme",
+    "offload_param_nvme_path": "swap",
+    "offload_param_buffer_size": 1_000_000,
+}
 PLACES = {
     "plain": {"stage": 0},
     "zero0": {"stage": 0},
@@ -43,6 +50,9 @@ PLACES = {
     "zero2-cpu": {"stage": 2, "offload_optimizer_device": "cpu"},
     "zero3-cpu": {"stage": 3, "offload_optimizer_device": "cpu"},
     "zero3-cpu-params": {"stage": 3, "offload_optimizer_device": "cpu", "offload_param_device": "cpu"},
+    "zero3-nvme": {"stage": 3, **NVME},
+    # Each of the model's parameters is under a MiB, which is too small to be swapped: they stay in host memory.
+    "zero3-nvme-params": {"stage": 3, **NVME, **NVME_PARAMETERS},
 }
 ACCUMULATIONS = (1, 4)
 WORLD_SIZES = (1, 2)
@@ -124,7 +134,7 @@ def reference(model, dataset):
 
 
 @pytest.fixture(scope="session")
-def trained(assets, cache_dir, dataset, tmp_path_factory):
+def trained(assets, cache_dir, dataset, async_io, tmp_path_factory):
     """Folders of trained cases by number of processes and cover: the same processes go through a whole group."""
 
     @cache
@@ -144,8 +154,9 @@ def trained(assets, cache_dir, dataset, tmp_path_factory):
             "steps": STEPS,
             "cases": cases,
         }
-        (folder / "job.json").write_text(json.dumps(job))
-        run_ranks(folder, world_size)
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as swap:  # where memory may be aligned to anything
+            (folder / "job.json").write_text(json.dumps(job).replace('"swap"', json.dumps(swap)))
+            run_ranks(folder, world_size)
         return folder
 
     return train

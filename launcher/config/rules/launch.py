@@ -26,14 +26,6 @@ MUON_NEEDS_DEEPSPEED = "Muon is DeepSpeed's here; choose AdamW, or DeepSpeed"
 
 RULES: tuple[Rule, ...] = (
     Rule(
-        "nvme-unproven",
-        "deepspeed.zero_optimization.offload_optimizer.device",
-        "NVMe offload is not available yet: on drives that want 512-byte aligned memory DeepSpeed 0.19.8 "
-        "corrupts gradients without a word; choose cpu",
-        lambda _, ds, __: "nvme" in (ds.offload_optimizer_device, ds.offload_param_device),
-        source="run: half of a swapped tensor's first update had the wrong sign",
-    ),
-    Rule(
         "lion-needs-deepspeed",
         "deepspeed.optimizer.type",
         LION_NEEDS_DEEPSPEED,

@@ -2,11 +2,12 @@
 
 from launcher.deepspeed.fields import FIELDS, STRICT, shown
 from launcher.deepspeed.normalise.sheet import Sheet
-from launcher.deepspeed.nvme import no_path, partition_of_largest
+from launcher.deepspeed.nvme import no_path, parameters_on_nvme, partition_of_largest
 from launcher.deepspeed.run_facts import RunFacts
 
 _ZERO = "zero_optimization"
 _BUFFER = f"{_ZERO}.offload_param.buffer_size"
+_PREFETCH = f"{_ZERO}.stage3_prefetch_bucket_size"
 
 USUAL_BUCKET = 50_000_000
 """Elements: 100 MB in bf16, where DeepSpeed's own takes 1 GB; enough on one or two GPUs."""
@@ -24,6 +25,8 @@ def settle_nvme(sheet: Sheet, run: RunFacts) -> None:
     if sheet.view.stage == 3 and sheet.view.device("offload_param") == "nvme" and sheet.missing(_BUFFER):
         size = -(-partition_of_largest(run) // ALIGNMENT) * ALIGNMENT
         sheet.set(_BUFFER, size, f"the model's largest parameter has {partition_of_largest(run)} elements on one GPU")
+    if parameters_on_nvme(sheet.view, run) and sheet.missing(_PREFETCH):
+        sheet.set(_PREFETCH, 0, "DeepSpeed cannot fetch parameters ahead from NVMe")
 
 
 def settle_auto(sheet: Sheet, run: RunFacts) -> None:

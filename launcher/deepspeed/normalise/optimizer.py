@@ -4,6 +4,7 @@ from launcher.deepspeed.fields.optimizer import parameters_of
 from launcher.deepspeed.installed import Installed
 from launcher.deepspeed.names import FALLBACK, settled_name
 from launcher.deepspeed.normalise.sheet import Sheet
+from launcher.deepspeed.normalise.values import number_in
 from launcher.deepspeed.run_facts import RunFacts
 from launcher.deepspeed.view import ABSENT
 
@@ -40,6 +41,8 @@ def _settle_clipping(sheet: Sheet) -> None:
     if norm is ABSENT:
         return
     sheet.remove(path, "DeepSpeed refuses it here; gradient_clipping clips")
+    if isinstance(norm, str) and (number := number_in(norm)) is not None:
+        norm = number
     if sheet.missing("gradient_clipping"):
         sheet.set("gradient_clipping", norm, f"was {path}")
 

@@ -23,14 +23,14 @@ def understand_values(sheet: Sheet) -> None:
 
 def _meant(field: Field, value: Any) -> tuple[Any, str]:
     if field.kind in _NUMBERS:
-        if isinstance(value, str) and (number := _number(value)) is not None:
+        if isinstance(value, str) and (number := number_in(value)) is not None:
             whole = field.kind is Kind.INT and number == int(number)
             return int(number) if whole else number, "a number written as text"
         # DeepSpeed's pydantic sections take 5e8 as it stands; its other code wants an int.
         if field.kind is Kind.INT and isinstance(value, float) and not _strict(field) and value.is_integer():
             return int(value), "a whole number"
     elif field.kind is Kind.NUMBERS and isinstance(value, list):
-        numbers = [_number(item) if isinstance(item, str) else item for item in value]
+        numbers = [number_in(item) if isinstance(item, str) else item for item in value]
         if numbers != value and None not in numbers:
             return numbers, "numbers written as text"
     elif field.kind is Kind.BOOL and not isinstance(value, bool | list):
@@ -48,7 +48,8 @@ def _strict(field: Field) -> bool:
     return field.path.rpartition(".")[0] in STRICT
 
 
-def _number(text: str) -> int | float | None:
+def number_in(text: str) -> int | float | None:
+    """The number that a text writes out; None where it is none."""
     for kind in (int, float):
         try:
             number = kind(text)

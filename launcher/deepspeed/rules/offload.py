@@ -2,12 +2,20 @@
 
 from launcher.config.setting import Level
 from launcher.deepspeed.fields import FIELDS
-from launcher.deepspeed.nvme import MOMENTS, no_path, partition_of_largest, swapped_bytes
+from launcher.deepspeed.nvme import (
+    MOMENTS,
+    drive_life,
+    largest_group,
+    no_path,
+    parameters_on_nvme,
+    partition_of_largest,
+)
 from launcher.deepspeed.rules.rule import Rule
 from launcher.deepspeed.run_facts import RunFacts
 from launcher.deepspeed.view import View
 
 _Z = "zero_optimization"
+_PREFETCH = f"{_Z}.stage3_prefetch_bucket_size"
 _OPTIMIZER = f"{_Z}.offload_optimizer"
 _PARAM = f"{_Z}.offload_param"
 _RATIO = f"{_OPTIMIZER}.ratio"
@@ -34,15 +42,6 @@ def _buffers_needed(view: View) -> int:
 
 def _ratio_with(view: View) -> bool:
     return view.stage == 3 and view.offloads and view.get(_RATIO) < 1
-
-
-def _drive_life(view: View, run: RunFacts) -> str:
-    step = swapped_bytes(view, run)
-    lasts = 600e12 / step
-    return (
-        f"each optimizer step writes {step / 1e9:.0f} GB to the drive, {step * run.max_train_steps / 1e12:.1f} TB in "
-        f"{run.max_train_steps} steps; a drive made for 600 TB lasts {lasts:,.0f} steps"
-    )
 
 
 OFFLOAD = (
@@ -87,7 +86,7 @@ OFFLOAD = (
             f"{view.get('optimizer.type')} needs {_buffers_needed(view)} buffers: weight, gradient and moments"
         ),
         "set as many",
-        "run: ValueError, range() arg 3 must not be zero; a run here needs the async_io extension",
+        "run: ValueError, range() arg 3 must not be zero",
     ),
     Rule(
         "nvme-buffers-too-small",
@@ -102,13 +101,46 @@ OFFLOAD = (
             f"parameter: {partition_of_largest(run)} elements on one GPU"
         ),
         "take it out to have it fitted",
-        "run: AssertionError, More elements than buffer size; a run here needs the async_io extension",
+        "run: AssertionError, More elements than buffer size",
+    ),
+    Rule(
+        "nvme-parameters-fetched-ahead",
+        (_PREFETCH,),
+        lambda view, run: parameters_on_nvme(view, run) and view.get(_PREFETCH) > 0,
+        "DeepSpeed cannot fetch parameters ahead from NVMe: where forward ends it swaps one in twice, and stops",
+        "take it out to have it set to 0",
+        "run: AssertionError, param 4 already assigned swap buffer id 3, at the second step",
+    ),
+    Rule(
+        "nvme-parameters-alone",
+        (f"{_PARAM}.device",),
+        lambda view, run: parameters_on_nvme(view, run) and view.device("offload_optimizer") != "nvme",
+        "with parameters on NVMe and the optimizer elsewhere DeepSpeed cannot load its own checkpoints: the run "
+        "cannot be resumed",
+        "offload the optimizer to nvme too, or parameters to cpu",
+        "run: AttributeError, 'NoneType' object has no attribute 'data', in load_checkpoint",
+        Level.WARNING,
+    ),
+    Rule(
+        "nvme-fast-init",
+        (f"{_PARAM}.buffer_size", f"{_OPTIMIZER}.fast_init"),
+        lambda view, run: (
+            parameters_on_nvme(view, run)
+            and view.device("offload_optimizer") == "nvme"
+            and view.get(f"{_OPTIMIZER}.fast_init")
+            and view.get(f"{_PARAM}.buffer_size") < largest_group(view, run)
+        ),
+        lambda view, run: (
+            f"with fast_init a buffer for parameters holds a sub-group: up to {largest_group(view, run):,} elements"
+        ),
+        "take fast_init out, or make buffer_size as large",
+        "run: AssertionError, numel of fp16 buffers is too small for initializing fp32 params",
     ),
     Rule(
         "nvme-wears",
         (f"{_OPTIMIZER}.device", f"{_PARAM}.device"),
         lambda view, _: view.uses_nvme,
-        _drive_life,
+        drive_life,
         "offload to cpu where host memory suffices",
         "run: 16 bytes a parameter written for each step, 18 with parameters; DeepSpeed warns of it too",
         Level.WARNING,

@@ -16,6 +16,9 @@ from launcher.config.deepspeed import (
     with_overrides,
 )
 from launcher.config.setting import declarations
+from launcher.deepspeed.installed import TESTED
+from launcher.deepspeed.normalise import normalise
+from launcher.deepspeed.run_facts import RunFacts
 
 STAGE_3_ONLY = {
     "sub_group_size",
@@ -88,9 +91,17 @@ def test_a_precision_enables_its_section(precision, sections):
 @pytest.mark.parametrize("part", ["offload_optimizer", "offload_param"])
 def test_an_offload_section_names_device_pinning_and_path(part, device, section):
     changed = {f"{part}_device": device, f"{part}_pin_memory": False, f"{part}_nvme_path": "/nvme"}
-    assert written(stage=3, **changed)["zero_optimization"].get(part) == (
-        section if part == "offload_param" or section else None
-    )
+    assert written(stage=2, **changed)["zero_optimization"].get(part) == section
+    if (part, device) == ("offload_param", "nvme"):
+        section = {**section, "buffer_size": 30_408_704}
+    assert written(stage=3, **changed)["zero_optimization"].get(part) == section
+
+
+def test_a_buffer_holds_sdxls_largest_parameter_as_the_builder_fits_it():
+    content = written(stage=3, offload_param_device="nvme", offload_param_nvme_path="/nvme")
+    written_size = content["zero_optimization"]["offload_param"].pop("buffer_size")
+    fitted = normalise(content, RunFacts(), TESTED).config
+    assert fitted["zero_optimization"]["offload_param"]["buffer_size"] == written_size
 
 
 @pytest.mark.parametrize(

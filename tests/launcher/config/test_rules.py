@@ -19,8 +19,6 @@ COMPILED = {"launch": LaunchSettings(dynamo=Dynamo())}
 IN_ONE_PIECE = {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True))}
 
 BREAKS = [
-    ("nvme-unproven", {"offload_optimizer_device": "nvme"}, {}),
-    ("nvme-unproven", {"stage": 3, "offload_param_device": "nvme"}, {}),
     ("lion-needs-deepspeed", {"optimizer_type": "Lion", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-needs-deepspeed", {"optimizer_type": "Muon", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-decays-as-one", {**MUON, "scheduler_type": "WarmupDecayLR"}, {}),
@@ -28,7 +26,6 @@ BREAKS = [
     ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True, regional=True))}),
 ]
 KEEPS = [
-    ("nvme-unproven", {"stage": 3, "offload_param_device": "cpu"}, {}),
     ("lion-needs-deepspeed", {"optimizer_type": "Adagrad", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("lion-needs-deepspeed", {"optimizer_type": "Lion"}, {}),
     ("muon-needs-deepspeed", MUON, {}),

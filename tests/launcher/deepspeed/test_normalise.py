@@ -139,9 +139,10 @@ def test_parameters_the_class_does_not_take_are_dropped_by_name(optimizer, zero,
     assert errors(done) == {}
 
 
+@pytest.mark.parametrize("norm", [0.5, "0.5"])
 @pytest.mark.parametrize(("there", "clipping"), [({}, 0.5), ({"gradient_clipping": 2.0}, 2.0)])
-def test_clipping_among_the_optimizers_parameters_moves_where_deepspeed_reads_it(there, clipping):
-    done = normalised({"optimizer": {"type": "AdamW", "params": {"max_grad_norm": 0.5}}, **there})
+def test_clipping_among_the_optimizers_parameters_moves_where_deepspeed_reads_it(there, clipping, norm):
+    done = normalised({"optimizer": {"type": "AdamW", "params": {"max_grad_norm": norm}}, **there})
     assert done.config["gradient_clipping"] == clipping
     assert "max_grad_norm" not in done.config["optimizer"]["params"]
 

@@ -1,11 +1,12 @@
 """Host memory and cores, as far as a container lets them be used."""
 
 import os
+import resource
 
 import psutil
 import pytest
 
-from launcher.machine.host import physical_share, read_host
+from launcher.machine.host import lockable_mib, physical_share, read_host
 
 MIB = 2**20
 WHOLE = psutil.virtual_memory().total // MIB
@@ -116,3 +117,19 @@ def test_a_process_bound_to_one_core_has_one(tmp_path):
         assert read_host(tmp_path).cores == 1
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "limit", "lockable"),
+    [
+        ("0000000000000000", 64 * MIB, 64),
+        ("0000000000000000", resource.RLIM_INFINITY, None),
+        ("0000000000004000", 64 * MIB, None),  # CAP_IPC_LOCK
+        ("00000000a80435fb", 8 * MIB, 8),  # root in Docker
+    ],
+)
+def test_what_may_be_locked_is_limited_but_for_who_may_lock_all(tmp_path, monkeypatch, capabilities, limit, lockable):
+    status = tmp_path / "status"
+    status.write_text(f"Name:\tpython\nCapEff:\t{capabilities}\n")
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    assert lockable_mib(status) == lockable

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from launcher.machine.packages import installed_version, is_installed
-from launcher.machine.toolchain import Toolchain, read_toolchain
+from launcher.machine.toolchain import Toolchain, missing_for_nvme, read_toolchain
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +88,21 @@ def test_a_compiler_that_may_not_be_run_is_none(programs, tmp_path):
     path = programs("c++")
     (tmp_path / "c++").chmod(0o644)
     assert read_toolchain(path).compiler is None
+
+
+def test_libaio_is_found_by_the_compiler_and_named_where_it_finds_none(tmp_path, programs, monkeypatch):
+    found = read_toolchain()
+    assert missing_for_nvme(found) == ()  # CI installs it
+    monkeypatch.setenv("CXX", "none")
+    (tmp_path / "none").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "none").chmod(0o755)
+    without = read_toolchain(str(tmp_path))
+    assert missing_for_nvme(without) == (*without.missing_packages, "libaio-dev")
+
+
+def test_without_a_compiler_libaio_is_looked_for_where_it_is_installed():
+    headers = os.path.exists("/usr/include/libaio.h")  # noqa: PTH110
+    assert ("libaio-dev" in missing_for_nvme(Toolchain(None, True, "/usr/bin/ninja"))) is not headers
 
 
 # packages

@@ -14,19 +14,23 @@ import sys
 from pathlib import Path
 
 import torch
+from deepspeed.runtime.zero.partition_parameters import Init
 
 from harness.recorder import Recorder
 from launcher.config.training import DataSettings, TrainingSettings
 from launcher.pictures import scan
 from launcher.runs.checkpoints import Identity
+from launcher.runs.swap import swap_folders
 from launcher.train import caches
 from launcher.train.batches import Batches, Division
 from launcher.train.checkpoint import Checkpoints
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.distributed import World
+from launcher.train.extensions import build_swapping
 from launcher.train.loop import DTYPES, Loop
 from launcher.train.models import ModelSource
 from launcher.train.report import Report
+from launcher.train.swap import discard
 
 TOLD = ("step", "loss", "lr", "grad_norm")
 """What a step tells that may not depend on when it ran."""
@@ -83,7 +87,9 @@ class Case:
         """From the newest checkpoint in the folder, if there is one, to the last step, which is saved."""
         recorder = Recorder()
         self.batches.digests = []
-        engine = DeepSpeedEngine(self.model.unet(self.dtype), self.config)
+        discard(swap_folders(self.config, folder).values())
+        Init.param_id = 0  # swapped files are named by it, and a process that resumes begins to count anew
+        engine = DeepSpeedEngine(self.model.unet(self.dtype), build_swapping(self.config, folder, self.world))
         checkpoints = Checkpoints(folder, 10, self.identity, self.world, recorder)
         done = checkpoints.resume(engine, checkpoints.find())
         loop = Loop(engine, self.batches, self.scheduler, self.division, self.world, recorder, lambda: None)
@@ -102,7 +108,7 @@ def main() -> None:
     pictures = scan(Path(job["pictures"]), job["resolution"])
     datasets = {
         precision: caches.prepare(training, model, pictures, DTYPES[precision], world, Report())
-        for precision in ("no", "bf16")
+        for precision in {case["precision"] for case in job["cases"].values()}
     }
     for name, case in job["cases"].items():
         folder = path.parent / name

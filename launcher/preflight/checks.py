@@ -1,49 +1,26 @@
-"""What refuses to start: every fault that can be known before anything is loaded, all at once."""
+"""The checks, all at once; those of disks and of NVMe offload have files of their own."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 from launcher.config.setting import Level
-from launcher.errors import CannotRunHereError, ExitCode, InvalidInputError, LauncherError, RefusedToOverwriteError
-from launcher.estimate.total import checkpoint_mib
-from launcher.machine.disk import free_bytes, same_filesystem, why_not_writable
-from launcher.machine.gpus import Gpus, Reader, read_nvml, visible
-from launcher.machine.host import Host, read_host
-from launcher.machine.toolchain import Toolchain, read_toolchain
+from launcher.errors import ExitCode, InvalidInputError, RefusedToOverwriteError
+from launcher.machine.gpus import Gpus, visible
+from launcher.machine.host import Host
+from launcher.machine.toolchain import Toolchain
 from launcher.model_files import check_components, check_whole, is_file, is_folder, resolution_step, weight_files
 from launcher.pictures import Picture, scan
 from launcher.plan import Plan
+from launcher.preflight.disks import disks, folders, places
+from launcher.preflight.finding import Finding, size
+from launcher.preflight.machine import Machine
+from launcher.preflight.nvme import nvme
 from launcher.runs.checkpoints import identity, newest, why_not_resumed
 from launcher.runs.directory import RunDirectory
 from launcher.runs.state import refuse_taken
 
-MIB = 2**20
 MODEL = "training.pretrained_model_name_or_path"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One reason not to start, or to think twice."""
-
-    field: str
-    """The question to change."""
-    message: str
-    level: Level = Level.ERROR
-    exit_code: ExitCode = ExitCode.USAGE
-    forceable: bool = False
-    """An estimate says so; ``--force`` starts anyway."""
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What is asked of the machine; tests give their own."""
-
-    gpus: Reader = read_nvml
-    host: Callable[[], Host] = read_host
-    toolchain: Callable[[], Toolchain] = read_toolchain
 
 
 def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
@@ -55,41 +32,13 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
         chosen = os.environ.get("CUDA_VISIBLE_DEVICES") if launch.gpu_ids == "all" else launch.gpu_ids
         gpus = visible(machine.gpus(), chosen)
     of_model = list(_model(plan))
-    findings = [*_vae(plan), *_data(plan), *_folders(plan), *_taken(plan), *_resume(plan), *_disk(plan)]
+    findings = [*_vae(plan), *_data(plan), *folders(plan), *_taken(plan), *_resume(plan), *disks(plan)]
     findings += [*_gpus(plan, gpus), *_host(plan, machine.host()), *_toolchain(plan, machine.toolchain())]
+    findings += nvme(plan, machine)
     if plan.model.assumed and any(finding.field == MODEL for finding in of_model):
         # There is no model; what an estimate of SDXL says would be of another one than is meant.
         findings = [each for each in findings if each.level is Level.ERROR and not each.forceable]
     return [*of_model, *findings]
-
-
-def raise_for(findings: list[Finding], *, force: bool = False) -> None:
-    """Raises one error that lists every finding that stops the launch.
-
-    Raises:
-        InvalidInputError: when any of them is the settings' fault.
-        CannotRunHereError: when the others are this machine's.
-        RefusedToOverwriteError: when only the place is taken.
-    """
-    stopping = [f for f in findings if f.level is Level.ERROR and not (force and f.forceable)]
-    if not stopping:
-        return
-    text = "\n".join(f"{finding.field}: {finding.message}" for finding in stopping)
-    raise _KINDS[exit_code_of(stopping)](text)
-
-
-_KINDS: dict[ExitCode, type[LauncherError]] = {
-    ExitCode.USAGE: InvalidInputError,
-    ExitCode.CANNOT_RUN_HERE: CannotRunHereError,
-    ExitCode.REFUSED_TO_OVERWRITE: RefusedToOverwriteError,
-}
-"""By exit code, the gravest first: faulty settings would fail anywhere, a place that is taken only here and now."""
-
-
-def exit_code_of(findings: Iterable[Finding]) -> ExitCode:
-    """What a launch with these findings ends with."""
-    codes = {finding.exit_code for finding in findings if finding.level is Level.ERROR}
-    return next((code for code in _KINDS if code in codes), ExitCode.OK)
 
 
 def _model(plan: Plan) -> Iterator[Finding]:
@@ -159,26 +108,6 @@ def _data(plan: Plan) -> Iterator[Finding]:
         )
 
 
-def _places(plan: Plan) -> dict[str, Path]:
-    """Folders that are written, by the question that names them."""
-    output = plan.settings.training.checkpoints.output_dir
-    return {
-        "--run-dir": plan.run_dir,
-        "training.output_dir": Path(output) if output else plan.run_dir,
-        "training.cache_dir": Path(plan.settings.training.data.cache_dir),
-    }
-
-
-def _folders(plan: Plan) -> Iterator[Finding]:
-    told = set()
-    for field, path in _places(plan).items():
-        reason = why_not_writable(path)
-        if reason and reason not in told:
-            told.add(reason)
-            message = f"{path} cannot be written: {reason}; choose another"
-            yield Finding(field, message, exit_code=ExitCode.CANNOT_RUN_HERE)
-
-
 def _taken(plan: Plan) -> Iterator[Finding]:
     """A run directory that is something else, or is being written."""
     run, code = RunDirectory(plan.run_dir), ExitCode.REFUSED_TO_OVERWRITE
@@ -199,7 +128,7 @@ def _taken(plan: Plan) -> Iterator[Finding]:
 def _resume(plan: Plan) -> Iterator[Finding]:
     """A checkpoint that this run could not continue, before its own answers are replaced by ones that cannot."""
     training, field = plan.settings.training, "training.resume_from_checkpoint"
-    found = newest(_places(plan)["training.output_dir"])
+    found = newest(places(plan)["training.output_dir"])
     if training.checkpoints.resume_from_checkpoint == "no":
         held = found.path if found else plan.run_dir
         if found or RunDirectory(plan.run_dir).plan_json.exists():
@@ -216,54 +145,6 @@ def _resume(plan: Plan) -> Iterator[Finding]:
     )
     if found and (reason := why_not_resumed(found, mine)):
         yield Finding(field, reason)
-
-
-def _disk(plan: Plan) -> Iterator[Finding]:
-    places = _places(plan)
-    output, cache = places["training.output_dir"], places["training.cache_dir"]
-    needed = {part.name: part.mib for part in plan.estimate.disk}
-    caches = needed.get("caches", 0)
-    if caches and not same_filesystem(output, cache):
-        del needed["caches"]
-        yield from _cache_disk(cache, caches)
-    held = _already_there(output)
-    total, free = sum(needed.values()), free_bytes(output) // MIB
-    if total > free + held and not why_not_writable(output):
-        parts = ", ".join(f"{name} {_size(mib)}" for name, mib in needed.items())
-        yield Finding(
-            "training.output_dir",
-            f"{output} needs {_size(total)} ({parts}), and {_size(free)} are free on its disk. One checkpoint takes "
-            f"{_size(checkpoint_mib(plan.settings, plan.model))}: lower training.checkpoints_total_limit, turn off "
-            "training.export_pipeline, or choose another disk",
-            exit_code=ExitCode.CANNOT_RUN_HERE,
-            forceable=True,
-        )
-
-
-def _cache_disk(cache: Path, needed: int) -> Iterator[Finding]:
-    free, held = free_bytes(cache) // MIB, _mib_below(cache)
-    if needed > free + held and not why_not_writable(cache):
-        yield Finding(
-            "training.cache_dir",
-            f"{cache} needs {_size(needed)} for latents and prompt embeddings, and {_size(free)} are free on its disk; "
-            "choose another disk",
-            exit_code=ExitCode.CANNOT_RUN_HERE,
-            forceable=True,
-        )
-
-
-def _already_there(output: Path) -> int:
-    """MiB of checkpoints and exports of an earlier launch, which this one replaces."""
-    return sum(_mib_below(output / name) for name in ("checkpoints", "pipeline"))
-
-
-def _mib_below(folder: Path) -> int:
-    size = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):  # removed meanwhile
-                size += Path(place, name).lstat().st_size
-    return size // MIB
 
 
 def _gpus(plan: Plan, gpus: Gpus) -> Iterator[Finding]:
@@ -283,12 +164,12 @@ def _gpus(plan: Plan, gpus: Gpus) -> Iterator[Finding]:
     for gpu in gpus.gpus[: launch.num_processes]:
         name = f"GPU {gpu.index} ({gpu.name})"
         if needed > gpu.total_mib:
-            message = f"needs {_size(needed)} and {name} has {_size(gpu.total_mib)}; offload more or lower the batch"
+            message = f"needs {size(needed)} and {name} has {size(gpu.total_mib)}; offload more or lower the batch"
             code = ExitCode.CANNOT_RUN_HERE
             yield Finding("training.train_batch_size", message, exit_code=code, forceable=True)
         elif needed > gpu.free_mib:
             message = (
-                f"needs {_size(needed)}, and {_size(gpu.free_mib)} of {name} are free: another process holds the rest"
+                f"needs {size(needed)}, and {size(gpu.free_mib)} of {name} are free: another process holds the rest"
             )
             yield Finding("training.train_batch_size", message, level=Level.WARNING)
 
@@ -300,12 +181,12 @@ def _host(plan: Plan, host: Host) -> Iterator[Finding]:
     if plan.model.is_sdxl and needed > host.total_mib:
         yield Finding(
             "deepspeed.zero_optimization.offload_optimizer.pin_memory",
-            f"the run needs {_size(needed)} of host RAM, and this machine has {_size(host.total_mib)}{advice}",
+            f"the run needs {size(needed)} of host RAM, and this machine has {size(host.total_mib)}{advice}",
             exit_code=ExitCode.CANNOT_RUN_HERE,
             forceable=True,
         )
     elif plan.model.is_sdxl and needed > host.available_mib:
-        message = f"the run needs {_size(needed)} of host RAM, and {_size(host.available_mib)} are available now"
+        message = f"the run needs {size(needed)} of host RAM, and {size(host.available_mib)} are available now"
         yield Finding("deepspeed.zero_optimization.offload_optimizer.pin_memory", message, level=Level.WARNING)
 
 
@@ -321,7 +202,3 @@ def _toolchain(plan: Plan, toolchain: Toolchain) -> Iterator[Finding]:
         f"{' '.join(toolchain.missing_packages)} (apt install …), or choose AdamW, which needs none",
         exit_code=ExitCode.CANNOT_RUN_HERE,
     )
-
-
-def _size(mib: int) -> str:
-    return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib} MiB"
