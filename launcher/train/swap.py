@@ -39,7 +39,7 @@ def restore_states(engine: Any, states: Path) -> None:
             for name, value in by_group.get(index, {}).items()
         }
         if swapped:
-            # Names the moments' files; they are read when the group is next updated.
+            # Counts the moments among what is swapped, so that their memory is given back too: the files hold them.
             optimizer.optimizer_swapper._get_param_swap_info(master)
             swapped.release_memory()
         else:
