@@ -52,7 +52,7 @@ class Case:
     """Extensions it takes, by the names of their builders."""
 
 
-def run_cases(cases: Iterable[Case], *, seconds: float = SECONDS) -> dict[str, dict[str, Any]]:
+def run_cases(cases: Iterable[Case], *, device: str = "cpu", seconds: float = SECONDS) -> dict[str, dict[str, Any]]:
     """What became of each case, by name; as ``launcher.probes.engines`` tells it.
 
     All run one after the other in one process, or one group of them. Where that ends or hangs in a case, this case's
@@ -60,21 +60,23 @@ def run_cases(cases: Iterable[Case], *, seconds: float = SECONDS) -> dict[str, d
 
     Args:
         cases: configurations; of two with one name the last counts.
+        device: ``cpu`` or ``cuda``.
         seconds: how long a case may take without an extension being compiled.
     """
     cases = {case.name: case for case in cases}.values()
     told: dict[str, dict[str, Any]] = {}
     for world_size in sorted({case.world_size for case in cases}):
-        told |= _together([case for case in cases if case.world_size == world_size], world_size, seconds)
+        group = [case for case in cases if case.world_size == world_size]
+        told |= _together(group, world_size, device, seconds)
     return {case.name: told[case.name] for case in cases}
 
 
-def _together(cases: list[Case], world_size: int, seconds: float) -> dict[str, dict[str, Any]]:
+def _together(cases: list[Case], world_size: int, device: str, seconds: float) -> dict[str, dict[str, Any]]:
     left = {case.name: case for case in cases}
     told: dict[str, dict[str, Any]] = {}
     while left:
         error = None
-        for name, seen in _one_group(list(left.values()), world_size, seconds):
+        for name, seen in _one_group(list(left.values()), world_size, device, seconds):
             if name is None:
                 error = str(seen["error"])
             else:
@@ -87,7 +89,9 @@ def _together(cases: list[Case], world_size: int, seconds: float) -> dict[str, d
     return told
 
 
-def _one_group(cases: list[Case], world_size: int, seconds: float) -> Iterator[tuple[str | None, dict[str, Any]]]:
+def _one_group(
+    cases: list[Case], world_size: int, device: str, seconds: float
+) -> Iterator[tuple[str | None, dict[str, Any]]]:
     """Names and what became of them until the processes end; None with the reason where they ended in a case."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -105,7 +109,7 @@ def _one_group(cases: list[Case], world_size: int, seconds: float) -> Iterator[t
                 stderr=subprocess.DEVNULL if rank else errors,
                 text=True,
                 cwd=folder,
-                env=_environment(rank, world_size, port),
+                env=_environment(rank, world_size, port, device),
                 start_new_session=True,
             )
             ranks.append(stack.enter_context(process))
@@ -141,7 +145,8 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def _environment(rank: int, world_size: int, port: int) -> dict[str, str]:
+def _environment(rank: int, world_size: int, port: int, device: str) -> dict[str, str]:
+    accelerator = {} if device == "cuda" else {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     return {
         **os.environ,
         "RANK": str(rank),
@@ -153,7 +158,6 @@ def _environment(rank: int, world_size: int, port: int) -> dict[str, str]:
         # ninja of this environment: another version would compile every extension anew.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "OMP_NUM_THREADS": "1",
-        "DS_ACCELERATOR": "cpu",
-        "CUDA_VISIBLE_DEVICES": "",
+        **accelerator,
         "TORCH_COMPILE_DISABLE": "1",  # Muon would be compiled for each engine
     }

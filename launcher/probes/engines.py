@@ -1,4 +1,4 @@
-"""``python -m launcher.probes.engines < JOB``: runs DeepSpeed for many configurations in one process, on the CPU.
+"""``python -m launcher.probes.engines < JOB``: runs DeepSpeed for many configurations in one process.
 
 :mod:`launcher.probes.cases` starts it, one of several ranks where a case says so; all ranks see the same batches.
 
@@ -96,7 +96,7 @@ def run(case: dict[str, Any], swap: Path) -> dict[str, Any]:
         kinds = [parameter.dtype for parameter in engine.module.parameters()]
         for number in range(STEPS * engine.gradient_accumulation_steps()):
             torch.manual_seed(number)
-            loss = engine(torch.randn(2, 3, 4, 4).to(kinds[0])).float().pow(2).mean()
+            loss = engine(torch.randn(2, 3, 4, 4).to(engine.device, kinds[0])).float().pow(2).mean()
             engine.backward(loss)
             rate, updates = engine.optimizer.param_groups[0]["lr"], engine.global_steps
             engine.step()

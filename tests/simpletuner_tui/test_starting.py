@@ -112,6 +112,19 @@ def home(tmp_path, file, monkeypatch) -> Path:
     return tmp_path
 
 
+LED_TO_THE_RATE = (
+    ("Which SDXL model", "./m"),
+    ("Which VAE", ""),
+    ("Where does a single", ""),
+    ("Which folder holds", "./p"),
+    ("At which resolution", ""),
+    ("Where should latents", ""),
+    ("How many optimizer steps", ""),
+    ("How many pictures per GPU", ""),
+)
+"""What is asked before the learning rate, and what is typed."""
+
+
 @pytest.mark.parametrize(
     ("option", "rows", "from_file"),
     [
@@ -128,17 +141,12 @@ def test_every_front_end_offers_accelerates_file_and_names_it(home, option, rows
     try:
         terminal.read_until("Start from accelerate's file")
         terminal.type(enter)
-        terminal.read_until("Which SDXL model")
-        terminal.forget()
-        terminal.type(f"./m{enter}")
-        for _ in range(3):
-            terminal.quiet(0.5)
-            terminal.type(enter)
-        terminal.quiet(0.5)
-        terminal.type(f"./p{enter}")
-        while "Which learning rate" not in terminal.seen:
-            terminal.quiet(0.5)
-            terminal.type(enter)
+        for asked, typed in LED_TO_THE_RATE:
+            terminal.read_until(asked)
+            terminal.quiet(0.3)
+            terminal.forget()
+            terminal.type(f"{typed}{enter}")
+        terminal.read_until("Which learning rate")
         terminal.read_until(from_file)
         terminal.hang_up()
         assert terminal.wait() == 129

@@ -49,10 +49,9 @@ OFFLOAD = (
         "offload-needs-zero",
         (f"{_OPTIMIZER}.device",),
         lambda view, _: view.stage == 0 and view.offloads,
-        "the optimizer cannot be offloaded at stage 0: nothing is moved, and CPUAdam refuses the GPU's tensors at the "
-        "first step",
+        "the optimizer cannot be offloaded at stage 0: nothing is moved, and CPUAdam refuses the GPU's tensors",
         "choose stage 1, 2 or 3, or no offload",
-        "code: deepspeed/ops/adam/cpu_adam.py asserts that parameters live on the CPU; a GPU shows it",
+        "run on a GPU: AssertionError, CPUAdam param is on cuda:0 and must be 'cpu'",
     ),
     Rule(
         "param-offload-needs-stage-3",

@@ -154,7 +154,7 @@ OPTIMIZER = (
         lambda view, _: view.optimizer == "lion" and not view.offloads,
         "Lion without offload needs a CUDA extension that is not proven here",
         "offload the optimizer to cpu, or choose AdamW",
-        "run: FusedLion is refused on a CPU; a GPU shows the rest",
+        "run: FusedLion is refused on a CPU; on a GPU it trained at stage 2, and nothing else was tried",
     ),
     Rule(
         "adam-is-adamw",

@@ -125,7 +125,7 @@ PRECISION = (
         lambda view, _: view.get(_FP16_MASTERS) and view.stage > 0 and not _cpu_adam(view),
         "masters in fp16 need the optimizer on the CPU and DeepSpeed's own Adam",
         "offload AdamW to cpu without torch_adam",
-        "code: deepspeed/runtime/base_optimizer.py; DeepSpeed has fp16 on GPUs only",
+        "run on a GPU: AssertionError, Master weights feature requires ZeRO-2 Offload with DeepSpeedCPUAdam",
     ),
     Rule(
         "two-masters",
