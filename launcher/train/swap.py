@@ -31,6 +31,7 @@ def restore_states(engine: Any, states: Path) -> None:
     for group, kept in zip(optimizer.param_groups, saved["optimizer_state_dict"]["param_groups"], strict=True):
         group.update({name: value for name, value in kept.items() if name != "params"})
     optimizer.checkpoint_event_prologue()
+    optimizer.optimizer_swapper.purge_state()  # Muon's states are there from the start
     for index, master in enumerate(optimizer.fp32_partitioned_groups_flat):
         size = optimizer.fp16_partitioned_groups_flat_numel[index]
         swapped = optimizer.optimizer_swapper._get_param_swap_info(master)

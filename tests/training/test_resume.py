@@ -19,23 +19,27 @@ from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
 from launcher.train.deepspeed_engine import TAG
 
 STEPS = 20
+SWAPS = {
+    "stage": 3,
+    "precision": "bf16",
+    "offload_optimizer_device": "nvme",
+    "offload_optimizer_nvme_path": "swap",
+    "sub_group_size": 400_000,  # leaves a last group under a MiB, which is not swapped
+}
 SETTINGS = {
     "zero1-fp32": {"stage": 1, "precision": "no"},
     "zero2-bf16": {"stage": 2, "precision": "bf16", "scheduler_type": "WarmupCosineLR"},
     "zero3-bf16": {"stage": 3, "precision": "bf16", "offload_param_device": "cpu"},
     "zero3-nvme": {
-        "stage": 3,
-        "precision": "bf16",
-        "offload_optimizer_device": "nvme",
-        "offload_optimizer_nvme_path": "swap",
+        **SWAPS,
         "offload_param_device": "nvme",
         "offload_param_nvme_path": "swap",
         "offload_param_buffer_size": 1_000_000,
-        "sub_group_size": 400_000,  # leaves a last group under a MiB, which is not swapped
     },
     "zero1-bf16": {"stage": 1, "precision": "bf16", "gradient_accumulation_steps": 2},
     "zero2-fp32": {"stage": 2, "precision": "no", "gradient_accumulation_steps": 2},
     "zero3-fp32": {"stage": 3, "precision": "no", "scheduler_type": "WarmupDecayLR"},
+    "zero3-nvme-muon": {**SWAPS, "optimizer_type": "Muon"},
 }
 IN_CI = tuple(SETTINGS)[:4]
 CASES = [pytest.param(name, marks=[] if name in IN_CI else [pytest.mark.exhaustive], id=name) for name in SETTINGS]

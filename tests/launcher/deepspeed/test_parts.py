@@ -87,7 +87,7 @@ def test_what_settings_write_is_shared_out_as_the_same_settings(stage, precision
     if stage:
         offloads += [("cpu", "none")]
     if stage == 3:
-        offloads += [("cpu", "cpu"), ("none", "cpu")]
+        offloads += [("cpu", "cpu"), ("none", "cpu"), ("nvme", "cpu"), ("nvme", "nvme")]
     schedules = ("WarmupLR", "WarmupDecayLR", "WarmupCosineLR")
     for (states, parameters), optimizer, scheduler, number in product(
         offloads, ("AdamW", "Adam", "Adagrad", "Muon"), schedules, (1, 2)
@@ -99,7 +99,11 @@ def test_what_settings_write_is_shared_out_as_the_same_settings(stage, precision
             gradient_clipping=number - 1.0,
             offload_optimizer_device=states,
             offload_optimizer_pin_memory=states == "none" or number == 1,
+            offload_optimizer_nvme_path="/nvme" if states == "nvme" else "",
             offload_param_device=parameters,
+            offload_param_nvme_path="/nvme" if parameters == "nvme" else "",
+            offload_param_buffer_size=60_000_000 if parameters == "nvme" else 30_408_704,
+            stage3_prefetch_bucket_size=0 if parameters == "nvme" else 50_000_000,
             reduce_bucket_size=50_000_000 * number if stage else 50_000_000,
             sub_group_size=100_000_000 * number if stage == 3 else 100_000_000,
             overlap_comm=bool(stage) and number == 2,
