@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest.mock import patch
 
-from harness.screens import LARGE, SMALL, TINY, short_waits
+from harness.screens import LARGE, SMALL, TINY, picture, short_waits
 from launcher.deepspeed.installed import TESTED
 from launcher.deepspeed.run_facts import RunFacts
 from launcher.deepspeed.writing import as_json
@@ -120,8 +120,7 @@ async def _draw(scenario: BuilderScenario, size: tuple[int, int]) -> str:
         for key in scenario.keys:
             await pilot.press(key)
             await pilot.pause()
-        await pilot.pause()
-        return app.export_screenshot(title="simpletuner-tui")
+        return await picture(app, pilot)
 
 
 def make_app(scenario: BuilderScenario) -> BuilderApp:

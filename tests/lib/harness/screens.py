@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import yaml
 from textual import _wait
+from textual.app import App
 
 from harness.fake_model import write_model, write_pictures
 from launcher.machine.gpus import Gpu, Gpus
@@ -197,8 +198,16 @@ async def _draw(scenario: Scenario, size: tuple[int, int]) -> str:
         for key in scenario.keys:
             await pilot.press(key)
             await settle(app, pilot)
-        await pilot.pause()
-        return app.export_screenshot(title="simpletuner-tui")
+        return await picture(app, pilot)
+
+
+async def picture(app: App, pilot) -> str:
+    """The SVG once nothing moves: a text too long for its pane is laid out again when its scroll bar is there."""
+    before, now = "", app.export_screenshot(title="simpletuner-tui")
+    while now != before:
+        await pilot.pause(0.02)
+        before, now = now, app.export_screenshot(title="simpletuner-tui")
+    return now
 
 
 def make_app(scenario: Scenario) -> WizardApp:
