@@ -180,5 +180,5 @@ def test_a_build_that_goes_on_elsewhere_is_waited_for(tmp_path):
     baton = tmp_path / "cpu_adam/lock"
     baton.parent.mkdir()
     with baton.open("w"), pytest.raises(subprocess.TimeoutExpired):
-        build({"AdamW": config_of("AdamW")}, tmp_path, timeout=15)
+        build({"AdamW": config_of("AdamW")}, tmp_path, timeout=10)
     assert baton.exists()
