@@ -10,8 +10,6 @@ from launcher.deepspeed.installed import read_installed
 from launcher.deepspeed.parts import OF_TRAINING
 from launcher.deepspeed.run_facts import facts_of
 
-PREFIX = "deepspeed."
-
 _WITHOUT_DEEPSPEED = ("optimizer.params.", "scheduler.params.")
 """Where fields begin that hold for plain PyTorch too."""
 
@@ -31,4 +29,4 @@ def judge(settings: Settings) -> list[Problem]:
 def _public(path: str) -> str:
     if path == "deepspeed":  # the installed version
         return "accelerate.use_deepspeed"
-    return f"training.{OF_TRAINING[path]}" if path in OF_TRAINING else PREFIX + path
+    return f"training.{OF_TRAINING[path]}" if path in OF_TRAINING else f"deepspeed.{path}"

@@ -18,6 +18,10 @@ MARKER = "COMPLETE"
 FACTS = "checkpoint.json"
 
 
+IN_MEMORY = "GPU or host memory"
+"""Where an optimizer keeps its states unless it swaps them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What a checkpoint must share with the run that resumes from it, and what it should."""
@@ -33,7 +37,7 @@ class Identity:
     seed: int
     global_batch_size: int
     pictures: int
-    optimizer_on: str = "GPU or host memory"
+    optimizer_on: str = IN_MEMORY
     """Where the optimizer's states are kept: there, or on ``NVMe``."""
 
     def facts(self) -> dict[str, Any]:
@@ -104,7 +108,7 @@ def identity(
         seed=training.optimization.seed,
         global_batch_size=batch,
         pictures=pictures,
-        optimizer_on="NVMe" if _swaps_optimizer(config) else "GPU or host memory",
+        optimizer_on="NVMe" if _swaps_optimizer(config) else IN_MEMORY,
     )
 
 
@@ -136,10 +140,11 @@ def newest(output_dir: Path, ignored: Callable[[str], None] = lambda _: None) ->
 def why_not_resumed(checkpoint: Checkpoint, mine: Identity) -> str | None:
     """Why a run cannot continue a checkpoint; None where it can."""
     here = mine.facts()
+    there = {"optimizer_on": IN_MEMORY, **checkpoint.facts}  # earlier ones, which do not say it, knew no NVMe
     differs = [
-        f"{name} {_named(checkpoint.facts.get(key))} there, {_named(here[key])} here"
+        f"{name} {_named(there.get(key))} there, {_named(here[key])} here"
         for key, name in MUST_AGREE.items()
-        if checkpoint.facts.get(key) != here[key]
+        if there.get(key) != here[key]
     ]
     if not differs:
         return None

@@ -2,6 +2,7 @@
 
 from launcher.config.setting import Level
 from launcher.deepspeed.fields.optimizer import parameters_of
+from launcher.deepspeed.rules.precision import precision
 from launcher.deepspeed.rules.rule import Rule
 from launcher.deepspeed.run_facts import SDXL_PARAMETERS, RunFacts
 from launcher.deepspeed.view import View
@@ -147,6 +148,17 @@ OPTIMIZER = (
         "zero_allow_untested_optimizer, and under offload it would get the CPU's tensors",
         "choose AdamW",
         "code: FusedLamb is not in ZERO_SUPPORTED_OPTIMIZERS; a GPU shows the rest",
+    ),
+    Rule(
+        "adagrad-at-stage-0",
+        (_TYPE,),
+        lambda view, run: (
+            run.device == "cuda" and view.stage == 0 and view.optimizer == "adagrad" and precision(view) != "fp32"
+        ),
+        "on a GPU Adagrad does not start at stage 0 in 16 bits: DeepSpeed puts masters in its weights' place, and it "
+        "looks for its sums beside the weights",
+        "choose stage 1, or AdamW",
+        "run on a GPU in bf16: KeyError, 'sum'; a CPU takes another way",
     ),
     Rule(
         "lion-needs-offload",

@@ -389,6 +389,13 @@ CASES = [
     ),
     Case("lamb-unproven", at(2, optimizer={"type": "Lamb", "params": {}}), Fails("had not been implemented on CPU")),
     Case(
+        "adagrad-at-stage-0",
+        at(0, optimizer={"type": "Adagrad", "params": {"lr": 0.01}}),
+        NotHere("a GPU"),
+        run={"device": "cuda"},
+        mended=at(1, optimizer={"type": "Adagrad", "params": {"lr": 0.01}}),
+    ),
+    Case(
         "lion-needs-offload", at(2, optimizer={"type": "Lion", "params": {}}), Fails("had not been implemented on CPU")
     ),
     Case(

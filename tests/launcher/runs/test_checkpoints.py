@@ -1,0 +1,21 @@
+"""Which checkpoint a run can continue."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from launcher.runs.checkpoints import Checkpoint, Identity, why_not_resumed
+
+MINE = Identity(
+    model="m", resolution=64, zero_stage=3, precision="bf16", optimizer="AdamW", world_size=1, seed=1,
+    global_batch_size=4, pictures=8,
+)  # fmt: skip
+
+
+def test_a_checkpoint_that_does_not_say_where_its_states_were_had_them_in_memory():
+    facts = MINE.facts()
+    del facts["optimizer_on"]
+    earlier = Checkpoint(Path("checkpoint-1"), 1, facts)
+    assert why_not_resumed(earlier, MINE) is None
+    assert "optimizer in GPU or host memory there, NVMe here" in why_not_resumed(
+        earlier, replace(MINE, optimizer_on="NVMe")
+    )
