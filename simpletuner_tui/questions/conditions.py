@@ -1,6 +1,6 @@
 """When a question is asked: small conditions over earlier answers, as data, so that they print."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +15,8 @@ class Context:
     """Answers by id, and defaults of questions not answered; only of questions that are asked."""
     probes: Mapping[str, bool] = field(default_factory=dict)
     """What was found out about this machine."""
+    given: Set[str] = frozenset()
+    """Ids that have an answer which is no default, later ones too, whether they are asked or not."""
 
     def number(self, question: str, otherwise: int) -> int:
         """An earlier whole-number answer."""

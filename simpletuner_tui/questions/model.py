@@ -203,7 +203,7 @@ class Resolved:
     @property
     def context(self) -> Context:
         """For texts, choices and defaults."""
-        return Context(self.values, self.probes)
+        return Context(self.values, self.probes, self.answered)
 
     @property
     def stop(self) -> Question | None:
@@ -222,7 +222,7 @@ def resolve(
     asked: list[Question] = []
     faults: dict[str, str] = {}
     answered = set()
-    context = Context(values, probes or {})  # it sees values as they come
+    context = Context(values, probes or {}, answers.keys())  # it sees values as they come
     for question in registry:
         if question.when is not None and not question.when.holds(context):
             continue

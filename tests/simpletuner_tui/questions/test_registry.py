@@ -23,7 +23,7 @@ BY_ID = {question.id: question for question in REGISTRY}
 
 def test_ids_are_unique_and_namespaced():
     assert len(BY_ID) == len(REGISTRY)
-    assert all(re.fullmatch(r"(accelerate|deepspeed|training)(\.[A-Za-z0-9_]+)+", name) for name in BY_ID)
+    assert all(re.fullmatch(r"(accelerate|ask|deepspeed|training)(\.[A-Za-z0-9_]+)+", name) for name in BY_ID)
 
 
 def test_every_key_of_training_json_has_exactly_one_question():
@@ -97,8 +97,9 @@ def test_the_registry_prints_as_json():
 
 @pytest.mark.parametrize("question", [*TRAINING, *DEEPSPEED], ids=lambda question: question.id)
 def test_a_default_passes_its_own_check(question):
-    if question.default is not None:
-        assert question.validate(question.default, NOTHING) == question.default
+    default = question.default_in(NOTHING)
+    if default is not None:
+        assert question.validate(default, NOTHING) == default
 
 
 @pytest.mark.parametrize("question", REGISTRY, ids=lambda question: question.id)

@@ -1,0 +1,19 @@
+"""What the processes get from the machine."""
+
+from dataclasses import dataclass
+
+from launcher.config.setting import setting
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSettings:
+    """What the processes get from the machine."""
+
+    cpu_threads: int = setting(
+        0,
+        "Threads of each process for work on the CPU, the offloaded optimizer first of all. 0: physical "
+        "cores divided by processes.",
+        unit="threads",
+        minimum=0,
+        maximum=4096,
+    )
