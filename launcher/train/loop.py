@@ -5,12 +5,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
 
 from launcher.pictures import scan
-from launcher.runs.checkpoints import identity, precision
+from launcher.runs.checkpoints import Identity, identity, precision
 from launcher.runs.directory import RunDirectory
 from launcher.runs.outcome import Outcome
 from launcher.train import caches
@@ -22,7 +23,7 @@ from launcher.train.distributed import World
 from launcher.train.engine import Engine
 from launcher.train.export import draw_samples, export_pipeline
 from launcher.train.extensions import build_optimizer, build_swapping
-from launcher.train.models import resolve_model
+from launcher.train.models import ModelSource, resolve_model
 from launcher.train.objective import noise_prediction_loss, require_noise_prediction
 from launcher.train.plain_engine import PlainEngine
 from launcher.train.report import Report
@@ -79,29 +80,14 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     model = resolve_model(training, world, report)
     scheduler = model.noise_scheduler()
     require_noise_prediction(scheduler)
-    dataset = caches.prepare(training, model, pictures, dtype, world, report)
-    if reason := world.from_main(stop_reason()):
-        return _stopped(report, reason, step=newest.step if newest else 0)
-
-    with report.phase("load"):
-        unet = model.unet(dtype)
-        if optimization.gradient_checkpointing:
-            unet.enable_gradient_checkpointing()
-        if dynamo := run.dynamo():
-            compile_unet(unet, dynamo)
-    with report.phase("engine"):
-        engine: Engine = PlainEngine(unet, config, world) if mine.zero_stage is None else DeepSpeedEngine(unet, config)
-        del unet
-    report.event(
-        "model",
-        parameters=model.unet_parameters,
-        trainable=model.unet_parameters,
-        dtype=str(dtype).removeprefix("torch."),
-        zero_stage=mine.zero_stage,
-        world_size=world.world_size,
-        compiled=dynamo.backend.lower() if dynamo else None,
-        device=torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU",
+    dataset = caches.prepare(
+        training, model, pictures, dtype, world, report, stopping=lambda: stop_reason() is not None
     )
+    reason = world.from_main(stop_reason())
+    if dataset is None or reason:
+        return _stopped(report, reason or "another process was asked to stop", step=newest.step if newest else 0)
+
+    engine = _load(run, model, mine, config, world, report)
 
     batches = Batches(
         dataset,
@@ -226,6 +212,32 @@ class Loop:
         mean = sum(row[0] for row in rows) / sum(row[1] for row in rows)
         self.report.event("evaluation", when=when, loss=mean, step=step)
         return mean
+
+
+def _load(
+    run: RunDirectory, model: ModelSource, mine: Identity, config: dict[str, Any], world: World, report: Report
+) -> Engine:
+    """The U-Net, in the hands of an engine."""
+    dtype, dynamo = DTYPES[mine.precision], run.dynamo()
+    with report.phase("load"):
+        unet = model.unet(dtype)
+        if run.training().optimization.gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
+        if dynamo:
+            compile_unet(unet, dynamo)
+    with report.phase("engine"):
+        engine: Engine = PlainEngine(unet, config, world) if mine.zero_stage is None else DeepSpeedEngine(unet, config)
+    report.event(
+        "model",
+        parameters=model.unet_parameters,
+        trainable=model.unet_parameters,
+        dtype=str(dtype).removeprefix("torch."),
+        zero_stage=mine.zero_stage,
+        world_size=world.world_size,
+        compiled=dynamo.backend.lower() if dynamo else None,
+        device=torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU",
+    )
+    return engine
 
 
 def _stopped(report: Report, reason: str, step: int) -> Outcome:

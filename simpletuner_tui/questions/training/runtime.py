@@ -6,5 +6,8 @@ RUNTIME = Topic(
     section="Machine",
     texts={
         "cpu_threads": "How many CPU threads per process?",
+        "max_workers": "How many threads should decode pictures while latents are computed?",
     },
+    gate="Change how many threads it uses?",
+    gate_help="Unchanged, processes share the physical cores, and a few threads each decode pictures.",
 )
