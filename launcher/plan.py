@@ -16,7 +16,7 @@ from launcher.estimate import Estimate, ModelFacts, estimate, read_model_facts
 from launcher.machine.host import Host, read_host
 from launcher.machine.packages import installed_version
 from launcher.machine.toolchain import Toolchain, read_toolchain
-from launcher.pictures import count
+from launcher.data.pictures import count
 
 PACKAGES = ("simpletuner-tui", "torch", "deepspeed", "accelerate", "diffusers", "transformers")
 

@@ -10,7 +10,7 @@ from launcher.machine.gpus import Gpus, visible
 from launcher.machine.host import Host
 from launcher.machine.toolchain import Toolchain
 from launcher.model_files import check_components, check_whole, is_file, is_folder, resolution_step, weight_files
-from launcher.pictures import Picture, scan
+from launcher.data.pictures import Picture, scan
 from launcher.plan import Plan
 from launcher.preflight.disks import disks, folders, places
 from launcher.preflight.finding import Finding, size

@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 
 from launcher.config.training import TrainingSettings
 from launcher.errors import CannotRunHereError, InvalidInputError, RunFailedError
-from launcher.pictures import NAMED, Picture
+from launcher.data.pictures import NAMED, Picture
 from launcher.runs.directory import write_atomic
 from launcher.train.distributed import World
 from launcher.train.models import ModelSource, cache_key

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from diffusers import DDPMScheduler
 
-from launcher.pictures import scan
+from launcher.data.pictures import scan
 from launcher.runs.checkpoints import identity, precision
 from launcher.runs.directory import RunDirectory
 from launcher.runs.outcome import Outcome

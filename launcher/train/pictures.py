@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from launcher.pictures import Picture
+from launcher.data.pictures import Picture
 
 
 @dataclass(frozen=True, slots=True)

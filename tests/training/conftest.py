@@ -11,7 +11,7 @@ import torch
 
 from harness.recorder import Recorder
 from launcher.config.training import DataSettings, ModelSettings, TrainingSettings
-from launcher.pictures import scan
+from launcher.data.pictures import scan
 from launcher.train import caches
 from launcher.train.distributed import World
 from launcher.train.models import ModelSource

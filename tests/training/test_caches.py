@@ -14,7 +14,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from harness.recorder import Recorder
 from launcher.config.training import DataSettings, TrainingSettings
 from launcher.errors import CannotRunHereError, InvalidInputError, RunFailedError
-from launcher.pictures import Picture, scan
+from launcher.data.pictures import Picture, scan
 from launcher.train import caches
 from launcher.train.models import ModelSource
 from launcher.train.pictures import load_pixels

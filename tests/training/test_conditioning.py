@@ -11,7 +11,7 @@ from PIL import Image
 
 from launcher.config.training import DataSettings, TrainingSettings
 from launcher.errors import InvalidInputError
-from launcher.pictures import scan
+from launcher.data.pictures import scan
 from launcher.train import caches
 from launcher.train.batches import Batches, Division
 from launcher.train.models import ModelSource

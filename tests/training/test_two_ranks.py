@@ -24,7 +24,7 @@ from launcher.config.training import (
     RuntimeSettings,
     TrainingSettings,
 )
-from launcher.pictures import scan
+from launcher.data.pictures import scan
 from launcher.plan import make_plan
 from launcher.runs.checkpoints import MARKER
 from launcher.runs.directory import create

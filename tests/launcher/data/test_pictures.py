@@ -13,7 +13,7 @@ from PIL import Image
 
 from harness.fake_model import write_pictures
 from launcher.errors import ExitCode, InvalidInputError
-from launcher.pictures import EXIF_ORIENTATION, NAMED, SUFFIXES, count, scan
+from launcher.data.pictures import EXIF_ORIENTATION, NAMED, SUFFIXES, count, scan
 
 
 def add(folder, name, size=(64, 64), caption="a cat", **options):
