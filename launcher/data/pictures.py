@@ -1,22 +1,38 @@
-"""The data set as files: pictures and their captions, found and checked without loading any of them."""
+"""Pictures as files: found and measured by their headers, without loading any of them."""
 
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from launcher.errors import InvalidInputError
+from launcher.data.buckets import Bucketing, Size
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-NAMED = 20
-"""How many faults a message lists before it counts the rest."""
 EXIF_ORIENTATION = 0x0112
 ON_ITS_SIDE = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
+READERS = 8
+"""Threads that read headers: most of a scan is waiting, on a disk of a network above all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where pictures come from, and how often each is drawn."""
+
+    name: str
+    """Empty where there is one folder only."""
+    repeats: int = 0
+    """How many times more often than once each is drawn in an epoch."""
+    probability: float = 1.0
+    """The share of its pictures that an epoch draws, others each time."""
+
+
+ONE_FOLDER = Source("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,42 +43,63 @@ class Picture:
     caption: str
     width: int
     height: int
+    bucket: Size
+    """What it is scaled and cropped to."""
+    source: Source = ONE_FOLDER
 
 
-def scan(folder: Path, resolution: int) -> list[Picture]:
-    """The pictures of a folder and below, sorted by path; hidden files and folders are passed over.
+class LeftOutError(ValueError):
+    """A rule of the settings leaves a picture out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """Which bucket takes a picture, and which pictures none takes."""
+
+    bucketing: Bucketing
+    minimum_size: int = 0
+    """In pixels: pictures with a shorter side are left out. 0: those that do not fill their bucket are refused."""
+    maximum_aspect: float = 0.0
+    """Longer side to shorter: more elongated pictures are left out. 0: those that no bucket comes near are refused."""
+
+    def bucket(self, size: Size) -> Size:
+        """The bucket of a picture.
+
+        Raises:
+            LeftOutError: a rule leaves it out.
+            ValueError: it is refused; both say why, for the person.
+        """
+        shorter, longer = sorted(size)
+        if self.minimum_size and shorter < self.minimum_size:
+            raise LeftOutError(f"{size} is below training.minimum_image_size of {self.minimum_size}")
+        if self.maximum_aspect and longer > self.maximum_aspect * shorter:
+            raise LeftOutError(
+                f"{size} is more elongated than training.maximum_aspect_ratio of {self.maximum_aspect:g}"
+            )
+        bucket = self.bucketing.bucket(*size)
+        resolution = self.bucketing.resolution
+        if not self.minimum_size and (size.width < bucket.width or size.height < bucket.height):
+            of = f"resolution of {resolution}"
+            if bucket != (resolution, resolution):
+                of = f"bucket of {bucket}"
+            raise ValueError(f"{size} is smaller than the {of}; use larger pictures or lower training.resolution")
+        if not self.bucketing.one_square and longer > self.bucketing.maximum_aspect * shorter:
+            raise ValueError(
+                f"{size} is more elongated than {self.bucketing.maximum_aspect:g} to 1; crop it, or leave such "
+                "pictures out with training.maximum_aspect_ratio"
+            )
+        return bucket
+
+
+def pictures_below(folder: Path, faults: list[str]) -> tuple[list[Path], list[Path]]:
+    """All files of a folder and below, sorted, and the pictures among them; hidden ones are passed over.
 
     Args:
-        folder: pictures, each with a .txt file of the same name beside it that holds its caption.
-        resolution: side in pixels that each picture must reach in both directions.
-
-    Raises:
-        InvalidInputError: names every fault found: no folder, no pictures, a picture that cannot be read or
-            is smaller than the resolution, a caption without a picture, a picture without a caption, a folder
-            or a link that leads nowhere.
+        folder: where they lie.
+        faults: gets a line for each folder that cannot be read.
     """
-    if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises where it may not look
-        raise InvalidInputError(f"{folder} is not a folder; training.instance_data_dir names the folder of pictures")
-    faults: list[str] = []
     files = sorted(_files(folder, faults))
-    paths = [path for path in files if path.suffix.lower() in SUFFIXES]
-    if not paths and not faults:
-        raise InvalidInputError(
-            f"{folder} has no pictures ({', '.join(sorted(SUFFIXES))}); "
-            "put them there, each with its caption in a .txt file of the same name"
-        )
-    pictures: list[Picture] = []
-    faults += _lone_captions(files, paths)
-    for path in paths:
-        try:
-            pictures.append(_read(path, resolution))
-        except ValueError as error:
-            faults.append(f"{path}: {error}")
-    if faults:
-        listed = "\n  ".join(faults[:NAMED])
-        more = f"\n  and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
-        raise InvalidInputError(f"{folder} cannot be trained on yet:\n  {listed}{more}")
-    return pictures
+    return files, [path for path in files if path.suffix.lower() in SUFFIXES]
 
 
 def count(folder: Path) -> int:
@@ -87,14 +124,21 @@ def _files(folder: Path, faults: list[str]) -> Iterator[Path]:
         yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
-def _lone_captions(files: list[Path], pictures: list[Path]) -> Iterator[str]:
-    stems = {path.with_suffix("") for path in pictures}
-    for path in files:
-        if path.suffix.lower() == ".txt" and path.with_suffix("") not in stems:
-            yield f"{path}: a caption without a picture; add the picture or remove the caption"
+def sizes(paths: Sequence[Path]) -> list[Size | ValueError]:
+    """The size of each picture as a viewer shows it, by its header, or what is wrong with it; in order."""
+    with warnings.catch_warnings(), ThreadPoolExecutor(READERS, thread_name_prefix="headers") as pool:
+        warnings.simplefilter("ignore")  # of large pictures and of damaged EXIF data, which trains all the same
+        return list(pool.map(_size_or_fault, paths))
 
 
-def _read(path: Path, resolution: int) -> Picture:
+def _size_or_fault(path: Path) -> Size | ValueError:
+    try:
+        return _size(path)
+    except ValueError as error:
+        return error
+
+
+def _size(path: Path) -> Size:
     try:
         status = path.stat()
     except OSError as error:
@@ -103,33 +147,10 @@ def _read(path: Path, resolution: int) -> Picture:
         raise ValueError("is no file; remove it")
     if status.st_size == 0:
         raise ValueError("the file is empty (0 bytes); replace or remove it")
-    width, height = _size(path)
-    if min(width, height) < resolution:
-        raise ValueError(
-            f"{width}x{height} is smaller than the resolution of {resolution}; use larger pictures or lower "
-            "training.resolution"
-        )
-    return Picture(path, _caption(path.with_suffix(".txt")), width, height)
-
-
-def _size(path: Path) -> tuple[int, int]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large pictures and of damaged EXIF data, which trains all the same
-            with Image.open(path) as image:
-                width, height = image.size
-                turned = image.getexif().get(EXIF_ORIENTATION) in ON_ITS_SIDE
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(EXIF_ORIENTATION) in ON_ITS_SIDE
     except (OSError, Image.DecompressionBombError, SyntaxError, ValueError, RuntimeError) as error:
         raise ValueError(f"cannot be read as a picture ({error}); replace or remove it") from error
-    return (height, width) if turned else (width, height)
-
-
-def _caption(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig").strip()
-    except FileNotFoundError:
-        raise ValueError(f"has no caption; write one into {path.name} beside it") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"its caption {path.name} is not UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise ValueError(f"its caption {path.name} cannot be read ({error.strerror}); replace it") from error
+    return Size(height, width) if turned else Size(width, height)

@@ -19,8 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
 from launcher.config.training import TrainingSettings
+from launcher.data.dataset import listed
+from launcher.data.pictures import Picture
 from launcher.errors import CannotRunHereError, InvalidInputError, RunFailedError
-from launcher.data.pictures import NAMED, Picture
 from launcher.runs.directory import write_atomic
 from launcher.train.distributed import World
 from launcher.train.models import ModelSource, cache_key
@@ -68,7 +69,6 @@ class CachedDataset:
     """
 
     entries: tuple[Entry, ...]
-    resolution: int
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -82,7 +82,7 @@ class CachedDataset:
             std=latents["std"],
             prompt_embeds=prompt["prompt_embeds"],
             pooled=prompt["pooled"],
-            time_ids=geometry(entry.picture, self.resolution).time_ids(),
+            time_ids=geometry(entry.picture).time_ids(),
         )
 
 
@@ -97,7 +97,7 @@ def prepare(
     """Computes what is missing, divided among the ranks; VAE and text encoders are gone afterwards.
 
     Args:
-        training: where the caches lie and at which resolution.
+        training: where the caches lie.
         model: brings VAE and text encoders.
         pictures: the data set.
         dtype: of the stored prompt embeddings.
@@ -109,7 +109,7 @@ def prepare(
         CannotRunHereError: the cache folder is full or not writable; what was computed is kept.
         RunFailedError: the VAE gives numbers that are not finite.
     """
-    folder, resolution = Path(training.data.cache_dir), training.data.resolution
+    folder = Path(training.data.cache_dir)
     captions = sorted({picture.caption for picture in pictures})
     prompt_paths = {
         caption: _path(folder / "prompts", caption=caption, text=model.text_fingerprint, dtype=str(dtype))
@@ -119,7 +119,7 @@ def prepare(
         _path(
             folder / "latents",
             picture=_content(picture.path),
-            resolution=resolution,
+            size=str(picture.bucket),
             vae=model.vae_fingerprint,
         )
         for picture in pictures
@@ -137,7 +137,7 @@ def prepare(
     if missing_latents:
         with report.phase("latents") as phase:
             mine = _share(missing_latents, world)
-            damaged = _encode_latents(model, mine, path_of, resolution, world.device, phase)
+            damaged = _encode_latents(model, mine, path_of, world.device, phase)
             _refuse_damaged([fault for faults in world.from_all(damaged) for fault in faults])
     report.event(
         "data",
@@ -152,7 +152,7 @@ def prepare(
         Entry(picture, path, prompt_paths[picture.caption])
         for picture, path in zip(pictures, latent_paths, strict=True)
     )
-    return CachedDataset(entries, resolution)
+    return CachedDataset(entries)
 
 
 def _share(items: Sequence[T], world: World) -> Sequence[T]:
@@ -187,14 +187,13 @@ def _encode_latents(
     model: ModelSource,
     pictures: Sequence[Picture],
     paths: dict[Picture, Path],
-    resolution: int,
     device: torch.device,
     phase: Phase,
 ) -> list[str]:
     """Encodes the pictures that can be decoded; returns what is wrong with the others."""
     vae = model.vae().to(device)
     damaged: list[str] = []
-    for done, (picture, pixels) in enumerate(_decoded(pictures, resolution, damaged), start=1):
+    for done, (picture, pixels) in enumerate(_decoded(pictures, damaged), start=1):
         posterior = vae.encode(pixels[None].to(device)).latent_dist
         mean, std = posterior.mean[0].float(), posterior.std[0].float()
         if not (mean.isfinite().all() and std.isfinite().all()):
@@ -209,14 +208,12 @@ def _encode_latents(
     return damaged
 
 
-def _decoded(
-    pictures: Sequence[Picture], resolution: int, damaged: list[str]
-) -> Iterator[tuple[Picture, torch.Tensor]]:
+def _decoded(pictures: Sequence[Picture], damaged: list[str]) -> Iterator[tuple[Picture, torch.Tensor]]:
     """Pictures with their pixels, decoded a few ahead; those that cannot be are added to ``damaged``."""
 
     def decode(picture: Picture) -> torch.Tensor | None:
         try:
-            return load_pixels(picture, resolution)
+            return load_pixels(picture)
         except (OSError, ValueError, SyntaxError) as error:
             damaged.append(f"{picture.path}: {error}")
             return None
@@ -232,9 +229,7 @@ def _decoded(
 def _refuse_damaged(faults: Sequence[str]) -> None:
     """Names all damaged pictures at once."""
     if faults:
-        listed = "\n  ".join(sorted(faults)[:NAMED])
-        more = f"\n  and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
-        raise InvalidInputError(f"these pictures are damaged; replace or remove them:\n  {listed}{more}")
+        raise InvalidInputError(f"these pictures are damaged; replace or remove them:\n  {listed(sorted(faults))}")
 
 
 def _path(folder: Path, **dependencies: object) -> Path:
