@@ -4,13 +4,11 @@ import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
 
-from launcher.pictures import scan
 from launcher.runs.checkpoints import Identity, identity, precision
 from launcher.runs.directory import RunDirectory
 from launcher.runs.outcome import Outcome
@@ -18,6 +16,7 @@ from launcher.train import caches
 from launcher.train.batches import Batches, Division
 from launcher.train.checkpoint import Checkpoints
 from launcher.train.compiling import compile_unet
+from launcher.train.dataset import find_pictures
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
@@ -58,7 +57,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         micro_batch_size=optimization.train_batch_size,
         accumulation=config["gradient_accumulation_steps"],
     )
-    pictures = scan(Path(training.data.instance_data_dir), training.data.resolution)
+    pictures = find_pictures(training, division.global_batch_size, world, report)
 
     # What it continues from, before anything is compiled, downloaded or loaded for it.
     mine = identity(
@@ -190,20 +189,20 @@ class Loop:
     def evaluate(self, when: str, step: int, pictures: int) -> float | None:
         """Mean loss over ``pictures`` pictures on fixed, held-out noise; None without pictures.
 
-        Every rank takes equally many batches, as ZeRO-3's collectives need: past the last picture a rank
-        repeats it without counting it.
+        Every rank takes equally many batches, as ZeRO-3's collectives need: past the last one a rank repeats its
+        last picture without counting it.
         """
         if pictures == 0:
             return None
-        size = self.division.micro_batch_size
-        rounds = math.ceil(pictures / (size * self.world.world_size))
+        taken = self.batches.evaluation_batches(pictures, self.division.micro_batch_size)
+        rounds = math.ceil(len(taken) / self.world.world_size)
         total = counted = 0.0
         with self.report.phase("evaluate") as progress:
             self.engine.evaluating(True)
             for turn in range(rounds):
-                first = (turn * self.world.world_size + self.world.rank) * size
-                mine = range(first, min(first + size, pictures))
-                batch = self.batches.evaluation(mine or range(pictures - 1, pictures), pictures)
+                place = turn * self.world.world_size + self.world.rank
+                mine = taken[place] if place < len(taken) else []
+                batch = self.batches.evaluation(mine or taken[-1][-1:], pictures)
                 loss = float(noise_prediction_loss(self.engine, self.scheduler, batch))
                 total, counted = total + loss * len(mine), counted + len(mine)
                 progress.progress(turn + 1, rounds)

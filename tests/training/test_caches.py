@@ -13,15 +13,18 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from harness.data import scan
 from harness.recorder import Recorder
 from launcher.config.training import DataSettings, TrainingSettings
+from launcher.data.buckets import Size
+from launcher.data.pictures import Picture
 from launcher.errors import CannotRunHereError, InvalidInputError, RunFailedError
-from launcher.pictures import Picture, scan
 from launcher.train import caches, known
 from launcher.train.caches import shards
 from launcher.train.models import ModelSource
 from launcher.train.pictures import load_pixels
 
+SQUARE = Size(4, 4)
 COMPUTED_NOTHING = {"latents_computed": 0, "prompts_computed": 0}
 
 
@@ -279,7 +282,7 @@ def test_many_pictures_share_a_few_files(prepare, tmp_path, pictures):
 def test_a_vae_that_overflows_in_half_precision_gives_finite_latents(prepare, changed_model, pictures):
     overflowing = changed_model("vae", "encoder.conv_in.weight", 1e5)
     vae = AutoencoderKL.from_pretrained(overflowing.vae_folder, torch_dtype=torch.float16)
-    pixels = load_pixels(scan(pictures, 32)[0], 32)[None]
+    pixels = load_pixels(scan(pictures, 32)[0])[None]
     with torch.no_grad():
         assert not vae.encode(pixels.half()).latent_dist.mean.isfinite().all()
     for dtype in (torch.float16, torch.bfloat16):
@@ -298,14 +301,14 @@ def test_a_vae_that_overflows_in_any_precision_is_named_with_the_picture(prepare
     assert str(sorted(pictures.glob("*.png"))[0]) in str(caught.value)
 
 
-def pixels_of(path, resolution: int = 4) -> np.ndarray:
+def pixels_of(path, bucket: Size = SQUARE) -> np.ndarray:
     """(height, width, 3), from 0 to 255."""
     with Image.open(path) as opened:
         width, height = opened.size
         if opened.getexif().get(0x0112, 1) >= 5:
             width, height = height, width
-    pixels = load_pixels(Picture(path, "", width, height), resolution)
-    assert pixels.shape == (3, resolution, resolution)
+    pixels = load_pixels(Picture(path, "", width, height, bucket))
+    assert pixels.shape == (3, bucket.height, bucket.width)
     assert pixels.dtype == torch.float32
     return (pixels.permute(1, 2, 0).numpy() + 1) * 127.5
 

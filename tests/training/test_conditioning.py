@@ -9,9 +9,9 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 from PIL import Image
 
+from harness.data import scan
 from launcher.config.training import DataSettings, TrainingSettings
 from launcher.errors import InvalidInputError
-from launcher.pictures import scan
 from launcher.train import caches
 from launcher.train.batches import Batches, Division
 from launcher.train.models import ModelSource

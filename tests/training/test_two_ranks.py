@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
+from harness.data import scan
 from harness.runs import end_run, events, wait_for, wait_until_over
 from launcher.config.accelerate import LaunchSettings
 from launcher.config.deepspeed import DeepSpeedSettings
@@ -25,15 +26,15 @@ from launcher.config.training import (
     RuntimeSettings,
     TrainingSettings,
 )
-from launcher.pictures import scan
 from launcher.plan import make_plan
 from launcher.runs.checkpoints import MARKER
 from launcher.runs.directory import create
 from launcher.runs.processes import processes_of_run
 from launcher.runs.spawn import launch
 from launcher.train import caches
-from launcher.train.batches import Division, epoch_order
+from launcher.train.batches import Division
 from launcher.train.deepspeed_engine import TAG
+from launcher.train.order import Order
 from launcher.train.report import Report
 
 SEED, STEPS, SAVE_EVERY, LOST_AT = 3, 10, 3, 5
@@ -70,8 +71,11 @@ def damage_a_picture(run, model, alone):
     training = run.training()
     pictures = scan(Path(training.data.instance_data_dir), training.data.resolution)
     dataset = caches.prepare(training, model, pictures, torch.bfloat16, alone, Report())
-    drawn = Division(rank=1, world_size=2, micro_batch_size=2, accumulation=1).numbers(LOST_AT - 1, 0)
-    name, places = dataset.latents.index[dataset.entries[epoch_order(SEED, 0, len(pictures))[drawn[0]]].latents]
+    division = Division(rank=1, world_size=2, micro_batch_size=2, accumulation=1)
+    first = division.numbers(LOST_AT - 1, 0)[0]
+    name, places = dataset.latents.index[
+        dataset.entries[Order(pictures, SEED, division.global_batch_size)[first]].latents
+    ]
     path = dataset.latents.folder / name
     status, content = path.stat(), bytearray(path.read_bytes())
     content[places["mean"].start] ^= 0x10

@@ -15,6 +15,7 @@ from launcher.config.training.data import DataSettings
 from launcher.config.training.export import ExportSettings
 from launcher.config.training.model import ModelSettings
 from launcher.config.training.optimization import OptimizationSettings
+from launcher.config.training.preparation import PreparationSettings
 from launcher.config.training.runtime import RuntimeSettings
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "ExportSettings",
     "ModelSettings",
     "OptimizationSettings",
+    "PreparationSettings",
     "RuntimeSettings",
     "TrainingSettings",
     "read_training",
@@ -37,6 +39,7 @@ class TrainingSettings:
 
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
+    preparation: PreparationSettings = field(default_factory=PreparationSettings)
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
@@ -54,6 +57,7 @@ class TrainingSettings:
 TOPICS: dict[str, type] = {
     "model": ModelSettings,
     "data": DataSettings,
+    "preparation": PreparationSettings,
     "optimization": OptimizationSettings,
     "checkpoints": CheckpointSettings,
     "export": ExportSettings,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from launcher.pictures import Picture
+from launcher.data.pictures import Picture
 from launcher.train.caches.shards import Shards
 from launcher.train.pictures import geometry
 
@@ -45,7 +45,6 @@ class CachedDataset:
     """
 
     entries: tuple[Entry, ...]
-    resolution: int
     latents: Shards
     prompts: Shards
 
@@ -61,5 +60,5 @@ class CachedDataset:
             std=latents["std"],
             prompt_embeds=prompt["prompt_embeds"],
             pooled=prompt["pooled"],
-            time_ids=geometry(entry.picture, self.resolution).time_ids(),
+            time_ids=geometry(entry.picture).time_ids(),
         )

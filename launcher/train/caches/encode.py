@@ -2,14 +2,14 @@
 
 import gc
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
+from launcher.data.pictures import Picture
 from launcher.errors import RunFailedError
-from launcher.pictures import Picture
 from launcher.train.caches.shards import ShardWriter
 from launcher.train.models import ModelSource
 from launcher.train.pictures import load_pixels
@@ -59,7 +59,6 @@ def encode_prompts(
 def encode_latents(
     model: ModelSource,
     keys: Mapping[Picture, str],
-    resolution: int,
     device: torch.device,
     workers: int,
     writer: ShardWriter,
@@ -71,7 +70,6 @@ def encode_latents(
     Args:
         model: brings the VAE, which is gone afterwards.
         keys: by picture.
-        resolution: of the square it is cropped to.
         device: computes.
         workers: threads that decode pictures ahead of the VAE.
         writer: stores.
@@ -89,7 +87,7 @@ def encode_latents(
 
     def decode(picture: Picture) -> torch.Tensor | None:
         try:
-            return load_pixels(picture, resolution)
+            return load_pixels(picture)
         except (OSError, ValueError, SyntaxError) as error:
             damaged.append(f"{picture.path}: {error}")
             return None
@@ -128,13 +126,6 @@ def _ahead(compute: Callable[[T], R], items: Iterable[T], workers: int) -> Itera
                 yield first, result.result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def refused(faults: Sequence[str], at_most: int) -> str:
-    """All damaged pictures in one message."""
-    listed = "\n  ".join(sorted(faults)[:at_most])
-    more = f"\n  and {len(faults) - at_most} more" if len(faults) > at_most else ""
-    return f"these pictures are damaged; replace or remove them:\n  {listed}{more}"
 
 
 def _release(device: torch.device) -> None:

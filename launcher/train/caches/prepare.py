@@ -11,10 +11,11 @@ from typing import TypeVar
 import torch
 
 from launcher.config.training import TrainingSettings
+from launcher.data.dataset import listed
+from launcher.data.pictures import Picture
 from launcher.errors import InvalidInputError
-from launcher.pictures import NAMED, Picture
 from launcher.train.caches.dataset import CachedDataset, Entry
-from launcher.train.caches.encode import encode_latents, encode_prompts, refused
+from launcher.train.caches.encode import encode_latents, encode_prompts
 from launcher.train.caches.shards import WHOLE, Shards, ShardWriter
 from launcher.train.caches.shards import Entry as ShardEntry
 from launcher.train.distributed import World
@@ -43,7 +44,7 @@ def prepare(
     """Computes what is missing, divided among the ranks; VAE and text encoders are gone afterwards.
 
     Args:
-        training: where the caches lie and at which resolution.
+        training: where the caches lie.
         model: brings VAE and text encoders.
         pictures: the data set.
         dtype: of the stored prompt embeddings.
@@ -59,7 +60,7 @@ def prepare(
         CannotRunHereError: the cache folder is full or not writable; what was computed is kept.
         RunFailedError: the VAE gives numbers that are not finite.
     """
-    folder, resolution = Path(training.data.cache_dir), training.data.resolution
+    folder = Path(training.data.cache_dir)
     captions = sorted({picture.caption for picture in pictures})
     known = KnownFiles(folder / "known.json")
     latents, prompts = Shards(folder / "latents"), Shards(folder / "prompts")
@@ -69,7 +70,7 @@ def prepare(
     )
     prompt_keys = {caption: cache_key(caption=caption, text=text, dtype=str(dtype)) for caption in captions}
     latent_keys = {
-        picture: cache_key(picture=contents[picture.path], resolution=resolution, vae=vae) for picture in pictures
+        picture: cache_key(picture=contents[picture.path], size=str(picture.bucket), vae=vae) for picture in pictures
     }
     missing_prompts = _missing(prompt_keys, prompts)
     missing_latents = _missing(latent_keys, latents)
@@ -82,10 +83,10 @@ def prepare(
         workers = training.runtime.max_workers or min(MOST_WORKERS, torch.get_num_threads())
         mine = _share(missing_latents, world)
         with report.phase("latents") as phase, ShardWriter(latents) as writer:
-            faults = encode_latents(model, mine, resolution, world.device, workers, writer, phase, stopping)
+            faults = encode_latents(model, mine, world.device, workers, writer, phase, stopping)
         _exchange(writer, known, world)
         if damaged := [fault for each in world.from_all(faults) for fault in each]:
-            raise InvalidInputError(refused(damaged, NAMED))
+            raise InvalidInputError(f"these pictures are damaged; replace or remove them:\n  {listed(sorted(damaged))}")
     if not (prompts.index.keys() >= set(prompt_keys.values()) and latents.index.keys() >= set(latent_keys.values())):
         return None  # the same on every rank, as all have the same index
     report.event(
@@ -98,7 +99,7 @@ def prepare(
         prompts_cached=len(captions) - len(missing_prompts),
     )
     entries = tuple(Entry(picture, latent_keys[picture], prompt_keys[picture.caption]) for picture in pictures)
-    return CachedDataset(entries, resolution, latents, prompts)
+    return CachedDataset(entries, latents, prompts)
 
 
 def _look(
