@@ -23,7 +23,7 @@ from launcher.train.engine import Engine
 from launcher.train.export import draw_samples, export_pipeline
 from launcher.train.extensions import build_optimizer, build_swapping
 from launcher.train.models import resolve_model
-from launcher.train.objective import noise_prediction_loss, require_noise_prediction
+from launcher.train.objective import diffusion_loss, require_trainable
 from launcher.train.plain_engine import PlainEngine
 from launcher.train.report import Report
 from launcher.train.steps import StepClock, agree
@@ -77,8 +77,8 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
 
     # Everything that is not the U-Net comes and goes before the U-Net is loaded.
     model = resolve_model(training, world, report)
+    require_trainable(model, report)
     scheduler = model.noise_scheduler()
-    require_noise_prediction(scheduler)
     dataset = caches.prepare(training, model, pictures, dtype, world, report)
     if reason := world.from_main(stop_reason()):
         return _stopped(report, reason, step=newest.step if newest else 0)
@@ -110,10 +110,11 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         timesteps=scheduler.config.num_train_timesteps,
         device=world.device,
         dtype=dtype,
+        objective=training.objective,
     )
     done = checkpoints.resume(engine, newest)
 
-    loop = Loop(engine, batches, scheduler, division, world, report, stop_reason)
+    loop = Loop(engine, batches, scheduler, division, world, report, stop_reason, training.objective.snr_gamma)
     loop.evaluate("before", done, optimization.num_eval_images)
     every = training.checkpoints.checkpointing_steps
     done, reason = loop.steps(
@@ -145,6 +146,7 @@ class Loop:
     world: World
     report: Report
     stop_reason: StopReason
+    snr_gamma: float = 0.0
 
     def steps(
         self, done: int, last_step: int, *, save_every: int, save: Callable[[int], object]
@@ -169,7 +171,7 @@ class Loop:
                     with clock.phase("data"):
                         batch = next(micro_batches)
                     with clock.phase("forward"):
-                        loss = noise_prediction_loss(self.engine, self.scheduler, batch)
+                        loss = diffusion_loss(self.engine, self.scheduler, batch, self.snr_gamma)
                     with clock.phase("backward"):
                         self.engine.backward(loss)
                     mean_loss += loss.detach() / self.division.accumulation
@@ -202,7 +204,7 @@ class Loop:
 
     @torch.no_grad()
     def evaluate(self, when: str, step: int, pictures: int) -> float | None:
-        """Mean loss over ``pictures`` pictures on fixed, held-out noise; None without pictures.
+        """Mean loss over ``pictures`` pictures on fixed, held-out noise, all weighed alike; None without pictures.
 
         Every rank takes equally many batches, as ZeRO-3's collectives need: past the last picture a rank
         repeats it without counting it.
@@ -218,7 +220,7 @@ class Loop:
                 first = (turn * self.world.world_size + self.world.rank) * size
                 mine = range(first, min(first + size, pictures))
                 batch = self.batches.evaluation(mine or range(pictures - 1, pictures), pictures)
-                loss = float(noise_prediction_loss(self.engine, self.scheduler, batch))
+                loss = float(diffusion_loss(self.engine, self.scheduler, batch))
                 total, counted = total + loss * len(mine), counted + len(mine)
                 progress.progress(turn + 1, rounds)
             self.engine.evaluating(False)

@@ -14,6 +14,7 @@ from launcher.config.training.checkpoints import CheckpointSettings
 from launcher.config.training.data import DataSettings
 from launcher.config.training.export import ExportSettings
 from launcher.config.training.model import ModelSettings
+from launcher.config.training.objective import ObjectiveSettings
 from launcher.config.training.optimization import OptimizationSettings
 from launcher.config.training.runtime import RuntimeSettings
 
@@ -23,6 +24,7 @@ __all__ = [
     "DataSettings",
     "ExportSettings",
     "ModelSettings",
+    "ObjectiveSettings",
     "OptimizationSettings",
     "RuntimeSettings",
     "TrainingSettings",
@@ -37,6 +39,7 @@ class TrainingSettings:
 
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
@@ -54,6 +57,7 @@ class TrainingSettings:
 TOPICS: dict[str, type] = {
     "model": ModelSettings,
     "data": DataSettings,
+    "objective": ObjectiveSettings,
     "optimization": OptimizationSettings,
     "checkpoints": CheckpointSettings,
     "export": ExportSettings,

@@ -8,6 +8,7 @@ from simpletuner_tui.questions.training.checkpoints import CHECKPOINTS
 from simpletuner_tui.questions.training.data import DATA
 from simpletuner_tui.questions.training.export import EXPORT
 from simpletuner_tui.questions.training.model import MODEL
+from simpletuner_tui.questions.training.objective import OBJECTIVE
 from simpletuner_tui.questions.training.optimization import OPTIMIZATION
 from simpletuner_tui.questions.training.runtime import RUNTIME
 from simpletuner_tui.questions.training.topic import Topic
@@ -15,6 +16,7 @@ from simpletuner_tui.questions.training.topic import Topic
 TOPICS: dict[str, Topic] = {
     "model": MODEL,
     "data": DATA,
+    "objective": OBJECTIVE,
     "optimization": OPTIMIZATION,
     "checkpoints": CHECKPOINTS,
     "export": EXPORT,
