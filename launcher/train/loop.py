@@ -26,6 +26,7 @@ from launcher.train.models import resolve_model
 from launcher.train.objective import diffusion_loss, require_trainable
 from launcher.train.plain_engine import PlainEngine
 from launcher.train.report import Report
+from launcher.train.step_loss import StepLoss
 from launcher.train.steps import StepClock, agree
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
@@ -161,12 +162,15 @@ class Loop:
 
         Returns:
             Steps trained in all, and why it stopped early, if it did.
+
+        Raises:
+            RunFailedError: a loss is not finite; the step is not taken and nothing is saved.
         """
         micro_batches = self.batches.run(self.division, done, last_step)
         clock = StepClock(self.world.device)
         with self.report.phase("train") as progress:
             for step in range(done + 1, last_step + 1):
-                mean_loss = torch.zeros((), device=self.world.device)
+                losses = StepLoss(self.division.accumulation)
                 for _ in range(self.division.accumulation):
                     with clock.phase("data"):
                         batch = next(micro_batches)
@@ -174,21 +178,24 @@ class Loop:
                         loss = diffusion_loss(self.engine, self.scheduler, batch, self.snr_gamma)
                     with clock.phase("backward"):
                         self.engine.backward(loss)
-                    mean_loss += loss.detach() / self.division.accumulation
+                    if losses.add(loss, batch.paths):
+                        mean_loss = losses.agree(self.world, step)
                     learning_rate = self.engine.learning_rate
                     with clock.phase("optimizer"):
                         self.engine.step()
 
                 reason = self.stop_reason()
-                agreed = agree(self.world, mean_loss, stop=reason is not None)
+                agreed = agree(self.world, stop=reason is not None)
                 seconds = clock.read()
                 self.report.event(
                     "step",
                     step=step,
                     max_steps=last_step,
-                    loss=agreed.loss,
+                    loss=mean_loss,
                     lr=learning_rate,
                     grad_norm=self.engine.gradient_norm,
+                    loss_scale=self.engine.loss_scale,
+                    skipped=not self.engine.updated,
                     seconds=seconds,
                     samples_per_second=round(self.division.global_batch_size / seconds["total"], 3),
                     vram_mib=agreed.vram_mib,
