@@ -9,7 +9,16 @@ from launcher.errors import ExitCode, InvalidInputError, RefusedToOverwriteError
 from launcher.machine.gpus import Gpus, visible
 from launcher.machine.host import Host
 from launcher.machine.toolchain import Toolchain
-from launcher.model_files import check_components, check_whole, is_file, is_folder, resolution_step, weight_files
+from launcher.model_files import (
+    check_components,
+    check_whole,
+    component_config,
+    is_file,
+    is_folder,
+    resolution_step,
+    weight_files,
+)
+from launcher.noise_schedule import remarks
 from launcher.plan import Plan
 from launcher.preflight.data import data, resolution
 from launcher.preflight.disks import disks, folders, places
@@ -48,6 +57,8 @@ def _model(plan: Plan) -> Iterator[Finding]:
         if is_folder(path):
             check_components(path)
             step = resolution_step(path)
+            for remark in remarks(component_config(path, "scheduler"), plan.settings.training.objective):
+                yield Finding(remark.field, remark.message, Level.ERROR if remark.refused else Level.WARNING)
         elif is_file(path):
             _check_single_file(path)
             yield from _absent(plan, "pretrained_model_config")

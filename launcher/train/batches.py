@@ -8,10 +8,13 @@ however it is divided into ranks and micro-batches.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from launcher.config.training import ObjectiveSettings
 from launcher.data.buckets import Size
 from launcher.train.caches import CachedDataset, Sample
 from launcher.train.order import Order
@@ -25,7 +28,7 @@ class Batch:
     latents: torch.Tensor
     """(b, c, h, w) fp32, drawn from the VAE's posterior and scaled."""
     noise: torch.Tensor
-    """(b, c, h, w) fp32, standard normal."""
+    """(b, c, h, w) fp32, standard normal, with its offset."""
     timesteps: torch.Tensor
     """(b,) int64."""
     prompt_embeds: torch.Tensor
@@ -34,6 +37,10 @@ class Batch:
     """(b, p) in the training precision."""
     time_ids: torch.Tensor
     """(b, 6) in the training precision: original size, crop, target size, each (height, width)."""
+    paths: tuple[Path, ...]
+    """Of the pictures."""
+    perturbation: torch.Tensor | None = None
+    """(b, c, h, w) fp32, added to the noise in what the U-Net sees; None where it sees the noise alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,7 @@ class Batches:
         timesteps: int,
         device: torch.device,
         dtype: torch.dtype,
+        objective: ObjectiveSettings | None = None,
     ) -> None:
         """Reads nothing yet.
 
@@ -78,10 +86,13 @@ class Batches:
             timesteps: length of the noise schedule.
             device: where batches go.
             dtype: training precision.
+            objective: from which timesteps and with which noise; the whole schedule and plain noise by default.
         """
         self._dataset, self._seed, self._scaling_factor = dataset, seed, scaling_factor
-        self._timesteps, self._device, self._dtype = timesteps, device, dtype
+        self._device, self._dtype = device, dtype
         self._pictures = [entry.picture for entry in dataset.entries]
+        self._objective = objective or ObjectiveSettings()
+        self._timesteps = range(self._objective.min_timestep, min(self._objective.max_timestep, timesteps))
 
     def run(self, division: Division, first_step: int, last_step: int) -> Iterator[Batch]:
         """Micro-batches from a 0-based first step up to, not including, the last, in order."""
@@ -116,7 +127,7 @@ class Batches:
         ]
 
     def evaluation(self, indices: Sequence[int], of: int) -> Batch:
-        """Pictures with held-out noise: never drawn in training, the same at every call.
+        """Pictures with held-out noise, neither offset nor perturbed: never drawn in training, the same at every call.
 
         Args:
             indices: which of the evaluation's pictures, of one bucket.
@@ -128,7 +139,7 @@ class Batches:
             generator = seeded("evaluation", self._seed, index)
             samples.append((sample, torch.randn(sample.mean.shape, generator=generator)))
             noises.append(torch.randn(sample.mean.shape, generator=generator))
-            steps.append((2 * index + 1) * self._timesteps // (2 * of))
+            steps.append(self._timesteps.start + (2 * index + 1) * len(self._timesteps) // (2 * of))
         return self._to_device(self._collate(samples, noises, steps))
 
     def _evaluated(self, index: int, of: int) -> int:
@@ -141,8 +152,26 @@ class Batches:
             generator = seeded("noise", self._seed, number)
             samples.append((sample, torch.randn(sample.mean.shape, generator=generator)))
             noises.append(torch.randn(sample.mean.shape, generator=generator))
-            steps.append(int(torch.randint(self._timesteps, (), generator=generator)))
-        return self._collate(samples, noises, steps)
+            steps.append(int(torch.randint(self._timesteps.start, self._timesteps.stop, (), generator=generator)))
+        return self._disturbed(self._collate(samples, noises, steps), numbers)
+
+    def _disturbed(self, batch: Batch, numbers: range) -> Batch:
+        """With the noise offset and the input perturbed as the objective says, from draws of their own."""
+        objective, channels = self._objective, batch.noise.shape[1]
+        if objective.noise_offset:
+            offsets = torch.stack([self._offset(number, channels) for number in numbers])
+            batch = replace(batch, noise=batch.noise + objective.noise_offset * offsets)
+        if objective.input_perturbation:
+            shape = batch.noise.shape[1:]
+            draws = [torch.randn(shape, generator=seeded("perturbation", self._seed, number)) for number in numbers]
+            batch = replace(batch, perturbation=objective.input_perturbation * torch.stack(draws))
+        return batch
+
+    def _offset(self, number: int, channels: int) -> torch.Tensor:
+        """(c, 1, 1), standard normal, or 0 for a picture whose noise is not offset."""
+        generator = seeded("offset", self._seed, number)
+        offset = torch.rand((), generator=generator) < self._objective.noise_offset_probability
+        return offset * torch.randn(channels, 1, 1, generator=generator)
 
     def _collate(
         self, samples: list[tuple[Sample, torch.Tensor]], noises: list[torch.Tensor], steps: list[int]
@@ -156,7 +185,12 @@ class Batches:
             prompt_embeds=torch.stack([sample.prompt_embeds for sample, _ in samples]).to(self._dtype),
             pooled=torch.stack([sample.pooled for sample, _ in samples]).to(self._dtype),
             time_ids=torch.stack([sample.time_ids for sample, _ in samples]).to(self._dtype),
+            paths=tuple(sample.path for sample, _ in samples),
         )
 
     def _to_device(self, batch: Batch) -> Batch:
-        return Batch(*(getattr(batch, name).to(self._device) for name in Batch.__slots__))
+        fields = {name: getattr(batch, name) for name in Batch.__slots__}
+        tensors: dict[str, Any] = {
+            name: value.to(self._device) for name, value in fields.items() if isinstance(value, torch.Tensor)
+        }
+        return replace(batch, **tensors)

@@ -23,9 +23,10 @@ from launcher.train.engine import Engine
 from launcher.train.export import draw_samples, export_pipeline
 from launcher.train.extensions import build_optimizer, build_swapping
 from launcher.train.models import ModelSource, resolve_model
-from launcher.train.objective import noise_prediction_loss, require_noise_prediction
+from launcher.train.objective import diffusion_loss, require_trainable
 from launcher.train.plain_engine import PlainEngine
 from launcher.train.report import Report
+from launcher.train.step_loss import StepLoss
 from launcher.train.steps import StepClock, agree
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
@@ -77,8 +78,8 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
 
     # Everything that is not the U-Net comes and goes before the U-Net is loaded.
     model = resolve_model(training, world, report)
+    require_trainable(model, report)
     scheduler = model.noise_scheduler()
-    require_noise_prediction(scheduler)
     dataset = caches.prepare(
         training, model, pictures, dtype, world, report, stopping=lambda: stop_reason() is not None
     )
@@ -95,10 +96,11 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         timesteps=scheduler.config.num_train_timesteps,
         device=world.device,
         dtype=dtype,
+        objective=training.objective,
     )
     done = checkpoints.resume(engine, newest)
 
-    loop = Loop(engine, batches, scheduler, division, world, report, stop_reason)
+    loop = Loop(engine, batches, scheduler, division, world, report, stop_reason, training.objective.snr_gamma)
     loop.evaluate("before", done, optimization.num_eval_images)
     every = training.checkpoints.checkpointing_steps
     done, reason = loop.steps(
@@ -130,6 +132,7 @@ class Loop:
     world: World
     report: Report
     stop_reason: StopReason
+    snr_gamma: float = 0.0
 
     def steps(
         self, done: int, last_step: int, *, save_every: int, save: Callable[[int], object]
@@ -144,34 +147,40 @@ class Loop:
 
         Returns:
             Steps trained in all, and why it stopped early, if it did.
+
+        Raises:
+            RunFailedError: a loss is not finite; the step is not taken and nothing is saved.
         """
         micro_batches = self.batches.run(self.division, done, last_step)
         clock = StepClock(self.world.device)
         with self.report.phase("train") as progress:
             for step in range(done + 1, last_step + 1):
-                mean_loss = torch.zeros((), device=self.world.device)
+                losses = StepLoss(self.division.accumulation)
                 for _ in range(self.division.accumulation):
                     with clock.phase("data"):
                         batch = next(micro_batches)
                     with clock.phase("forward"):
-                        loss = noise_prediction_loss(self.engine, self.scheduler, batch)
+                        loss = diffusion_loss(self.engine, self.scheduler, batch, self.snr_gamma)
                     with clock.phase("backward"):
                         self.engine.backward(loss)
-                    mean_loss += loss.detach() / self.division.accumulation
+                    if losses.add(loss, batch.paths):
+                        mean_loss = losses.agree(self.world, step)
                     learning_rate = self.engine.learning_rate
                     with clock.phase("optimizer"):
                         self.engine.step()
 
                 reason = self.stop_reason()
-                agreed = agree(self.world, mean_loss, stop=reason is not None)
+                agreed = agree(self.world, stop=reason is not None)
                 seconds = clock.read()
                 self.report.event(
                     "step",
                     step=step,
                     max_steps=last_step,
-                    loss=agreed.loss,
+                    loss=mean_loss,
                     lr=learning_rate,
                     grad_norm=self.engine.gradient_norm,
+                    loss_scale=self.engine.loss_scale,
+                    skipped=not self.engine.updated,
                     seconds=seconds,
                     samples_per_second=round(self.division.global_batch_size / seconds["total"], 3),
                     vram_mib=agreed.vram_mib,
@@ -187,7 +196,7 @@ class Loop:
 
     @torch.no_grad()
     def evaluate(self, when: str, step: int, pictures: int) -> float | None:
-        """Mean loss over ``pictures`` pictures on fixed, held-out noise; None without pictures.
+        """Mean loss over ``pictures`` pictures on fixed, held-out noise, all weighed alike; None without pictures.
 
         Every rank takes equally many batches, as ZeRO-3's collectives need: past the last one a rank repeats its
         last picture without counting it.
@@ -203,7 +212,7 @@ class Loop:
                 place = turn * self.world.world_size + self.world.rank
                 mine = taken[place] if place < len(taken) else []
                 batch = self.batches.evaluation(mine or taken[-1][-1:], pictures)
-                loss = float(noise_prediction_loss(self.engine, self.scheduler, batch))
+                loss = float(diffusion_loss(self.engine, self.scheduler, batch))
                 total, counted = total + loss * len(mine), counted + len(mine)
                 progress.progress(turn + 1, rounds)
             self.engine.evaluating(False)

@@ -9,7 +9,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from diffusers import (
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import SafetensorError
 
-from launcher.config.training import TrainingSettings
+from launcher.config.training import ObjectiveSettings, TrainingSettings
 from launcher.errors import CannotRunHereError, InvalidInputError
 from launcher.model_files import (
     COMPONENTS,
@@ -36,6 +36,7 @@ from launcher.model_files import (
     variant,
     weight_files,
 )
+from launcher.noise_schedule import trained_schedule
 from launcher.train.distributed import World
 from launcher.train.hub import download
 from launcher.train.known import KnownFiles
@@ -49,7 +50,8 @@ def resolve_model(training: TrainingSettings, world: World, report: Report) -> "
         InvalidInputError: there is no such model, or a component of it is missing.
         CannotRunHereError: the hub cannot be reached or its model does not fit on the disk.
     """
-    return ModelSource(*world.on_main(lambda: _locate(training, report)))
+    folder, vae_folder = world.on_main(lambda: _locate(training, report))
+    return ModelSource(folder, vae_folder, training.objective)
 
 
 def _locate(training: TrainingSettings, report: Report) -> tuple[Path, Path]:
@@ -131,6 +133,8 @@ class ModelSource:
 
     folder: Path
     vae_folder: Path
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    """What it is trained for, which its noise schedule must say."""
 
     def unet(self, dtype: torch.dtype) -> UNet2DConditionModel:
         """The U-Net on the CPU, in training mode."""
@@ -154,8 +158,13 @@ class ModelSource:
         )
 
     def noise_scheduler(self) -> DDPMScheduler:
-        """The model's own noise schedule, in the form that adds noise in training."""
-        return DDPMScheduler.from_pretrained(self.folder, subfolder="scheduler")
+        """The noise schedule it is trained with, in the form that adds noise in training."""
+        return DDPMScheduler.from_config(trained_schedule(self.own_schedule, self.objective))
+
+    @cached_property
+    def own_schedule(self) -> dict[str, Any]:
+        """The configuration of the model's own scheduler."""
+        return component_config(self.folder, "scheduler")
 
     @cached_property
     def vae_config(self) -> dict[str, Any]:
@@ -196,7 +205,7 @@ class ModelSource:
         return weights + tokenizers
 
     def write_pipeline(self, state: dict[str, torch.Tensor], folder: Path) -> None:
-        """Writes a pipeline folder: this model with another U-Net.
+        """Writes a pipeline folder: this model with another U-Net, sampled as it was trained.
 
         Args:
             state: the U-Net's weights, in the dtype to write. They are not copied.
@@ -207,6 +216,9 @@ class ModelSource:
         for name in COMPONENTS:
             if name != "unet":
                 _copy_component(self.vae_folder if name == "vae" else self.folder / name, folder / name)
+        schedule = trained_schedule(self.own_schedule, self.objective)
+        if schedule != self.own_schedule:
+            (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(schedule, indent=2) + "\n")
         with torch.device("meta"):
             unet = UNet2DConditionModel.from_config(component_config(self.folder, "unet"))
         unet.load_state_dict(state, assign=True)

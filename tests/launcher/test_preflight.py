@@ -1,5 +1,6 @@
 """What refuses to start: each finding with its question, words, level, exit code, and whether force overrides it."""
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -153,6 +154,21 @@ def test_a_single_file_needs_its_configuration(sdxl, tmp_path):
     finding = only(sdxl(**single, pretrained_model_config="/nowhere"))
     assert finding.field == "training.pretrained_model_config"
     assert finding.message == "/nowhere is no folder; give a diffusers folder or a hub id"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "chosen", "field", "level"),
+    [
+        ({}, {"rescale_betas_zero_snr": True}, "prediction_type", Level.ERROR),
+        ({"prediction_type": "sample"}, {}, "pretrained_model_name_or_path", Level.ERROR),
+        ({"num_train_timesteps": 500}, {"min_timestep": 500}, "min_timestep", Level.ERROR),
+        ({}, {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}, "prediction_type", Level.WARNING),
+    ],
+)
+def test_the_models_noise_schedule_must_go_with_the_objective(small, tmp_path, schedule, chosen, field, level):
+    (tmp_path / "model/scheduler/scheduler_config.json").write_text(json.dumps(schedule))
+    finding = only(small(**chosen))
+    assert (finding.field, finding.level) == (f"training.{field}", level)
 
 
 def test_another_vae_is_looked_at_too(small, tmp_path):

@@ -12,7 +12,7 @@ from launcher.errors import RunFailedError
 from launcher.train.batches import Batches, Division
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.export import DTYPES, draw_samples, export_pipeline
-from launcher.train.objective import noise_prediction_loss
+from launcher.train.objective import diffusion_loss
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def engine(group, model, dataset) -> DeepSpeedEngine:
         dtype=torch.bfloat16,
     )
     for batch in batches.run(Division(0, 1, 2, 1), 0, 4):
-        engine.backward(noise_prediction_loss(engine, model.noise_scheduler(), batch))
+        engine.backward(diffusion_loss(engine, model.noise_scheduler(), batch))
         engine.step()
     return engine
 

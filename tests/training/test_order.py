@@ -17,11 +17,11 @@ from launcher.data.dataset import find
 from launcher.data.draws import buckets_of
 from launcher.data.pictures import Picture, Source
 from launcher.train import caches
-from launcher.train.batches import Batches, Division
+from launcher.train.batches import Batch, Batches, Division
 from launcher.train.dataset import find_pictures
 from launcher.train.engine import Engine
 from launcher.train.loop import Loop
-from launcher.train.objective import noise_prediction_loss
+from launcher.train.objective import diffusion_loss
 from launcher.train.order import Order, epoch_order
 from launcher.train.plain_engine import PlainEngine
 from launcher.train.report import Report
@@ -156,6 +156,11 @@ def test_the_table_is_an_event_and_what_recurs_a_warning(mixed):
     assert told.named("warning") == []
 
 
+def equal(one: Batch, other: Batch) -> bool:
+    parts = [(getattr(one, name), getattr(other, name)) for name in Batch.__slots__]
+    return all(torch.equal(*pair) if isinstance(pair[0], torch.Tensor) else pair[0] == pair[1] for pair in parts)
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_batch_is_of_one_bucket_and_a_resumed_run_goes_on_with_the_same(batches, rank):
     division = Division(rank=rank, world_size=2, micro_batch_size=2, accumulation=2)
@@ -164,8 +169,7 @@ def test_a_batch_is_of_one_bucket_and_a_resumed_run_goes_on_with_the_same(batche
     for batch in straight:
         assert len({tuple(row[4:].tolist()) for row in batch.time_ids}) == 1
     for first, second in zip(straight[8:], batches.run(division, 4, 10), strict=True):
-        for name in first.__slots__:
-            assert torch.equal(getattr(first, name), getattr(second, name))
+        assert equal(first, second)
 
 
 def test_ranks_have_the_same_bucket_in_every_micro_batch(batches):
@@ -198,7 +202,7 @@ def test_it_trains_and_evaluates_across_buckets(batches, model, group):
 def loop_loss(loop, batches, index) -> float:
     loop.engine.evaluating(True)
     with torch.no_grad():
-        loss = noise_prediction_loss(loop.engine, loop.scheduler, batches.evaluation([index], 7))
+        loss = diffusion_loss(loop.engine, loop.scheduler, batches.evaluation([index], 7))
     loop.engine.evaluating(False)
     return float(loss)
 

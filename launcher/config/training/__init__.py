@@ -14,6 +14,7 @@ from launcher.config.training.checkpoints import CheckpointSettings
 from launcher.config.training.data import DataSettings
 from launcher.config.training.export import ExportSettings
 from launcher.config.training.model import ModelSettings
+from launcher.config.training.objective import ObjectiveSettings
 from launcher.config.training.optimization import OptimizationSettings
 from launcher.config.training.preparation import PreparationSettings
 from launcher.config.training.runtime import RuntimeSettings
@@ -24,6 +25,7 @@ __all__ = [
     "DataSettings",
     "ExportSettings",
     "ModelSettings",
+    "ObjectiveSettings",
     "OptimizationSettings",
     "PreparationSettings",
     "RuntimeSettings",
@@ -40,6 +42,7 @@ class TrainingSettings:
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
     preparation: PreparationSettings = field(default_factory=PreparationSettings)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
@@ -58,6 +61,7 @@ TOPICS: dict[str, type] = {
     "model": ModelSettings,
     "data": DataSettings,
     "preparation": PreparationSettings,
+    "objective": ObjectiveSettings,
     "optimization": OptimizationSettings,
     "checkpoints": CheckpointSettings,
     "export": ExportSettings,

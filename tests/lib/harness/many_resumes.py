@@ -44,7 +44,8 @@ class RecordedBatches(Batches):
     def run(self, division, first_step, last_step):
         for batch in super().run(division, first_step, last_step):
             digest = hashlib.sha256()
-            for tensor in (getattr(batch, name) for name in batch.__slots__):
+            values = (getattr(batch, name) for name in batch.__slots__)
+            for tensor in (value for value in values if isinstance(value, torch.Tensor)):
                 digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
             self.digests.append(digest.hexdigest())
             yield batch
