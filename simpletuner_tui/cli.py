@@ -243,7 +243,7 @@ def _add_front_end_options(parser: argparse.ArgumentParser, default: object = Fa
 def _add_answers_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-dir", metavar="DIR", help="where the run lies; one that is there is continued")
     parser.add_argument("--set", action="append", default=[], metavar="ID=VALUE", help="an answer, over the file's")
-    parser.add_argument("--offload_param_path", metavar="DIR", help="folder for NVMe offload, over the file's")
+    parser.add_argument("--offload_param_path", metavar="DIR", help="folder for NVMe offload where none is named")
     parser.add_argument("--strict", action="store_true", help="an answer left to its default is an error")
     parser.add_argument("--json", action="store_true", help="machine-readable output on stdout")
 

@@ -6,5 +6,8 @@ RUNTIME = Topic(
     section="Machine",
     texts={
         "cpu_threads": "How many CPU threads per process?",
+        "offload_param_path": "In which folder should what is offloaded to NVMe lie?",
     },
+    # accelerate asks for both folders where one is needed; this one is for those who bring it.
+    only_given=frozenset({"offload_param_path"}),
 )
