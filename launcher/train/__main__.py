@@ -20,6 +20,7 @@ from launcher.runs.swap import swap_folders
 from launcher.train.distributed import World
 from launcher.train.extensions import build_communication
 from launcher.train.loop import train
+from launcher.train.platform import require_cuda_or_cpu
 from launcher.train.report import LOGGER, Report
 from launcher.train.swap import discard
 
@@ -75,6 +76,7 @@ def _train(run: RunDirectory, stack: ExitStack) -> Outcome:
             Heartbeat(run, on_orphaned=lambda: request_stop(run, "the supervisor of this run died"))
         )
         report = Report(EventLog(run.events_jsonl), heartbeat)
+    require_cuda_or_cpu()
     if get_accelerator().device_name() == "cpu":
         with report.phase("compile_communication"):
             build_communication()
