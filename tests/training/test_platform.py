@@ -1,6 +1,5 @@
 """The training process refuses GPUs that are not NVIDIA's before it reads anything, and trains on the CPU."""
 
-import json
 import sys
 
 import pytest
@@ -10,6 +9,7 @@ from deepspeed.accelerator import get_accelerator
 from launcher.runs.directory import RunDirectory
 from launcher.runs.outcome import read_outcome
 from launcher.train import __main__ as process
+from launcher.train.platform import require_cuda_or_cpu
 
 
 @pytest.mark.parametrize(
@@ -28,15 +28,10 @@ def test_what_is_no_nvidia_gpu_ends_with_3_and_says_why(device, hip, words, tmp_
     outcome = read_outcome(RunDirectory(tmp_path))
     assert (outcome.result, outcome.exit_code) == ("failed", 3)
     assert outcome.message.startswith(words)
-    told = (
-        [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
-        if (tmp_path / "events.jsonl").exists()
-        else []
-    )
-    assert told == []  # not one phase was begun
+    assert not (tmp_path / "events.jsonl").exists()  # not one phase was begun
 
 
 def test_the_cpu_is_not_refused_even_where_torch_is_amds(monkeypatch):
     monkeypatch.setattr(torch.version, "hip", "6.4.43482")
     assert get_accelerator().device_name() == "cpu"
-    process.require_cuda_or_cpu()
+    require_cuda_or_cpu()
