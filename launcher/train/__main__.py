@@ -16,13 +16,12 @@ from launcher.runs.events import EventLog
 from launcher.runs.heartbeat import Heartbeat
 from launcher.runs.outcome import Outcome, read_outcome, write_outcome
 from launcher.runs.stop import request_stop, stop_requested
-from launcher.runs.swap import swap_folders
+from launcher.runs.swap import owned, swap_folders
 from launcher.train.distributed import World
 from launcher.train.extensions import build_communication
 from launcher.train.loop import train
 from launcher.train.platform import require_cuda_or_cpu
 from launcher.train.report import LOGGER, Report
-from launcher.train.swap import discard
 
 NO_HOST_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 LOST_ANOTHER = ("Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
@@ -83,10 +82,13 @@ def _train(run: RunDirectory, stack: ExitStack) -> Outcome:
     with report.phase("join"):
         world = World.join()
     stack.callback(world.close)
-    if world.is_main and run.uses_deepspeed():
-        swapped = list(swap_folders(run.deepspeed(), run.path).values())
-        discard(swapped)  # left by a launch that was killed
-        stack.callback(discard, swapped)
+    if int(os.environ["LOCAL_RANK"]) == 0 and run.uses_deepspeed():  # a drive is a machine's own
+        cleaned = stack.enter_context(owned(swap_folders(run.deepspeed(), run.path).values()))
+        for each in cleaned.removed:
+            LOGGER.info("removed %s, left by a dead run: %d bytes", each.path, each.bytes)
+            report.event("swap_removed", path=str(each.path), bytes=each.bytes)
+        for message in cleaned.left:
+            report.warning(message)
 
     def stop_reason() -> str | None:
         request = stop_requested(run)
