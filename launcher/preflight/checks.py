@@ -42,7 +42,7 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
         *_host(plan, machine.host()),
         *_toolchain(plan, machine.toolchain()),
     ]
-    findings += nvme(plan, machine)
+    findings += [*nvme(plan, machine), *_trackers(plan, machine)]
     if plan.model.assumed and any(finding.field == MODEL for finding in of_model):
         # There is no model; what an estimate of SDXL says would be of another one than is meant.
         findings = [each for each in findings if each.level is Level.ERROR and not each.forceable]
@@ -153,6 +153,17 @@ def _resume(plan: Plan) -> Iterator[Finding]:
     )
     if found and (reason := why_not_resumed(found, mine)):
         yield Finding(field, reason)
+
+
+PACKAGES_OF = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}
+"""Which packages accelerate writes with for a tracker, the usual one first."""
+
+
+def _trackers(plan: Plan, machine: Machine) -> Iterator[Finding]:
+    for name in plan.settings.training.tracking.trackers:
+        if not any(machine.has_package(package) for package in PACKAGES_OF[name]):
+            message = f"{name} is not installed; pip install {PACKAGES_OF[name][0]}, or leave it out"
+            yield Finding("training.report_to", message, exit_code=ExitCode.CANNOT_RUN_HERE)
 
 
 def _platform(plan: Plan, machine: Machine) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ from launcher.train.extensions import build_communication
 from launcher.train.loop import train
 from launcher.train.platform import require_cuda_or_cpu
 from launcher.train.report import LOGGER, Report
+from launcher.train.trackers import tracking
 
 NO_HOST_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 LOST_ANOTHER = ("Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
@@ -82,6 +83,8 @@ def _train(run: RunDirectory, stack: ExitStack) -> Outcome:
     with report.phase("join"):
         world = World.join()
     stack.callback(world.close)
+    if world.is_main:
+        stack.enter_context(tracking(run, report))
     if int(os.environ["LOCAL_RANK"]) == 0 and run.uses_deepspeed():  # a drive is a machine's own
         cleaned = stack.enter_context(owned(swap_folders(run.deepspeed(), run.path).values()))
         for each in cleaned.removed:

@@ -284,6 +284,17 @@ def _of_dynamo(name: str) -> Translation:
     return translate
 
 
+def _trackers(value: Any, _: Options) -> Said:
+    known = ("tensorboard", "wandb")
+    if is_off(value):
+        return Said({"training.report_to": "none"}, "the run's own events are always there")
+    wanted = known if word(value) == "all" else tuple(part.strip() for part in word(value).split(","))
+    found = [name for name in known if name in wanted]
+    if others := [name for name in wanted if name not in known]:
+        raise ValueError(f"{', '.join(others)} is not followed with; tensorboard and wandb are")
+    return Said({"training.report_to": ",".join(found)}, "" if value in known else "those that there are")
+
+
 _UPLOADS = "nothing is uploaded from here"
 _ENCODERS = "only the U-Net is trained"
 _CONFIGURES = "SimpleTuner's own interface, no part of a training"
@@ -318,6 +329,7 @@ TRANSLATIONS: Mapping[str, Translation] = MappingProxyType(
         "max_train_steps": _steps,
         "num_train_epochs": _epochs,
         "resume_from_checkpoint": _resume,
+        "report_to": _trackers,
         "checkpoint_step_interval": _alias("checkpointing_steps"),
         "validation_step_interval": _alias("validation_steps"),
         "noise_offset": _alias("offset_noise"),

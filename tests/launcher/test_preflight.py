@@ -620,3 +620,22 @@ def test_a_gpu_that_is_not_nvidias_is_refused_unless_the_cpu_is_chosen(small):
     assert finding.exit_code is ExitCode.CANNOT_RUN_HERE
     assert not finding.forceable
     assert preflight(small(use_cpu=True), amd) == []
+
+
+# trackers
+
+
+def test_a_tracker_that_is_not_installed_is_refused_with_how_to_install_it(small):
+    lacks = replace(GOOD, has_package=lambda name: False)
+    both = [
+        (each.field, each.message, each.exit_code) for each in preflight(small(report_to="tensorboard,wandb"), lacks)
+    ]
+    field, code = "training.report_to", ExitCode.CANNOT_RUN_HERE
+    assert both == [
+        (field, "tensorboard is not installed; pip install tensorboard, or leave it out", code),
+        (field, "wandb is not installed; pip install wandb, or leave it out", code),
+    ]
+    assert preflight(small(), lacks) == []
+    # accelerate takes either for TensorBoard.
+    other = replace(GOOD, has_package=lambda name: name == "tensorboardX")
+    assert preflight(small(report_to="tensorboard"), other) == []

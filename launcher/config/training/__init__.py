@@ -16,6 +16,7 @@ from launcher.config.training.export import ExportSettings
 from launcher.config.training.model import ModelSettings
 from launcher.config.training.optimization import OptimizationSettings
 from launcher.config.training.runtime import RuntimeSettings
+from launcher.config.training.tracking import TrackingSettings
 
 __all__ = [
     "TOPICS",
@@ -25,6 +26,7 @@ __all__ = [
     "ModelSettings",
     "OptimizationSettings",
     "RuntimeSettings",
+    "TrackingSettings",
     "TrainingSettings",
     "read_training",
     "training_declarations",
@@ -40,6 +42,7 @@ class TrainingSettings:
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
 
     def to_json(self) -> dict[str, Value]:
@@ -57,6 +60,7 @@ TOPICS: dict[str, type] = {
     "optimization": OptimizationSettings,
     "checkpoints": CheckpointSettings,
     "export": ExportSettings,
+    "tracking": TrackingSettings,
     "runtime": RuntimeSettings,
 }
 """Topic dataclasses by their name in :class:`TrainingSettings`."""
