@@ -148,6 +148,8 @@ class _Lines:
             self._line(f"  continues from step {event['step']}: {event['path']}")
         elif kind == "checkpoint":
             self._line(f"  checkpoint of step {event['step']}: {event['bytes'] / 2**20:,.0f} MiB")
+        elif kind == "swap_removed":
+            self._line(f"  removed what a dead run left on NVMe, {event['bytes'] / 2**20:,.0f} MiB: {event['path']}")
         elif kind == "warning":
             self._line(f"warning: {event['message']}")
 

@@ -41,6 +41,18 @@ RULES: tuple[Rule, ...] = (
         source="torch.optim.Muon is another: it takes no other weights beside matrices",
     ),
     Rule(
+        "offload-path-without-nvme",
+        "training.offload_param_path",
+        "is not used: nothing is offloaded to nvme at ZeRO stage 3 that names no folder of its own",
+        lambda launch, ds, training: (
+            bool(training.runtime.offload_param_path)
+            and training.runtime.offload_param_path
+            not in [getattr(ds, f"{part}_nvme_path") for part in ds.nvme_parts if launch.deepspeed]
+        ),
+        source="deepspeed/runtime/engine.py: below stage 3 nvme is taken for cpu",
+        level=Level.WARNING,
+    ),
+    Rule(
         "muon-decays-as-one",
         "deepspeed.scheduler.type",
         "WarmupDecayLR has one learning rate for Muon's weights and Adam's; choose WarmupLR or WarmupCosineLR",

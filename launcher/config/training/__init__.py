@@ -18,6 +18,7 @@ from launcher.config.training.objective import ObjectiveSettings
 from launcher.config.training.optimization import OptimizationSettings
 from launcher.config.training.preparation import PreparationSettings
 from launcher.config.training.runtime import RuntimeSettings
+from launcher.config.training.tracking import TrackingSettings
 
 __all__ = [
     "TOPICS",
@@ -29,6 +30,7 @@ __all__ = [
     "OptimizationSettings",
     "PreparationSettings",
     "RuntimeSettings",
+    "TrackingSettings",
     "TrainingSettings",
     "read_training",
     "training_declarations",
@@ -46,6 +48,7 @@ class TrainingSettings:
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
 
     def to_json(self) -> dict[str, Value]:
@@ -65,6 +68,7 @@ TOPICS: dict[str, type] = {
     "optimization": OptimizationSettings,
     "checkpoints": CheckpointSettings,
     "export": ExportSettings,
+    "tracking": TrackingSettings,
     "runtime": RuntimeSettings,
 }
 """Topic dataclasses by their name in :class:`TrainingSettings`."""

@@ -25,3 +25,9 @@ class RuntimeSettings:
         minimum=0,
         maximum=256,
     )
+    offload_param_path: str = setting(
+        "",
+        "Folder for NVMe offload of parameters and optimizer states where their own paths are left out, blank or "
+        "`none`. Empty: there is none.",
+        path=True,
+    )

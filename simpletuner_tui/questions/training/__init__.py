@@ -13,6 +13,7 @@ from simpletuner_tui.questions.training.optimization import OPTIMIZATION
 from simpletuner_tui.questions.training.preparation import PREPARATION
 from simpletuner_tui.questions.training.runtime import RUNTIME
 from simpletuner_tui.questions.training.topic import Topic
+from simpletuner_tui.questions.training.tracking import TRACKING
 
 TOPICS: dict[str, Topic] = {
     "model": MODEL,
@@ -22,6 +23,7 @@ TOPICS: dict[str, Topic] = {
     "optimization": OPTIMIZATION,
     "checkpoints": CHECKPOINTS,
     "export": EXPORT,
+    "tracking": TRACKING,
     "runtime": RUNTIME,
 }
 """How each topic is asked, by its name; the order is that of the settings."""

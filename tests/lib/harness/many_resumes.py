@@ -10,6 +10,7 @@ import gc
 import hashlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -30,7 +31,6 @@ from launcher.train.extensions import build_swapping
 from launcher.train.loop import DTYPES, Loop
 from launcher.train.models import ModelSource
 from launcher.train.report import Report
-from launcher.train.swap import discard
 
 TOLD = ("step", "loss", "lr", "grad_norm")
 """What a step tells that may not depend on when it ran."""
@@ -88,7 +88,8 @@ class Case:
         """From the newest checkpoint in the folder, if there is one, to the last step, which is saved."""
         recorder = Recorder()
         self.batches.digests = []
-        discard(swap_folders(self.config, folder).values())
+        for swapped in swap_folders(self.config, folder).values():  # as each launch of a run begins
+            shutil.rmtree(swapped, ignore_errors=True)
         Init.param_id = 0  # swapped files are named by it, and a process that resumes begins to count anew
         engine = DeepSpeedEngine(self.model.unet(self.dtype), build_swapping(self.config, folder, self.world))
         checkpoints = Checkpoints(folder, 10, self.identity, self.world, recorder)
