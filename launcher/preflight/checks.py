@@ -12,6 +12,7 @@ from launcher.machine.toolchain import Toolchain
 from launcher.model_files import check_components, check_whole, is_file, is_folder, resolution_step, weight_files
 from launcher.pictures import Picture, scan
 from launcher.plan import Plan
+from launcher.preflight.adapter import adapter
 from launcher.preflight.disks import disks, folders, places
 from launcher.preflight.finding import Finding, size
 from launcher.preflight.machine import Machine
@@ -32,7 +33,7 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
         chosen = os.environ.get("CUDA_VISIBLE_DEVICES") if launch.gpu_ids == "all" else launch.gpu_ids
         gpus = visible(machine.gpus(), chosen)
     of_model = list(_model(plan))
-    findings = [*_vae(plan), *_data(plan), *folders(plan), *_taken(plan), *_resume(plan), *disks(plan)]
+    findings = [*_vae(plan), *adapter(plan), *_data(plan), *folders(plan), *_taken(plan), *_resume(plan), *disks(plan)]
     findings += [*_gpus(plan, gpus), *_host(plan, machine.host()), *_toolchain(plan, machine.toolchain())]
     findings += nvme(plan, machine)
     if plan.model.assumed and any(finding.field == MODEL for finding in of_model):

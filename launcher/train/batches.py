@@ -94,7 +94,7 @@ class Batches:
             device: where batches go.
             dtype: training precision.
         """
-        self._dataset, self._seed, self._scaling_factor = dataset, seed, scaling_factor
+        self._dataset, self.seed, self._scaling_factor = dataset, seed, scaling_factor
         self._timesteps, self._device, self._dtype = timesteps, device, dtype
 
     def run(self, division: Division, first_step: int, last_step: int) -> Iterator[Batch]:
@@ -125,7 +125,7 @@ class Batches:
         samples, noises, steps = [], [], []
         for index in indices:
             sample = self._dataset[index * pictures // of % pictures]
-            generator = seeded("evaluation", self._seed, index)
+            generator = seeded("evaluation", self.seed, index)
             samples.append((sample, torch.randn(sample.mean.shape, generator=generator)))
             noises.append(torch.randn(sample.mean.shape, generator=generator))
             steps.append((2 * index + 1) * self._timesteps // (2 * of))
@@ -136,8 +136,8 @@ class Batches:
         samples, noises, steps = [], [], []
         for number in numbers:
             epoch, position = divmod(number, pictures)
-            sample = self._dataset[epoch_order(self._seed, epoch, pictures)[position]]
-            generator = seeded("noise", self._seed, number)
+            sample = self._dataset[epoch_order(self.seed, epoch, pictures)[position]]
+            generator = seeded("noise", self.seed, number)
             samples.append((sample, torch.randn(sample.mean.shape, generator=generator)))
             noises.append(torch.randn(sample.mean.shape, generator=generator))
             steps.append(int(torch.randint(self._timesteps, (), generator=generator)))

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 
+from launcher.config.accelerate import Dynamo
+from launcher.config.training import TrainingSettings
 from launcher.pictures import scan
 from launcher.runs.checkpoints import identity, precision
 from launcher.runs.directory import RunDirectory
@@ -22,7 +24,9 @@ from launcher.train.distributed import World
 from launcher.train.engine import Engine
 from launcher.train.export import draw_samples, export_pipeline
 from launcher.train.extensions import build_optimizer, build_swapping
-from launcher.train.models import resolve_model
+from launcher.train.lora import FOLDER as LORA
+from launcher.train.lora import add_adapter, export_adapter, seed_dropout
+from launcher.train.models import ModelSource, resolve_model
 from launcher.train.objective import noise_prediction_loss, require_noise_prediction
 from launcher.train.plain_engine import PlainEngine
 from launcher.train.report import Report
@@ -84,18 +88,17 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         return _stopped(report, reason, step=newest.step if newest else 0)
 
     with report.phase("load"):
-        unet = model.unet(dtype)
-        if optimization.gradient_checkpointing:
-            unet.enable_gradient_checkpointing()
-        if dynamo := run.dynamo():
-            compile_unet(unet, dynamo)
+        dynamo = run.dynamo()
+        unet = _unet(model, training, dtype, dynamo)
+        sizes = [(each.numel(), each.requires_grad) for each in unet.parameters()]  # before an engine divides them
     with report.phase("engine"):
         engine: Engine = PlainEngine(unet, config, world) if mine.zero_stage is None else DeepSpeedEngine(unet, config)
         del unet
     report.event(
         "model",
-        parameters=model.unet_parameters,
-        trainable=model.unet_parameters,
+        parameters=sum(size for size, _ in sizes),
+        trainable=sum(size for size, trained in sizes if trained),
+        lora_rank=training.adapter.lora_rank if training.adapter.is_lora else None,
         dtype=str(dtype).removeprefix("torch."),
         zero_stage=mine.zero_stage,
         world_size=world.world_size,
@@ -124,12 +127,12 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     loop.evaluate("after", done, optimization.num_eval_images)
 
     if training.export.export_pipeline:
-        folder = export_pipeline(engine, model, training.export, output_dir / "pipeline", world, report)
+        pipeline = _export(engine, model, training, output_dir, world, report)
         del engine, loop, checkpoints
         _free(world.device)
         if world.is_main:
             captions = [picture.caption for picture in pictures]
-            draw_samples(folder, training, captions, output_dir / "samples", world.device, report)
+            draw_samples(pipeline, training, captions, output_dir / "samples", world.device, report)
         world.barrier()
     return Outcome("completed", 0, f"trained {done} steps")
 
@@ -165,9 +168,10 @@ class Loop:
         with self.report.phase("train") as progress:
             for step in range(done + 1, last_step + 1):
                 mean_loss = torch.zeros((), device=self.world.device)
-                for _ in range(self.division.accumulation):
+                for micro_step in range(self.division.accumulation):
                     with clock.phase("data"):
                         batch = next(micro_batches)
+                    seed_dropout(self.batches.seed, self.division.numbers(step - 1, micro_step).start)
                     with clock.phase("forward"):
                         loss = noise_prediction_loss(self.engine, self.scheduler, batch)
                     with clock.phase("backward"):
@@ -228,9 +232,34 @@ class Loop:
         return mean
 
 
+def _unet(
+    model: ModelSource, training: TrainingSettings, dtype: torch.dtype, dynamo: Dynamo | None
+) -> UNet2DConditionModel:
+    """As it is trained: with an adapter, gradient checkpointing and torch.compile where they are asked for."""
+    unet = model.unet(dtype)
+    if training.adapter.is_lora:
+        add_adapter(unet, training.adapter, training.optimization.seed)
+    if training.optimization.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    if dynamo:
+        compile_unet(unet, dynamo)
+    return unet
+
+
 def _stopped(report: Report, reason: str, step: int) -> Outcome:
     report.event("stopping", reason=reason, step=step)
     return Outcome("stopped", 0, f"stopped at step {step}: {reason}")
+
+
+def _export(
+    engine: Engine, model: ModelSource, training: TrainingSettings, output_dir: Path, world: World, report: Report
+) -> Callable[[torch.dtype], StableDiffusionXLPipeline]:
+    """What was trained, as people use it; returns what loads the pipeline with it, in a dtype."""
+    if training.adapter.is_lora:
+        adapter = export_adapter(engine, training, output_dir / LORA, world, report)
+        return lambda dtype: model.pipeline(dtype, adapter)
+    folder = export_pipeline(engine, model, training.export, output_dir / "pipeline", world, report)
+    return lambda dtype: StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=dtype)
 
 
 def _free(device: torch.device) -> None:

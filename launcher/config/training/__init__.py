@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from launcher.config.setting import Problem, Setting, Value, declarations, read_topic
+from launcher.config.training.adapter import AdapterSettings
 from launcher.config.training.checkpoints import CheckpointSettings
 from launcher.config.training.data import DataSettings
 from launcher.config.training.export import ExportSettings
@@ -19,6 +20,7 @@ from launcher.config.training.runtime import RuntimeSettings
 
 __all__ = [
     "TOPICS",
+    "AdapterSettings",
     "CheckpointSettings",
     "DataSettings",
     "ExportSettings",
@@ -36,6 +38,7 @@ class TrainingSettings:
     """Everything that is neither accelerate's nor DeepSpeed's."""
 
     model: ModelSettings = field(default_factory=ModelSettings)
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
     data: DataSettings = field(default_factory=DataSettings)
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
@@ -53,6 +56,7 @@ class TrainingSettings:
 
 TOPICS: dict[str, type] = {
     "model": ModelSettings,
+    "adapter": AdapterSettings,
     "data": DataSettings,
     "optimization": OptimizationSettings,
     "checkpoints": CheckpointSettings,
