@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from diffusers import StableDiffusionXLPipeline
+from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from peft import get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -16,8 +16,9 @@ from harness.recorder import Recorder
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
 from launcher.config.training import AdapterSettings, ExportSettings, TrainingSettings
 from launcher.errors import InvalidInputError
-from launcher.estimate import read_model_facts
+from launcher.estimate import SDXL, read_model_facts
 from launcher.estimate.adapter import trained
+from launcher.estimate.sdxl import sdxl_layers
 from launcher.train.batches import Batches, Division
 from launcher.train.deepspeed_engine import TAG, DeepSpeedEngine
 from launcher.train.lora import DIFFUSERS_FILE, KOHYA_FILE, add_adapter, export_adapter, seed_dropout
@@ -29,6 +30,19 @@ LORA = AdapterSettings(model_type="lora", lora_rank=4, lora_alpha=8.0)
 WIDE = AdapterSettings(
     model_type="lora", lora_rank=2, lora_target_modules="attention, feed-forward,projections,resnets"
 )
+SDXL_UNET = {
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": [1, 2, 10],
+    "attention_head_dim": [5, 10, 20],
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+"""unet/config.json of SDXL base 1.0, where it differs from diffusers' defaults."""
 FP32 = ExportSettings(export_dtype="fp32")
 FILES = (DIFFUSERS_FILE, KOHYA_FILE)
 
@@ -62,7 +76,7 @@ def batches(model, dataset) -> Batches:
     )
 
 
-def train(engine, model, batches, steps=4) -> None:
+def train(engine, model, batches, steps=3) -> None:
     for batch in batches.run(Division(0, 1, 2, 1), 0, steps):
         engine.backward(noise_prediction_loss(engine, model.noise_scheduler(), batch))
         engine.step()
@@ -81,11 +95,12 @@ def predict(unet, batches) -> torch.Tensor:
 
 
 class Trained:
-    """An engine of a LoRA after four steps, what it predicts, and what it exported."""
+    """An engine of a LoRA after three steps: what the model then holds of it, what it predicts, what it exported."""
 
     def __init__(self, engine, unet, settings, model, batches, world, report, folder) -> None:
         self.engine, self.unet, self.settings = engine, unet, settings
-        train(engine, model, batches)
+        train(engine, model, batches)  # the first two steps have a learning rate of zero
+        self.direct = {name: tensor.numel() for name, tensor in get_peft_model_state_dict(unet).items()}
         engine.evaluating(True)
         self.predicted = predict(engine, batches)
         engine.evaluating(False)
@@ -133,10 +148,9 @@ def test_a_folder_of_both_is_loaded_without_naming_a_file(divided, model, batche
 
 
 def test_every_matrix_is_saved_whole_where_the_model_has_none_of_them(divided):
-    direct = get_peft_model_state_dict(divided.unet)
-    assert {tensor.numel() for tensor in direct.values()} == {0}
+    assert set(divided.direct.values()) == {0}  # elements of what peft would save
     saved = load_file(divided.folder / DIFFUSERS_FILE)
-    assert {name.removeprefix("unet.") for name in saved} == direct.keys()
+    assert {name.removeprefix("unet.") for name in saved} == divided.direct.keys()
     assert all(min(tensor.shape) == LORA.lora_rank for tensor in saved.values())
 
 
@@ -163,6 +177,23 @@ def test_only_the_adapter_is_trained_and_the_estimate_counts_it(plain, model):
     assert frozen.keys() == before.keys()
     assert all(torch.equal(each, before[name]) for name, each in frozen.items())
     assert all(float(each.abs().max()) > 0 for each in learnt.values())  # the second matrix began at zero
+
+
+def test_the_estimate_counts_what_peft_trains_of_sdxl():
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**SDXL_UNET)
+        layers = {
+            name: tuple(layer.weight.shape)
+            for name, layer in unet.named_modules()
+            if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)
+        }
+        assert layers == sdxl_layers()
+        for targets, millions in (("attention", 23.2), (WIDE.lora_target_modules, 49.2)):
+            settings = AdapterSettings(model_type="lora", lora_target_modules=targets)
+            add_adapter(unet, settings, SEED)
+            learnt = sum(each.numel() for each in unet.parameters() if each.requires_grad)
+            assert learnt == trained(settings, SDXL).parameters == pytest.approx(millions * 1e6, rel=0.01)
+            unet.delete_adapters("default")
 
 
 def test_the_first_weights_follow_from_the_seed_and_change_nothing(model, batches):
@@ -227,7 +258,7 @@ def test_a_file_that_is_no_lora_is_refused(model, tmp_path):
 
 def test_a_checkpoint_holds_the_adapter_alone_and_lacks_nothing_of_it(group, model, batches, tmp_path):
     engine = DeepSpeedEngine(adapted(model), config(stage=2))
-    train(engine, model, batches, steps=2)
+    train(engine, model, batches)
     engine.save(tmp_path)
     (states,) = (tmp_path / TAG).glob("mp_rank_00_model_states.pt")
     held = torch.load(states, weights_only=False)

@@ -9,11 +9,12 @@ from launcher.config.deepspeed import DeepSpeedSettings, deepspeed_declarations
 from launcher.config.rules import broken_rules
 from launcher.config.rules.launch import RULES
 from launcher.config.setting import Level
-from launcher.config.training import OptimizationSettings, TrainingSettings, training_declarations
+from launcher.config.training import AdapterSettings, OptimizationSettings, TrainingSettings, training_declarations
 
 NO_OFFLOAD = {"offload_optimizer_device": "none"}
 STAGE_3 = {"stage": 3}
 MUON = {"optimizer_type": "Muon", "gradient_clipping": 0.0}
+LORA = {"adapter": AdapterSettings(model_type="lora")}
 PLAIN = {"launch": LaunchSettings(deepspeed=False)}
 COMPILED = {"launch": LaunchSettings(dynamo=Dynamo())}
 IN_ONE_PIECE = {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True))}
@@ -22,6 +23,7 @@ BREAKS = [
     ("lion-needs-deepspeed", {"optimizer_type": "Lion", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-needs-deepspeed", {"optimizer_type": "Muon", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-decays-as-one", {**MUON, "scheduler_type": "WarmupDecayLR"}, {}),
+    ("lora-learns-faster", {}, LORA),
     ("compiled-at-stage-3", STAGE_3, COMPILED),
     ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True, regional=True))}),
 ]
@@ -32,6 +34,7 @@ KEEPS = [
     ("muon-needs-deepspeed", {"stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-decays-as-one", MUON, {}),
     ("muon-decays-as-one", {"scheduler_type": "WarmupDecayLR"}, {}),
+    ("lora-learns-faster", {}, {**LORA, "learning_rate": 1e-4}),
     ("compiled-at-stage-3", {"stage": 2}, COMPILED),
     ("compiled-at-stage-3", STAGE_3, {}),
     ("one-graph-at-stage-3", STAGE_3, COMPILED),
@@ -45,8 +48,9 @@ IDS = [rule.id for rule in RULES]
 def judged(deepspeed: dict, rest: dict) -> list[str]:
     """Rules broken by DeepSpeed's settings, and by those of the training or the launch."""
     launch = rest.get("launch", LaunchSettings())
-    optimization = {key: value for key, value in rest.items() if key != "launch"}
-    training = TrainingSettings(optimization=OptimizationSettings(**optimization))
+    adapter = rest.get("adapter", AdapterSettings())
+    optimization = {key: value for key, value in rest.items() if key not in ("launch", "adapter")}
+    training = TrainingSettings(adapter=adapter, optimization=OptimizationSettings(**optimization))
     return [problem.rule for problem in broken_rules(launch, replace(DeepSpeedSettings(), **deepspeed), training)]
 
 
@@ -87,4 +91,5 @@ def test_a_rule_names_a_setting_its_source_and_what_is_wrong(rule):
 def test_what_deepspeed_only_ignores_warns_and_what_it_gets_wrong_stops():
     levels = {rule.id: rule.level for rule in RULES}
     assert levels.pop("compiled-at-stage-3") is Level.WARNING
+    assert levels.pop("lora-learns-faster") is Level.WARNING
     assert set(levels.values()) == {Level.ERROR}
