@@ -33,6 +33,7 @@ MAX_IN_CPU = 1_000_000_000
 """Parameters that stay in host memory beside NVMe; DeepSpeed's own ``max_in_cpu``."""
 LOCKED = "buffers for NVMe, locked"
 """The share of host memory that no swapping and no limit may take away."""
+AVERAGE = "moving average"
 ON_NVME = {"offload_optimizer": "optimizer on NVMe", "offload_param": "parameters on NVMe"}
 """Shares of disk that lie below an NVMe path, by what is offloaded."""
 PROCESS_MIB = 1396
@@ -142,6 +143,8 @@ def _gpu_steps(settings: Settings, model: ModelFacts, activations: float) -> tup
             parts["gradients in fp32 at the step"] = 4 * parameters / ranks
         elif not settings.launch.deepspeed and c == 2:
             parts["gradients in fp32 at the step"] = 4 * parameters
+    if settings.training.ema.ema_device == "accelerator":
+        parts[AVERAGE] = _average_bytes(settings, model) / (ranks if ds.stage else 1)
     return _parts(parts)
 
 
@@ -206,7 +209,14 @@ def _host(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
     elif ds.offload_param_device != "none" and ds.stage == 3:
         # DeepSpeed pins this buffer whatever offload_param.pin_memory says.
         parts["parameters, pinned"] = ranks * _rounded(c * share)
+    if settings.training.ema.ema_device == "cpu":
+        parts[AVERAGE] = _average_bytes(settings, model)
     return _parts(parts)
+
+
+def _average_bytes(settings: Settings, model: ModelFacts) -> float:
+    """A moving average in fp32, of all ranks together: shared out as the masters are, before stage 1 rank 0's alone."""
+    return 4 * model.parameters if settings.training.ema.use_ema else 0
 
 
 def _largest_group(settings: Settings, model: ModelFacts) -> float:
@@ -249,7 +259,8 @@ def _checkpoint_bytes(settings: Settings, model: ModelFacts) -> float:
     weights = 4 if ds.precision == "no" else 2
     if ds.stage == 3:
         weights = 0  # stage 3 keeps its weights as masters only
-    return (weights + _master_bytes(settings) + 4 * _moments(ds)) * model.parameters
+    states = (weights + _master_bytes(settings) + 4 * _moments(ds)) * model.parameters
+    return states + _average_bytes(settings, model)
 
 
 def checkpoint_mib(settings: Settings, model: ModelFacts) -> int:

@@ -3,17 +3,19 @@
 import gc
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
 
 from launcher.pictures import scan
-from launcher.runs.checkpoints import identity, precision
+from launcher.runs.checkpoints import Checkpoint, identity, precision
 from launcher.runs.directory import RunDirectory
 from launcher.runs.outcome import Outcome
-from launcher.train import caches
+from launcher.train import caches, ema
 from launcher.train.batches import Batches, Division
 from launcher.train.checkpoint import Checkpoints
 from launcher.train.compiling import compile_unet
@@ -71,9 +73,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         checkpoints.require_none()
 
     if mine.zero_stage is not None:
-        with report.phase("compile"):
-            config = build_optimizer(config, world, report, torch_adam=newest is not None and newest.torch_adam)
-            config = build_swapping(config, run.path, world)
+        config = _with_extensions(config, run, newest, world, report)
 
     # Everything that is not the U-Net comes and goes before the U-Net is loaded.
     model = resolve_model(training, world, report)
@@ -112,20 +112,22 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         dtype=dtype,
     )
     done = checkpoints.resume(engine, newest)
+    average = ema.begin(engine, training.ema, world, newest, report)
 
-    loop = Loop(engine, batches, scheduler, division, world, report, stop_reason)
+    loop = Loop(engine, batches, scheduler, division, world, report, stop_reason, average)
     loop.evaluate("before", done, optimization.num_eval_images)
     every = training.checkpoints.checkpointing_steps
     done, reason = loop.steps(
-        done, optimization.max_train_steps, save_every=every, save=lambda step: checkpoints.save(engine, step)
+        done, optimization.max_train_steps, save_every=every, save=lambda step: checkpoints.save(engine, step, average)
     )
     if reason:
         return _stopped(report, reason, done)
     loop.evaluate("after", done, optimization.num_eval_images)
 
     if training.export.export_pipeline:
-        folder = export_pipeline(engine, model, training.export, output_dir / "pipeline", world, report)
-        del engine, loop, checkpoints
+        with average.exchanged() if average else nullcontext():
+            folder = export_pipeline(engine, model, training.export, output_dir / "pipeline", world, report)
+        del engine, average, loop, checkpoints
         _free(world.device)
         if world.is_main:
             captions = [picture.caption for picture in pictures]
@@ -145,6 +147,8 @@ class Loop:
     world: World
     report: Report
     stop_reason: StopReason
+    average: ema.MovingAverage | None = None
+    """Of the weights, which takes in every step."""
 
     def steps(
         self, done: int, last_step: int, *, save_every: int, save: Callable[[int], object]
@@ -165,7 +169,7 @@ class Loop:
         with self.report.phase("train") as progress:
             for step in range(done + 1, last_step + 1):
                 mean_loss = torch.zeros((), device=self.world.device)
-                for _ in range(self.division.accumulation):
+                for micro_step in range(1, self.division.accumulation + 1):
                     with clock.phase("data"):
                         batch = next(micro_batches)
                     with clock.phase("forward"):
@@ -174,8 +178,13 @@ class Loop:
                         self.engine.backward(loss)
                     mean_loss += loss.detach() / self.division.accumulation
                     learning_rate = self.engine.learning_rate
+                    if self.average and micro_step == self.division.accumulation:
+                        with clock.phase("ema"):
+                            self.average.wait()
                     with clock.phase("optimizer"):
                         self.engine.step()
+                if self.average:
+                    self.average.update(step)
 
                 reason = self.stop_reason()
                 agreed = agree(self.world, mean_loss, stop=reason is not None)
@@ -226,6 +235,15 @@ class Loop:
         mean = sum(row[0] for row in rows) / sum(row[1] for row in rows)
         self.report.event("evaluation", when=when, loss=mean, step=step)
         return mean
+
+
+def _with_extensions(
+    config: dict[str, Any], run: RunDirectory, newest: Checkpoint | None, world: World, report: Report
+) -> dict[str, Any]:
+    """The configuration for which this machine has what DeepSpeed compiles."""
+    with report.phase("compile"):
+        config = build_optimizer(config, world, report, torch_adam=newest is not None and newest.torch_adam)
+        return build_swapping(config, run.path, world)
 
 
 def _stopped(report: Report, reason: str, step: int) -> Outcome:

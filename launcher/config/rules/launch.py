@@ -24,7 +24,7 @@ class Rule:
 LION_NEEDS_DEEPSPEED = "plain PyTorch has no Lion; choose AdamW, or DeepSpeed with the optimizer offloaded to cpu"
 MUON_NEEDS_DEEPSPEED = "Muon is DeepSpeed's here; choose AdamW, or DeepSpeed"
 
-RULES: tuple[Rule, ...] = (
+LAUNCH: tuple[Rule, ...] = (
     Rule(
         "lion-needs-deepspeed",
         "deepspeed.optimizer.type",

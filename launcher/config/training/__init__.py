@@ -12,6 +12,7 @@ from typing import Any
 from launcher.config.setting import Problem, Setting, Value, declarations, read_topic
 from launcher.config.training.checkpoints import CheckpointSettings
 from launcher.config.training.data import DataSettings
+from launcher.config.training.ema import EmaSettings
 from launcher.config.training.export import ExportSettings
 from launcher.config.training.model import ModelSettings
 from launcher.config.training.optimization import OptimizationSettings
@@ -21,6 +22,7 @@ __all__ = [
     "TOPICS",
     "CheckpointSettings",
     "DataSettings",
+    "EmaSettings",
     "ExportSettings",
     "ModelSettings",
     "OptimizationSettings",
@@ -38,6 +40,7 @@ class TrainingSettings:
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
+    ema: EmaSettings = field(default_factory=EmaSettings)
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
@@ -55,6 +58,7 @@ TOPICS: dict[str, type] = {
     "model": ModelSettings,
     "data": DataSettings,
     "optimization": OptimizationSettings,
+    "ema": EmaSettings,
     "checkpoints": CheckpointSettings,
     "export": ExportSettings,
     "runtime": RuntimeSettings,

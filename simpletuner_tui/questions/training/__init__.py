@@ -6,6 +6,7 @@ from launcher.config.training import training_declarations
 from simpletuner_tui.questions.model import Question
 from simpletuner_tui.questions.training.checkpoints import CHECKPOINTS
 from simpletuner_tui.questions.training.data import DATA
+from simpletuner_tui.questions.training.ema import EMA
 from simpletuner_tui.questions.training.export import EXPORT
 from simpletuner_tui.questions.training.model import MODEL
 from simpletuner_tui.questions.training.optimization import OPTIMIZATION
@@ -16,6 +17,7 @@ TOPICS: dict[str, Topic] = {
     "model": MODEL,
     "data": DATA,
     "optimization": OPTIMIZATION,
+    "ema": EMA,
     "checkpoints": CHECKPOINTS,
     "export": EXPORT,
     "runtime": RUNTIME,

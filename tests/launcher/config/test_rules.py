@@ -6,10 +6,9 @@ import pytest
 
 from launcher.config.accelerate import Dynamo, LaunchSettings
 from launcher.config.deepspeed import DeepSpeedSettings, deepspeed_declarations
-from launcher.config.rules import broken_rules
-from launcher.config.rules.launch import RULES
+from launcher.config.rules import RULES, broken_rules
 from launcher.config.setting import Level
-from launcher.config.training import OptimizationSettings, TrainingSettings, training_declarations
+from launcher.config.training import EmaSettings, OptimizationSettings, TrainingSettings, training_declarations
 
 NO_OFFLOAD = {"offload_optimizer_device": "none"}
 STAGE_3 = {"stage": 3}
@@ -17,6 +16,10 @@ MUON = {"optimizer_type": "Muon", "gradient_clipping": 0.0}
 PLAIN = {"launch": LaunchSettings(deepspeed=False)}
 COMPILED = {"launch": LaunchSettings(dynamo=Dynamo())}
 IN_ONE_PIECE = {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True))}
+AVERAGED = {"ema": EmaSettings(use_ema=True)}
+AVERAGED_ON_GPU = {"ema": EmaSettings(use_ema=True, ema_device="accelerator")}
+ON_NVME = {"offload_optimizer_device": "nvme", "offload_optimizer_nvme_path": "/nvme"}
+BF16_MASTERS = {"extra": {"bf16": {"enabled": True, "bf16_master_weights_and_grads": True}}}
 
 BREAKS = [
     ("lion-needs-deepspeed", {"optimizer_type": "Lion", "stage": 0, **NO_OFFLOAD}, PLAIN),
@@ -24,6 +27,9 @@ BREAKS = [
     ("muon-decays-as-one", {**MUON, "scheduler_type": "WarmupDecayLR"}, {}),
     ("compiled-at-stage-3", STAGE_3, COMPILED),
     ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True, regional=True))}),
+    ("ema-on-nvme", {**STAGE_3, **ON_NVME}, AVERAGED),
+    ("ema-needs-fp32-masters", BF16_MASTERS, AVERAGED),
+    ("ema-far-from-its-masters", {}, AVERAGED_ON_GPU),
 ]
 KEEPS = [
     ("lion-needs-deepspeed", {"optimizer_type": "Adagrad", "stage": 0, **NO_OFFLOAD}, PLAIN),
@@ -38,6 +44,13 @@ KEEPS = [
     ("regions-in-one-piece", {}, IN_ONE_PIECE),
     ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(regional=True))}),
     ("one-graph-at-stage-3", {"stage": 2}, IN_ONE_PIECE),
+    ("ema-on-nvme", {**STAGE_3, **ON_NVME}, {}),
+    ("ema-on-nvme", ON_NVME, AVERAGED),
+    ("ema-on-nvme", {**STAGE_3, "offload_param_device": "nvme", "offload_param_nvme_path": "/nvme"}, AVERAGED),
+    ("ema-needs-fp32-masters", BF16_MASTERS, {}),
+    ("ema-needs-fp32-masters", {"extra": {"bf16": {"enabled": True}}}, AVERAGED),
+    ("ema-far-from-its-masters", NO_OFFLOAD, AVERAGED_ON_GPU),
+    ("ema-far-from-its-masters", {}, AVERAGED),
 ]
 IDS = [rule.id for rule in RULES]
 
@@ -45,8 +58,9 @@ IDS = [rule.id for rule in RULES]
 def judged(deepspeed: dict, rest: dict) -> list[str]:
     """Rules broken by DeepSpeed's settings, and by those of the training or the launch."""
     launch = rest.get("launch", LaunchSettings())
-    optimization = {key: value for key, value in rest.items() if key != "launch"}
-    training = TrainingSettings(optimization=OptimizationSettings(**optimization))
+    topics = ("launch", "ema")
+    optimization = {key: value for key, value in rest.items() if key not in topics}
+    training = TrainingSettings(optimization=OptimizationSettings(**optimization), ema=rest.get("ema", EmaSettings()))
     return [problem.rule for problem in broken_rules(launch, replace(DeepSpeedSettings(), **deepspeed), training)]
 
 

@@ -266,6 +266,17 @@ def test_what_is_not_pinned_is_not_called_so(cost):
     assert [part.name for part in cost(**{PIN: False}).host][1] == "optimizer, buffers"
 
 
+def test_a_moving_average_takes_4_bytes_a_parameter_where_it_is_kept_and_in_each_checkpoint(cost, make_settings):
+    on_gpu = {"use_ema": True, "ema_device": "accelerator"}
+    for stage, ranks, on_each in ((0, 2, 4 * P), (2, 2, 2 * P), (3, 4, P)):
+        changed = {"zero_stage": stage, "num_processes": ranks, **NONE}
+        assert host(cost(**changed, use_ema=True)) - host(cost(**changed)) == about(4 * P)
+        assert states(cost(**changed, use_ema=True)) == states(cost(**changed))
+        assert states(cost(**changed, **on_gpu)) - states(cost(**changed)) == about(on_each)
+        assert host(cost(**changed, **on_gpu)) == host(cost(**changed))
+    assert checkpoint_mib(make_settings(use_ema=True), SDXL) * MIB == about(18 * P)
+
+
 # disk
 
 
