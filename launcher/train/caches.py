@@ -8,7 +8,7 @@ import errno
 import gc
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +69,8 @@ class CachedDataset:
 
     entries: tuple[Entry, ...]
     resolution: int
+    prompts: Mapping[str, Path]
+    """Where embeddings lie, by caption or prompt."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -85,6 +87,10 @@ class CachedDataset:
             time_ids=geometry(entry.picture, self.resolution).time_ids(),
         )
 
+    def prompt(self, text: str) -> dict[str, torch.Tensor]:
+        """``prompt_embeds`` (77, d) and ``pooled`` (p,) of a caption, or of a prompt that was asked for."""
+        return _load(self.prompts[text])
+
 
 def prepare(
     training: TrainingSettings,
@@ -93,6 +99,7 @@ def prepare(
     dtype: torch.dtype,
     world: World,
     report: Report,
+    prompts: Sequence[str] = (),
 ) -> CachedDataset:
     """Computes what is missing, divided among the ranks; VAE and text encoders are gone afterwards.
 
@@ -103,6 +110,7 @@ def prepare(
         dtype: of the stored prompt embeddings.
         world: the ranks.
         report: gets phases ``captions`` and ``latents`` and the event ``data``.
+        prompts: what else is embedded beside the captions.
 
     Raises:
         InvalidInputError: a picture is damaged.
@@ -110,7 +118,7 @@ def prepare(
         RunFailedError: the VAE gives numbers that are not finite.
     """
     folder, resolution = Path(training.data.cache_dir), training.data.resolution
-    captions = sorted({picture.caption for picture in pictures})
+    captions = sorted({picture.caption for picture in pictures} | set(prompts))
     prompt_paths = {
         caption: _path(folder / "prompts", caption=caption, text=model.text_fingerprint, dtype=str(dtype))
         for caption in captions
@@ -152,7 +160,7 @@ def prepare(
         Entry(picture, path, prompt_paths[picture.caption])
         for picture, path in zip(pictures, latent_paths, strict=True)
     )
-    return CachedDataset(entries, resolution)
+    return CachedDataset(entries, resolution, prompt_paths)
 
 
 def _share(items: Sequence[T], world: World) -> Sequence[T]:

@@ -22,13 +22,15 @@ from launcher.train.compiling import compile_unet
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
-from launcher.train.export import draw_samples, export_pipeline
+from launcher.train.export import export_pipeline
 from launcher.train.extensions import build_optimizer, build_swapping
 from launcher.train.models import resolve_model
 from launcher.train.objective import noise_prediction_loss, require_noise_prediction
 from launcher.train.plain_engine import PlainEngine
 from launcher.train.report import Report
+from launcher.train.samples import draw_samples, prompts_to_cache
 from launcher.train.steps import StepClock, agree
+from launcher.train.validation import Validation
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
 
@@ -79,7 +81,10 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     model = resolve_model(training, world, report)
     scheduler = model.noise_scheduler()
     require_noise_prediction(scheduler)
-    dataset = caches.prepare(training, model, pictures, dtype, world, report)
+    captions = [picture.caption for picture in pictures]
+    dataset = caches.prepare(
+        training, model, pictures, dtype, world, report, prompts=prompts_to_cache(training, captions)
+    )
     if reason := world.from_main(stop_reason()):
         return _stopped(report, reason, step=newest.step if newest else 0)
 
@@ -91,6 +96,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
             compile_unet(unet, dynamo)
     with report.phase("engine"):
         engine: Engine = PlainEngine(unet, config, world) if mine.zero_stage is None else DeepSpeedEngine(unet, config)
+        unet_config = unet.config
         del unet
     report.event(
         "model",
@@ -114,11 +120,26 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     done = checkpoints.resume(engine, newest)
     average = ema.begin(engine, training.ema, world, newest, report)
 
-    loop = Loop(engine, batches, scheduler, division, world, report, stop_reason, average)
+    validation = Validation(
+        engine,
+        unet_config,
+        model,
+        training,
+        dataset,
+        captions,
+        output_dir / "samples",
+        in_lockstep=mine.zero_stage == 3,
+        world=world,
+        report=report,
+    )
+
+    loop = Loop(engine, batches, scheduler, division, world, report, stop_reason, average, validation)
     loop.evaluate("before", done, optimization.num_eval_images)
-    every = training.checkpoints.checkpointing_steps
     done, reason = loop.steps(
-        done, optimization.max_train_steps, save_every=every, save=lambda step: checkpoints.save(engine, step, average)
+        done,
+        optimization.max_train_steps,
+        save_every=training.checkpoints.checkpointing_steps,
+        save=lambda step: checkpoints.save(engine, step, average),
     )
     if reason:
         return _stopped(report, reason, done)
@@ -127,12 +148,9 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     if training.export.export_pipeline:
         with average.exchanged() if average else nullcontext():
             folder = export_pipeline(engine, model, training.export, output_dir / "pipeline", world, report)
-        del engine, average, loop, checkpoints
+        del engine, average, validation, loop, checkpoints
         _free(world.device)
-        if world.is_main:
-            captions = [picture.caption for picture in pictures]
-            draw_samples(folder, training, captions, output_dir / "samples", world.device, report)
-        world.barrier()
+        draw_samples(folder, training, captions, output_dir / "samples", done, world, report)
     return Outcome("completed", 0, f"trained {done} steps")
 
 
@@ -149,6 +167,8 @@ class Loop:
     stop_reason: StopReason
     average: ema.MovingAverage | None = None
     """Of the weights, which takes in every step."""
+    validation: Validation | None = None
+    """Draws pictures between steps."""
 
     def steps(
         self, done: int, last_step: int, *, save_every: int, save: Callable[[int], object]
@@ -205,6 +225,8 @@ class Loop:
                 if step % save_every == 0 or step == last_step or agreed.stop:
                     save(step)
                     clock.read()  # the save is no part of the next step
+                if self.validation and not agreed.stop and self.validation.after(step):
+                    clock.read()  # nor are pictures
                 if agreed.stop and step < last_step:
                     return step, self.world.from_main(reason) or "another process was asked to stop"
         return max(done, last_step), None

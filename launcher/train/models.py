@@ -162,6 +162,11 @@ class ModelSource:
             self.folder, unet=None, vae=None, torch_dtype=torch.float32, variant=half
         )
 
+    def drawing_pipeline(self) -> StableDiffusionXLPipeline:
+        """A pipeline of the model's own inference scheduler and settings, without anything that has weights."""
+        without = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+        return StableDiffusionXLPipeline.from_pretrained(self.folder, add_watermarker=False, **dict.fromkeys(without))
+
     def noise_scheduler(self) -> DDPMScheduler:
         """The model's own noise schedule, in the form that adds noise in training."""
         return DDPMScheduler.from_pretrained(self.folder, subfolder="scheduler")
@@ -175,6 +180,11 @@ class ModelSource:
     def vae_scaling_factor(self) -> float:
         """From latents to what the U-Net sees."""
         return float(self.vae_config["scaling_factor"])
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Pixels for each latent, along a side."""
+        return int(2 ** (len(self.vae_config["block_out_channels"]) - 1))
 
     @property
     def unet_parameters(self) -> int:

@@ -19,11 +19,11 @@ from launcher.config.training import (
     CheckpointSettings,
     DataSettings,
     EmaSettings,
-    ExportSettings,
     ModelSettings,
     OptimizationSettings,
     RuntimeSettings,
     TrainingSettings,
+    ValidationSettings,
 )
 from launcher.pictures import scan
 from launcher.plan import make_plan
@@ -55,7 +55,7 @@ def new_run(folder, assets, steps=STEPS):
         ),
         ema=EmaSettings(use_ema=True),
         checkpoints=CheckpointSettings(checkpointing_steps=SAVE_EVERY),
-        export=ExportSettings(num_validation_images=1, validation_num_inference_steps=2),
+        validation=ValidationSettings(validation_steps=4, num_validation_images=1, validation_num_inference_steps=2),
         runtime=RuntimeSettings(cpu_threads=1),
     )
     deepspeed = DeepSpeedSettings(stage=2, reduce_bucket_size=200_000, allgather_bucket_size=200_000)
@@ -183,6 +183,10 @@ def test_the_last_launch_leaves_checkpoints_a_pipeline_and_a_picture(launches):
     assert [event["when"] for event in named(launches.told[-1], "evaluation")] == ["before", "after"]
     assert named(launches.told[-1], "model")[0]["world_size"] == 2
     assert (path / "samples/grid.png").is_file()
+    drawn = named(launches.told[-1], "pictures")
+    assert [event["step"] for event in drawn] == [4, 8, STEPS]
+    assert all(Path(row["thumbnail"]).is_file() for event in drawn for row in event["pictures"])
+    assert named(launches.told[-1], "warning") == []
     pipeline = StableDiffusionXLPipeline.from_pretrained(path / "pipeline", torch_dtype=torch.bfloat16)
     saved = torch.load(
         path / f"checkpoints/checkpoint-10/{TAG}/mp_rank_00_model_states.pt", weights_only=False, map_location="cpu"

@@ -17,6 +17,7 @@ from launcher.config.training.export import ExportSettings
 from launcher.config.training.model import ModelSettings
 from launcher.config.training.optimization import OptimizationSettings
 from launcher.config.training.runtime import RuntimeSettings
+from launcher.config.training.validation import ValidationSettings
 
 __all__ = [
     "TOPICS",
@@ -28,6 +29,7 @@ __all__ = [
     "OptimizationSettings",
     "RuntimeSettings",
     "TrainingSettings",
+    "ValidationSettings",
     "read_training",
     "training_declarations",
 ]
@@ -42,6 +44,7 @@ class TrainingSettings:
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
     ema: EmaSettings = field(default_factory=EmaSettings)
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
 
@@ -60,6 +63,7 @@ TOPICS: dict[str, type] = {
     "optimization": OptimizationSettings,
     "ema": EmaSettings,
     "checkpoints": CheckpointSettings,
+    "validation": ValidationSettings,
     "export": ExportSettings,
     "runtime": RuntimeSettings,
 }

@@ -12,6 +12,7 @@ from simpletuner_tui.questions.training.model import MODEL
 from simpletuner_tui.questions.training.optimization import OPTIMIZATION
 from simpletuner_tui.questions.training.runtime import RUNTIME
 from simpletuner_tui.questions.training.topic import Topic
+from simpletuner_tui.questions.training.validation import VALIDATION
 
 TOPICS: dict[str, Topic] = {
     "model": MODEL,
@@ -19,6 +20,7 @@ TOPICS: dict[str, Topic] = {
     "optimization": OPTIMIZATION,
     "ema": EMA,
     "checkpoints": CHECKPOINTS,
+    "validation": VALIDATION,
     "export": EXPORT,
     "runtime": RUNTIME,
 }

@@ -336,6 +336,16 @@ def test_disk_is_the_sum_of_its_parts(cost):
     assert whole.disk_mib == sum(disk(whole).values())
 
 
+def test_what_the_vae_takes_between_steps_is_told_where_pictures_are_drawn(cost):
+    def told(**changed):
+        return [note for note in cost(**changed).notes if "VAE" in note]
+
+    assert told() == []
+    assert told(validation_steps=100, num_validation_images=0) == []
+    assert "VAE takes 5201 MiB" in told(validation_steps=100)[0]
+    assert "VAE takes 1540 MiB" in told(validation_steps=100, validation_resolution=512)[0]
+
+
 # what is not known
 
 
