@@ -32,6 +32,8 @@ ROOM = 691
 """MiB, at the most, that the U-Net takes beside its weights for one picture of 1024 px: what it takes in training."""
 MIB = 2**20
 T = TypeVar("T")
+Embeds = dict[str | None, Mapping[str, torch.Tensor]]
+"""``prompt_embeds`` and ``pooled`` by prompt; under None those of the negative prompt."""
 
 
 class Validation:
@@ -122,8 +124,8 @@ class Validation:
             raise _NotDrawnError(faults[0])
         return result  # type: ignore[return-value]
 
-    def _prepared(self) -> tuple[StableDiffusionXLPipeline, dict[str, Mapping[str, torch.Tensor]]]:
-        """A pipeline around the engine, and embeddings by prompt."""
+    def _prepared(self) -> tuple[StableDiffusionXLPipeline, Embeds]:
+        """A pipeline around the engine, and the embeddings."""
         _release(self._world.device)
         if self._in_lockstep and self._world.device.type == "cuda":
             self._require_room()
@@ -133,11 +135,11 @@ class Validation:
         pipeline.vae_scale_factor = self._model.vae_scale_factor
         pipeline.set_progress_bar_config(disable=True)
         negative = self._training.validation.validation_negative_prompt
-        prompts = {picture.prompt for picture in self._pictures} | {negative}
-        embeds: dict[str, Mapping[str, torch.Tensor]] = {prompt: self._dataset.prompt(prompt) for prompt in prompts}
-        unet.dtype = embeds[negative]["prompt_embeds"].dtype
+        embeds: Embeds = {picture.prompt: self._dataset.prompt(picture.prompt) for picture in self._pictures}
+        embeds[None] = against = self._dataset.prompt(negative)
         if not negative and pipeline.config.force_zeros_for_empty_prompt:
-            embeds[negative] = {name: torch.zeros_like(tensor) for name, tensor in embeds[negative].items()}
+            embeds[None] = {name: torch.zeros_like(tensor) for name, tensor in against.items()}
+        unet.dtype = against["prompt_embeds"].dtype
         return pipeline, embeds
 
     def _require_room(self) -> None:
@@ -152,9 +154,7 @@ class Validation:
         """How many pictures the U-Net sees for one: guidance takes two."""
         return 2 if self._training.validation.validation_guidance > 1 else 1
 
-    def _denoised(
-        self, pipeline: StableDiffusionXLPipeline, embeds: Mapping[str, Mapping[str, torch.Tensor]], phase: Phase
-    ) -> dict[int, torch.Tensor]:
+    def _denoised(self, pipeline: StableDiffusionXLPipeline, embeds: Embeds, phase: Phase) -> dict[int, torch.Tensor]:
         """Latents of this rank's pictures by number: past the last one it draws that again, for the others' sake."""
         unet, world = pipeline.unet, self._world
         latents, fault = {}, None
@@ -182,11 +182,9 @@ class Validation:
             raise fault
         return latents
 
-    def _draw(
-        self, pipeline: StableDiffusionXLPipeline, picture: Wanted, embeds: Mapping[str, Mapping[str, torch.Tensor]]
-    ) -> torch.Tensor:
+    def _draw(self, pipeline: StableDiffusionXLPipeline, picture: Wanted, embeds: Embeds) -> torch.Tensor:
         validation, side = self._training.validation, side_of(self._training)
-        mine, negative = embeds[picture.prompt], embeds[validation.validation_negative_prompt]
+        mine, negative = embeds[picture.prompt], embeds[None]
         latents: torch.Tensor = pipeline(
             prompt_embeds=mine["prompt_embeds"][None],
             pooled_prompt_embeds=mine["pooled"][None],
@@ -215,17 +213,20 @@ class Validation:
         side = side_of(self._training) // self._model.vae_scale_factor
         channels = self._unet_config["in_channels"]
         zeros = {name: torch.zeros(copies, *tensor.shape, dtype=unet.dtype) for name, tensor in embeds.items()}
-        for _ in range(len(scheduler.timesteps) - unet.passes):
-            unet(
-                torch.zeros(copies, channels, side, side, dtype=unet.dtype, device=unet.device),
-                torch.zeros((), dtype=torch.long, device=unet.device),
-                encoder_hidden_states=zeros["prompt_embeds"].to(unet.device),
-                added_cond_kwargs={
-                    "text_embeds": zeros["pooled"].to(unet.device),
-                    "time_ids": torch.zeros(copies, 6, dtype=unet.dtype, device=unet.device),
-                },
-                return_dict=False,
-            )
+        conditioning = {
+            "encoder_hidden_states": zeros["prompt_embeds"].to(unet.device),
+            "added_cond_kwargs": {
+                "text_embeds": zeros["pooled"].to(unet.device),
+                "time_ids": torch.zeros(copies, 6, dtype=unet.dtype, device=unet.device),
+            },
+        }
+        sample = torch.zeros(copies, channels, side, side, dtype=unet.dtype, device=unet.device)
+        now = torch.zeros((), dtype=torch.long, device=unet.device)
+        try:
+            for _ in range(len(scheduler.timesteps) - unet.passes):
+                unet(sample, now, **conditioning, return_dict=False)
+        except Exception as error:
+            raise _StuckError(error) from error
 
     @torch.no_grad()
     def _decoded(self, latents: Mapping[int, torch.Tensor], folder: Path) -> tuple[list[dict[str, Any]], int]:
