@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from launcher.config.setting import Problem, Setting, Value, declarations, read_topic
+from launcher.config.setting import Problem, Setting, declarations, read_topic
 from launcher.config.training.checkpoints import CheckpointSettings
 from launcher.config.training.data import DataSettings
 from launcher.config.training.ema import EmaSettings
@@ -48,10 +48,10 @@ class TrainingSettings:
     export: ExportSettings = field(default_factory=ExportSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
 
-    def to_json(self) -> dict[str, Value]:
+    def to_json(self) -> dict[str, Any]:
         """One flat object, keys in the order of the topics."""
         return {
-            key: value
+            key: list(value) if isinstance(value, tuple) else value
             for topic in dataclasses.fields(self)
             for key, value in dataclasses.asdict(getattr(self, topic.name)).items()
         }
