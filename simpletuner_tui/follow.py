@@ -39,6 +39,7 @@ TITLES = {
     "train": "train",
     "save": "save",
     "export": "export the pipeline",
+    "pictures": "validation pictures",
     "samples": "sample pictures",
 }
 """Phases as people read them."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
 
-Value = str | int | float | bool | tuple[float, ...]
+Value = str | int | float | bool | tuple[float, ...] | tuple[str, ...]
 """What a setting can hold. JSON lists become tuples."""
 
 
@@ -43,9 +43,11 @@ class Setting:
 
     key: str
     kind: type
-    """One of str, int, float, bool, tuple (of floats)."""
+    """One of str, int, float, bool, tuple."""
     default: Value
     doc: str
+    of: type = float
+    """What a tuple holds: floats or texts."""
     unit: str = ""
     minimum: float | None = None
     maximum: float | None = None
@@ -63,7 +65,7 @@ class Setting:
         Raises:
             ValueError: with a sentence for the person who typed it.
         """
-        parsed = _convert(self.kind, value)
+        parsed = _texts(value) if self.kind is tuple and self.of is str else _convert(self.kind, value)
         if self.choices and parsed not in self.choices:
             raise ValueError(f"must be one of {', '.join(self.choices)}, not {parsed!r}")
         for number in parsed if isinstance(parsed, tuple) else (parsed,):
@@ -71,10 +73,11 @@ class Setting:
                 self._check_bounds(number)
         if self.required and parsed == "":
             raise ValueError("must not be empty")
-        if isinstance(parsed, str) and any(ord(character) < 32 for character in parsed):
-            raise ValueError("must not contain control characters")
-        if isinstance(parsed, str) and not _is_unicode(parsed):
-            raise ValueError("must not contain half a character: it cannot be written as UTF-8")
+        for text in parsed if isinstance(parsed, tuple) else (parsed,):
+            if isinstance(text, str) and any(ord(character) < 32 for character in text):
+                raise ValueError("must not contain control characters")
+            if isinstance(text, str) and not _is_unicode(text):
+                raise ValueError("must not contain half a character: it cannot be written as UTF-8")
         return parsed
 
     def _check_bounds(self, number: float) -> None:
@@ -126,6 +129,12 @@ def _convert(kind: type, value: object) -> Value:
     return value if isinstance(value, int) else int(number)
 
 
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"must be a list of texts, not {value!r}")
+    return tuple(value)
+
+
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"must be a number, not {value!r}")
@@ -170,8 +179,10 @@ def declarations(topic: type) -> Iterator[Setting]:
     for field in dataclasses.fields(topic):
         if not field.metadata:
             continue
-        kind = typing.get_origin(hints[field.name]) or hints[field.name]
-        yield Setting(key=field.name, kind=kind, default=cast(Value, field.default), **field.metadata)
+        hint = hints[field.name]
+        kind = typing.get_origin(hint) or hint
+        of = typing.get_args(hint)[0] if kind is tuple else float
+        yield Setting(key=field.name, kind=kind, of=of, default=cast(Value, field.default), **field.metadata)
 
 
 def read_topic(topic: type, values: Mapping[str, object], prefix: str) -> tuple[dict[str, Value], list[Problem]]:

@@ -26,6 +26,9 @@ CHECKPOINTED_PEAK = 691.0
 """MiB of activations at the peak for one picture of 1024 x 1024, gradient checkpointing on: traced."""
 FULL_PEAK = 6600.0
 """The same without gradient checkpointing."""
+VAE_MIB, DECODING_PEAK = 319, 4882.0
+"""MiB of SDXL's VAE in fp32, and what it takes to decode one picture of 1024 x 1024: measured on an H200, linear in
+pixels from 512 px to 1536."""
 SMALLEST_PEAK = 62.0
 """MiB that one weight's gradient takes however small the pictures are."""
 PER_TENSOR_ROUNDING = 1.31
@@ -36,6 +39,7 @@ MAX_IN_CPU = 1_000_000_000
 """Parameters that stay in host memory beside NVMe; DeepSpeed's own ``max_in_cpu``."""
 LOCKED = "buffers for NVMe, locked"
 """The share of host memory that no swapping and no limit may take away."""
+AVERAGE = "moving average"
 ON_NVME = {"offload_optimizer": "optimizer on NVMe", "offload_param": "parameters on NVMe"}
 """Shares of disk that lie below an NVMe path, by what is offloaded."""
 PROCESS_MIB = 1396
@@ -97,6 +101,8 @@ def estimate(settings: Settings, model: ModelFacts, pictures: int = 0) -> Estima
     activations = _activations(settings, model)
     if activations is None:
         notes.append("activations are known for SDXL's U-Net only and left out")
+    if settings.training.validation.validation_steps and settings.training.validation.num_validation_images:
+        notes.append(_decoding(settings))
     if settings.deepspeed.nvme_parts:
         notes.append(_drive_life(settings, model))
     if split(settings.deepspeed.extra)[1]:
@@ -107,6 +113,16 @@ def estimate(settings: Settings, model: ModelFacts, pictures: int = 0) -> Estima
         host=_host(settings, model),
         disk=_disk(settings, model, pictures),
         notes=tuple(notes),
+    )
+
+
+def _decoding(settings: Settings) -> str:
+    training = settings.training
+    side = training.validation.validation_resolution or training.data.resolution
+    decoding = round(VAE_MIB + DECODING_PEAK * (side / 1024) ** 2)
+    return (
+        f"pictures while it trains: between steps SDXL's VAE takes {decoding} MiB of GPU memory for moments; where "
+        "they are not free it decodes in tiles, and at last on the CPU"
     )
 
 
@@ -145,6 +161,8 @@ def _gpu_steps(settings: Settings, model: ModelFacts, activations: float) -> tup
             parts["gradients in fp32 at the step"] = 4 * parameters / ranks
         elif not settings.launch.deepspeed and c == 2:
             parts["gradients in fp32 at the step"] = 4 * parameters
+    if settings.training.ema.ema_device == "accelerator":
+        parts[AVERAGE] = _average_bytes(settings, model) / (ranks if ds.stage else 1)
     return _parts(parts)
 
 
@@ -209,7 +227,14 @@ def _host(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
     elif ds.offload_param_device != "none" and ds.stage == 3:
         # DeepSpeed pins this buffer whatever offload_param.pin_memory says.
         parts["parameters, pinned"] = ranks * _rounded(c * of.held / ranks)
+    if settings.training.ema.ema_device == "cpu":
+        parts[AVERAGE] = _average_bytes(settings, model)
     return _parts(parts)
+
+
+def _average_bytes(settings: Settings, model: ModelFacts) -> float:
+    """A moving average in fp32, of all ranks together: shared out as the masters are, before stage 1 rank 0's alone."""
+    return 4 * trained(settings.training.adapter, model).parameters if settings.training.ema.use_ema else 0
 
 
 def _largest_group(settings: Settings, model: ModelFacts) -> float:
@@ -256,7 +281,8 @@ def _checkpoint_bytes(settings: Settings, model: ModelFacts) -> float:
     if ds.stage == 3:
         weights = 0  # stage 3 keeps its weights as masters only
     parameters = trained(settings.training.adapter, model).parameters
-    return (weights + _master_bytes(settings) + 4 * _moments(ds)) * parameters
+    states = (weights + _master_bytes(settings) + 4 * _moments(ds)) * parameters
+    return states + _average_bytes(settings, model)
 
 
 def checkpoint_mib(settings: Settings, model: ModelFacts) -> int:

@@ -29,6 +29,7 @@ from launcher.runs.checkpoints import (
 )
 from launcher.runs.directory import write_atomic
 from launcher.train.distributed import World
+from launcher.train.ema import MovingAverage
 from launcher.train.engine import Engine
 from launcher.train.report import Report
 
@@ -51,8 +52,13 @@ class Checkpoints:
         self._output_dir, self._folder = output_dir, output_dir / "checkpoints"
         self._keep, self._identity, self._world, self._report = keep, identity, world, report
 
-    def save(self, engine: Engine, step: int) -> Path:
+    def save(self, engine: Engine, step: int, average: MovingAverage | None = None) -> Path:
         """Writes ``checkpoint-N`` and then removes the oldest beyond the limit; every rank calls it.
+
+        Args:
+            engine: what is saved.
+            step: how many are trained.
+            average: of the weights, saved beside them.
 
         Raises:
             RunFailedError: the disk is full. What was saved before is untouched.
@@ -68,6 +74,8 @@ class Checkpoints:
         with self._report.phase("save"):
             with self._writing(path, step):
                 engine.save(path)
+                if average is not None:
+                    average.save(path)
             self._world.barrier()
             if self._world.is_main:
                 with self._writing(path, step):

@@ -1,4 +1,5 @@
-"""DeepSpeed's engine around the U-Net, through its public entry points only; NVMe needs more, in ``swap``."""
+"""DeepSpeed's engine around the U-Net, through its public entry points; NVMe needs more, in ``swap``, and the masters
+in place do."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -6,6 +7,8 @@ from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.runtime.fp16.fused_optimizer import FP16_Optimizer
+from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
 from deepspeed.utils import safe_get_full_fp32_param
 
 from launcher.train.extensions import uses_torch_adam
@@ -13,6 +16,12 @@ from launcher.train.swap import restore_states
 
 TAG = "engine"
 """Folder of DeepSpeed's own files inside a checkpoint."""
+PARTITIONS = (
+    "single_partition_of_fp32_groups",  # stages 1 and 2
+    "fp32_groups_flat_partition",  # stage 1 with gradients accumulated in fp32
+    "fp32_partitioned_groups_flat",  # stage 3
+)
+"""Where DeepSpeed 0.19.8 keeps a rank's own share of the masters, by optimizer."""
 
 
 def trainable(model: torch.nn.Module) -> Iterator[torch.nn.Parameter]:
@@ -94,10 +103,35 @@ class DeepSpeedEngine:
 
     def master_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Each trained parameter's fp32 master by name, whole; every rank must go through all of them."""
+        at_stage_0 = dict(_masters_at_stage_0(self._optimizer))
         for name, parameter in self._unet.named_parameters():
-            if parameter.requires_grad:
+            if not parameter.requires_grad:
+                continue
+            master = at_stage_0.get(parameter)
+            if master is None:
                 master = safe_get_full_fp32_param(parameter)  # None where the weights are their own masters
-                yield name, parameter.detach() if master is None else master
+            yield name, (parameter if master is None else master).detach()
+
+    def master_partitions(self) -> list[torch.Tensor]:
+        """This rank's own share of the fp32 masters: flat pieces from stage 1 on, before that whole ones on rank 0."""
+        for name in PARTITIONS:
+            if hasattr(self._optimizer, name):
+                return [partition.detach() for partition in getattr(self._optimizer, name)]
+        if self._engine.global_rank > 0:
+            return []
+        masters = [master for _, master in _masters_at_stage_0(self._optimizer)]
+        return [master.detach() for master in masters or trainable(self._unet)]
+
+
+def _masters_at_stage_0(optimizer: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Each weight in half precision with its master, which ``safe_get_full_fp32_param`` of 0.19.8 does not find."""
+    if isinstance(optimizer, FP16_UnfusedOptimizer):
+        for weights, masters in zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True):
+            yield from zip(weights, masters, strict=True)
+    elif isinstance(optimizer, FP16_Optimizer):
+        for weights, flat in zip(optimizer.fp16_groups, optimizer.fp32_groups_flat, strict=True):
+            pieces = flat.detach().split([weight.numel() for weight in weights])
+            yield from ((weight, piece.view(weight.shape)) for weight, piece in zip(weights, pieces, strict=True))
 
 
 def _load_trained(src: Mapping[str, torch.Tensor], dst: torch.nn.Module) -> None:

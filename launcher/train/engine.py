@@ -1,6 +1,6 @@
 """What the loop, checkpoints and export know of an engine: the U-Net with its optimizer and schedule."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,3 +53,10 @@ class Engine(UNet, Protocol):
 
     def master_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Each trained parameter's fp32 master by name, whole."""
+
+    def master_partitions(self) -> Sequence[torch.Tensor]:
+        """This rank's own share of the fp32 masters, always in the same order; writing to it changes the masters.
+
+        Over all ranks each master is in one share: what every rank holds alike is rank 0's. They change in
+        :meth:`step` and :meth:`load` only.
+        """

@@ -3,23 +3,25 @@
 import gc
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 
 from launcher.config.training import TrainingSettings
-from launcher.runs.checkpoints import identity, precision
+from launcher.runs.checkpoints import Checkpoint, identity, precision
 from launcher.runs.directory import RunDirectory
 from launcher.runs.outcome import Outcome
-from launcher.train import caches
+from launcher.train import caches, ema
 from launcher.train.batches import Batches, Division
 from launcher.train.checkpoint import Checkpoints
 from launcher.train.dataset import find_pictures
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
-from launcher.train.export import draw_samples, export_pipeline
+from launcher.train.export import export_pipeline
 from launcher.train.extensions import build_optimizer, build_swapping
 from launcher.train.loading import DTYPES, load_engine
 from launcher.train.lora import FOLDER as LORA
@@ -27,8 +29,10 @@ from launcher.train.lora import export_adapter, seed_dropout
 from launcher.train.models import ModelSource, resolve_model
 from launcher.train.objective import diffusion_loss, require_trainable
 from launcher.train.report import Report
+from launcher.train.samples import draw_samples, prompts_to_cache
 from launcher.train.step_loss import StepLoss
 from launcher.train.steps import StepClock, agree
+from launcher.train.validation import Validation
 
 StopReason = Callable[[], str | None]
 """Says why the run should stop, or None."""
@@ -71,16 +75,22 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         checkpoints.require_none()
 
     if mine.zero_stage is not None:
-        with report.phase("compile"):
-            config = build_optimizer(config, world, report, torch_adam=newest is not None and newest.torch_adam)
-            config = build_swapping(config, run.path, world)
+        config = _with_extensions(config, run, newest, world, report)
 
     # Everything that is not the U-Net comes and goes before the U-Net is loaded.
     model = resolve_model(training, world, report)
     require_trainable(model, report)
     scheduler = model.noise_scheduler()
+    captions = [picture.caption for picture in pictures]
     dataset = caches.prepare(
-        training, model, pictures, dtype, world, report, stopping=lambda: stop_reason() is not None
+        training,
+        model,
+        pictures,
+        dtype,
+        world,
+        report,
+        prompts=prompts_to_cache(training, captions),
+        stopping=lambda: stop_reason() is not None,
     )
     reason = world.from_main(stop_reason())
     if dataset is None or reason:
@@ -98,25 +108,49 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         objective=training.objective,
     )
     done = checkpoints.resume(engine, newest)
+    average = ema.begin(engine, training.ema, world, newest, report)
 
-    loop = Loop(engine, batches, scheduler, division, world, report, stop_reason, training.objective.snr_gamma)
+    validation = Validation(
+        engine,
+        model,
+        training,
+        dataset,
+        captions,
+        output_dir / "samples",
+        in_lockstep=mine.zero_stage == 3,
+        world=world,
+        report=report,
+    )
+
+    loop = Loop(
+        engine,
+        batches,
+        scheduler,
+        division,
+        world,
+        report,
+        stop_reason,
+        training.objective.snr_gamma,
+        average,
+        validation,
+    )
     loop.evaluate("before", done, optimization.num_eval_images)
-    every = training.checkpoints.checkpointing_steps
     done, reason = loop.steps(
-        done, optimization.max_train_steps, save_every=every, save=lambda step: checkpoints.save(engine, step)
+        done,
+        optimization.max_train_steps,
+        save_every=training.checkpoints.checkpointing_steps,
+        save=lambda step: checkpoints.save(engine, step, average),
     )
     if reason:
         return _stopped(report, reason, done)
     loop.evaluate("after", done, optimization.num_eval_images)
 
     if training.export.export_pipeline:
-        pipeline = _export(engine, model, training, output_dir, world, report)
-        del engine, loop, checkpoints
+        with average.exchanged() if average else nullcontext():
+            pipeline = _export(engine, model, training, output_dir, world, report)
+        del engine, average, validation, loop, checkpoints
         _free(world.device)
-        if world.is_main:
-            captions = [picture.caption for picture in pictures]
-            draw_samples(pipeline, training, captions, output_dir / "samples", world.device, report)
-        world.barrier()
+        draw_samples(pipeline, training, captions, output_dir / "samples", done, world, report)
     return Outcome("completed", 0, f"trained {done} steps")
 
 
@@ -132,6 +166,10 @@ class Loop:
     report: Report
     stop_reason: StopReason
     snr_gamma: float = 0.0
+    average: ema.MovingAverage | None = None
+    """Of the weights, which takes in every step."""
+    validation: Validation | None = None
+    """Draws pictures between steps."""
 
     def steps(
         self, done: int, last_step: int, *, save_every: int, save: Callable[[int], object]
@@ -166,8 +204,13 @@ class Loop:
                     if losses.add(loss, batch.paths):
                         mean_loss = losses.agree(self.world, step)
                     learning_rate = self.engine.learning_rate
+                    if self.average and micro_step == self.division.accumulation - 1:
+                        with clock.phase("ema"):
+                            self.average.wait()
                     with clock.phase("optimizer"):
                         self.engine.step()
+                if self.average:
+                    self.average.update(step)
 
                 reason = self.stop_reason()
                 agreed = agree(self.world, stop=reason is not None)
@@ -190,6 +233,8 @@ class Loop:
                 if step % save_every == 0 or step == last_step or agreed.stop:
                     save(step)
                     clock.read()  # the save is no part of the next step
+                if self.validation and not agreed.stop and self.validation.after(step):
+                    clock.read()  # nor are pictures
                 if agreed.stop and step < last_step:
                     return step, self.world.from_main(reason) or "another process was asked to stop"
         return max(done, last_step), None
@@ -220,6 +265,15 @@ class Loop:
         mean = sum(row[0] for row in rows) / sum(row[1] for row in rows)
         self.report.event("evaluation", when=when, loss=mean, step=step)
         return mean
+
+
+def _with_extensions(
+    config: dict[str, Any], run: RunDirectory, newest: Checkpoint | None, world: World, report: Report
+) -> dict[str, Any]:
+    """The configuration for which this machine has what DeepSpeed compiles."""
+    with report.phase("compile"):
+        config = build_optimizer(config, world, report, torch_adam=newest is not None and newest.torch_adam)
+        return build_swapping(config, run.path, world)
 
 
 def _stopped(report: Report, reason: str, step: int) -> Outcome:

@@ -21,6 +21,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.configuration_utils import FrozenDict
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import SafetensorError
 
@@ -166,6 +167,11 @@ class ModelSource:
         pipeline.load_lora_weights(adapter)
         return pipeline
 
+    def drawing_pipeline(self) -> StableDiffusionXLPipeline:
+        """A pipeline of the model's own inference scheduler and settings, without anything that has weights."""
+        without = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+        return StableDiffusionXLPipeline.from_pretrained(self.folder, add_watermarker=False, **dict.fromkeys(without))
+
     def noise_scheduler(self) -> DDPMScheduler:
         """The noise schedule it is trained with, in the form that adds noise in training."""
         return DDPMScheduler.from_config(trained_schedule(self.own_schedule, self.objective))
@@ -176,6 +182,12 @@ class ModelSource:
         return component_config(self.folder, "scheduler")
 
     @cached_property
+    def unet_config(self) -> FrozenDict:
+        """The U-Net's configuration, with what it leaves to its defaults."""
+        with torch.device("meta"):
+            return UNet2DConditionModel.from_config(component_config(self.folder, "unet")).config
+
+    @cached_property
     def vae_config(self) -> dict[str, Any]:
         """The VAE's configuration."""
         return component_config(self.vae_folder.parent, self.vae_folder.name)
@@ -184,6 +196,16 @@ class ModelSource:
     def vae_scaling_factor(self) -> float:
         """From latents to what the U-Net sees."""
         return float(self.vae_config["scaling_factor"])
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Pixels for each latent, along a side."""
+        return int(2 ** (len(self.vae_config["block_out_channels"]) - 1))
+
+    @property
+    def unet_parameters(self) -> int:
+        """Parameters of the U-Net."""
+        return read_weights(self.folder / "unet").parameters
 
     @property
     def unet_tensors(self) -> int:
@@ -224,7 +246,7 @@ class ModelSource:
         if schedule != self.own_schedule:
             (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(schedule, indent=2) + "\n")
         with torch.device("meta"):
-            unet = UNet2DConditionModel.from_config(component_config(self.folder, "unet"))
+            unet = UNet2DConditionModel.from_config(self.unet_config)
         unet.load_state_dict(state, assign=True)
         unet.save_pretrained(folder / "unet", safe_serialization=True)
 

@@ -133,6 +133,10 @@ class PlainEngine:
         """Each trained parameter's fp32 master by name, whole."""
         yield from zip(self._names, (master.detach() for master in self._masters), strict=True)
 
+    def master_partitions(self) -> list[torch.Tensor]:
+        """The masters, on rank 0: every rank holds the same."""
+        return [master.detach() for master in self._masters] if self._world.is_main else []
+
     def _weights_from_masters(self) -> None:
         with torch.no_grad():
             for master, weight in zip(self._masters, self._weights, strict=True):

@@ -34,7 +34,7 @@ class StepClock:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         for name, begun, ended in self._spans:
-            seconds[name] += _between(begun, ended)
+            seconds[name] = seconds.get(name, 0.0) + _between(begun, ended)
         now = time.perf_counter()
         seconds["total"] = now - self._started
         self._spans, self._started = [], now

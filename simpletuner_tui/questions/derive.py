@@ -21,10 +21,11 @@ def question_of(
         section: under which heading.
         when: on which condition.
     """
+    kind = _kind(declared)
     default: Answer = list(declared.default) if isinstance(declared.default, tuple) else declared.default
     return Question(
         id=question_id,
-        kind=_kind(declared),
+        kind=kind,
         text=text,
         section=section,
         choices=tuple(Choice(name, name) for name in declared.choices),
@@ -32,6 +33,7 @@ def question_of(
         when=when,
         check=_checked_by(declared),
         hub=declared.hub,
+        more="Another? [yes/NO]: " if kind is Kind.REPEAT else "",
         help=_help(declared),
     )
 
@@ -39,6 +41,8 @@ def question_of(
 def _kind(declared: Setting) -> Kind:
     if declared.choices:
         return Kind.MENU
+    if declared.kind is tuple and declared.of is str:
+        return Kind.REPEAT
     return Kind.PATH if declared.path else KINDS[declared.kind]
 
 

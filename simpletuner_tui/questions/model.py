@@ -389,7 +389,7 @@ def _typed_numbers(question: Question, typed: str, context: Context) -> object:
 
 
 def _typed_texts(question: Question, typed: str, context: Context) -> object:
-    return [str(typed)]
+    return [str(typed)] if typed else []
 
 
 def _typed_object(question: Question, typed: str, context: Context) -> object:

@@ -419,8 +419,8 @@ def test_what_is_typed_replaces_an_answer_and_is_parsed_as_its_kind(home):
     assert settings.training.optimization.seed == 7
     assert settings.training.optimization.learning_rate == 1e-5
     assert settings.training.optimization.gradient_checkpointing is False
-    assert settings.training.export.validation_prompt == " as it is "
-    assert type(settings.training.export.validation_prompt) is str
+    assert settings.training.validation.validation_prompt == " as it is "
+    assert type(settings.training.validation.validation_prompt) is str
     assert settings.deepspeed.stage == 3
     assert settings.deepspeed.precision == "bf16"
     assert settings.deepspeed.betas == (0.8, 0.9)

@@ -27,6 +27,7 @@ from launcher.config.training import (
     ModelSettings,
     OptimizationSettings,
     TrainingSettings,
+    ValidationSettings,
 )
 from launcher.plan import make_plan
 from launcher.runs.directory import create
@@ -100,7 +101,8 @@ def trained(small_model, assets, cache_dir, group, tmp_path_factory):
                 max_train_steps=STEPS, train_batch_size=2, learning_rate=1e-3, lr_warmup_steps=1, num_eval_images=2
             ),
             checkpoints=CheckpointSettings(checkpointing_steps=STEPS),
-            export=ExportSettings(num_validation_images=0, export_dtype="fp32"),
+            validation=ValidationSettings(num_validation_images=0),
+            export=ExportSettings(export_dtype="fp32"),
         )
         launch = LaunchSettings(use_cpu=True, deepspeed=deepspeed, dynamo=dynamo)
         chosen = Settings(launch, DeepSpeedSettings(**settings, precision="no"), training)

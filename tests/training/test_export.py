@@ -1,18 +1,17 @@
 """The exported pipeline: the trained masters, in a folder that plain diffusers loads, replaced whole or not at all."""
 
 import shutil
-from functools import partial
 
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
-from launcher.config.training import DataSettings, ExportSettings, TrainingSettings
+from launcher.config.training import ExportSettings
 from launcher.errors import RunFailedError
 from launcher.train.batches import Batches, Division
 from launcher.train.deepspeed_engine import DeepSpeedEngine
-from launcher.train.export import DTYPES, draw_samples, export_pipeline
+from launcher.train.export import DTYPES, export_pipeline
 from launcher.train.objective import diffusion_loss
 
 
@@ -59,34 +58,6 @@ def test_the_exported_unet_is_the_masters_in_the_export_dtype(engine, model, gro
     (event,) = report.named("export")
     assert event["bytes"] == sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     assert [path.name for path in tmp_path.iterdir()] == ["pipeline"]
-
-
-def test_the_exported_pipeline_draws(engine, model, group, report, tmp_path):
-    settings = ExportSettings(export_dtype="fp32", num_validation_images=3, validation_num_inference_steps=2)
-    folder = export_pipeline(engine, model, settings, tmp_path / "pipeline", group, report)
-    training = TrainingSettings(data=DataSettings(resolution=32), export=settings)
-    captions = ["a red mushroom", "a blue house"]
-    load = partial(StableDiffusionXLPipeline.from_pretrained, folder)
-    draw_samples(
-        lambda dtype: load(torch_dtype=dtype), training, captions, tmp_path / "samples", torch.device("cpu"), report
-    )
-    assert report.warnings == []
-    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == [
-        "grid.png",
-        "sample-1.png",
-        "sample-2.png",
-        "sample-3.png",
-    ]
-    assert set(report.named("pictures")[0]["prompts"]) == set(captions)
-
-
-def test_pictures_that_cannot_be_drawn_are_a_warning(report, tmp_path):
-    def load(dtype):
-        raise OSError("there is no pipeline")
-
-    draw_samples(load, TrainingSettings(), ["a caption"], tmp_path / "samples", torch.device("cpu"), report)
-    (warning,) = report.warnings
-    assert "the sample pictures could not be drawn" in warning
 
 
 def test_an_export_that_fails_leaves_the_earlier_one(engine, model, group, report, small_disk):

@@ -67,7 +67,7 @@ def test_the_step_is_not_taken_and_the_files_of_its_micro_batch_are_named(place,
     clean = loop_of(place, "no", model, dataset, group, report)
     micro_batches = list(clean.batches.run(clean.division, BEFORE, BEFORE + 1))
     named = [str(path) for path in micro_batches[1].paths]
-    poisoned = Poisoned(dataset.entries, dataset.latents, dataset.prompts)
+    poisoned = Poisoned(dataset.entries, dataset.latents, dataset.prompts, dataset.prompt_keys)
     paths = [entry.picture.path for entry in dataset.entries]
     object.__setattr__(poisoned, "bad", paths.index(micro_batches[1].paths[0]))
     clean.batches._dataset = poisoned

@@ -21,12 +21,13 @@ from launcher.config.settings import Settings
 from launcher.config.training import (
     CheckpointSettings,
     DataSettings,
-    ExportSettings,
+    EmaSettings,
     ModelSettings,
     OptimizationSettings,
     RuntimeSettings,
     TrackingSettings,
     TrainingSettings,
+    ValidationSettings,
 )
 from launcher.plan import make_plan
 from launcher.runs.checkpoints import MARKER
@@ -58,8 +59,9 @@ def new_run(folder, assets, steps=STEPS):
             seed=SEED,
             num_eval_images=4,
         ),
+        ema=EmaSettings(use_ema=True),
         checkpoints=CheckpointSettings(checkpointing_steps=SAVE_EVERY),
-        export=ExportSettings(num_validation_images=1, validation_num_inference_steps=2),
+        validation=ValidationSettings(validation_steps=4, num_validation_images=1, validation_num_inference_steps=2),
         tracking=TrackingSettings(report_to="tensorboard"),
         runtime=RuntimeSettings(cpu_threads=1),
     )
@@ -139,6 +141,12 @@ def launches(assets, model, alone, tmp_path_factory):
     return some
 
 
+def all_but_zeros(tensors) -> torch.Tensor:
+    """Their values by size, whatever the order in which they are kept."""
+    values = torch.cat([tensor.detach().flatten() for tensor in tensors])
+    return values[values != 0].sort().values
+
+
 def log(launches) -> str:
     return launches.run.log.read_text()[-4000:]
 
@@ -190,13 +198,22 @@ def test_the_last_launch_leaves_checkpoints_a_pipeline_and_a_picture(launches):
     assert [event["when"] for event in named(launches.told[-1], "evaluation")] == ["before", "after"]
     assert named(launches.told[-1], "model")[0]["world_size"] == 2
     assert (path / "samples/grid.png").is_file()
+    drawn = named(launches.told[-1], "pictures")
+    assert [event["step"] for event in drawn] == [4, 8, STEPS]
+    assert all(Path(row["thumbnail"]).is_file() for event in drawn for row in event["pictures"])
+    assert named(launches.told[-1], "warning") == []
     pipeline = StableDiffusionXLPipeline.from_pretrained(path / "pipeline", torch_dtype=torch.bfloat16)
     saved = torch.load(
         path / f"checkpoints/checkpoint-10/{TAG}/mp_rank_00_model_states.pt", weights_only=False, map_location="cpu"
     )["module"]
     weights = dict(pipeline.unet.named_parameters())
     assert weights.keys() == saved.keys()
-    assert all(torch.equal(weights[name], tensor) for name, tensor in saved.items())
+    assert not any(torch.equal(weights[name], tensor) for name, tensor in saved.items() if tensor.dim() > 1)
+    checkpoint = path / "checkpoints/checkpoint-10"
+    shares = [torch.load(checkpoint / f"ema-rank-{rank}.pt") for rank in range(2)]
+    assert [share["updates"] for share in shares] == [STEPS, STEPS]
+    average = [tensor for share in shares for tensor in share["average"]]  # flat, padded with zeros
+    assert torch.equal(all_but_zeros(weights.values()), all_but_zeros(tensor.bfloat16() for tensor in average))
 
 
 def test_tensorboard_has_every_step_of_both_launches_once_for_all_processes(launches):

@@ -28,7 +28,7 @@ MUON_NEEDS_DEEPSPEED = "Muon is DeepSpeed's here; choose AdamW, or DeepSpeed"
 FULL_RATE = 1e-5
 """What is usual for the whole U-Net."""
 
-RULES: tuple[Rule, ...] = (
+LAUNCH: tuple[Rule, ...] = (
     Rule(
         "lion-needs-deepspeed",
         "deepspeed.optimizer.type",

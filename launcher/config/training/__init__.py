@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from launcher.config.setting import Problem, Setting, Value, declarations, read_topic
+from launcher.config.setting import Problem, Setting, declarations, read_topic
 from launcher.config.training.adapter import AdapterSettings
 from launcher.config.training.checkpoints import CheckpointSettings
 from launcher.config.training.data import DataSettings
+from launcher.config.training.ema import EmaSettings
 from launcher.config.training.export import ExportSettings
 from launcher.config.training.model import ModelSettings
 from launcher.config.training.objective import ObjectiveSettings
@@ -20,12 +21,14 @@ from launcher.config.training.optimization import OptimizationSettings
 from launcher.config.training.preparation import PreparationSettings
 from launcher.config.training.runtime import RuntimeSettings
 from launcher.config.training.tracking import TrackingSettings
+from launcher.config.training.validation import ValidationSettings
 
 __all__ = [
     "TOPICS",
     "AdapterSettings",
     "CheckpointSettings",
     "DataSettings",
+    "EmaSettings",
     "ExportSettings",
     "ModelSettings",
     "ObjectiveSettings",
@@ -34,6 +37,7 @@ __all__ = [
     "RuntimeSettings",
     "TrackingSettings",
     "TrainingSettings",
+    "ValidationSettings",
     "read_training",
     "training_declarations",
 ]
@@ -49,15 +53,17 @@ class TrainingSettings:
     preparation: PreparationSettings = field(default_factory=PreparationSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
+    ema: EmaSettings = field(default_factory=EmaSettings)
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
 
-    def to_json(self) -> dict[str, Value]:
+    def to_json(self) -> dict[str, Any]:
         """One flat object, keys in the order of the topics."""
         return {
-            key: value
+            key: list(value) if isinstance(value, tuple) else value
             for topic in dataclasses.fields(self)
             for key, value in dataclasses.asdict(getattr(self, topic.name)).items()
         }
@@ -70,7 +76,9 @@ TOPICS: dict[str, type] = {
     "preparation": PreparationSettings,
     "objective": ObjectiveSettings,
     "optimization": OptimizationSettings,
+    "ema": EmaSettings,
     "checkpoints": CheckpointSettings,
+    "validation": ValidationSettings,
     "export": ExportSettings,
     "tracking": TrackingSettings,
     "runtime": RuntimeSettings,

@@ -1,5 +1,6 @@
 """The data set as training reads it: one sample after another, from the caches."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,8 @@ class CachedDataset:
     entries: tuple[Entry, ...]
     latents: Shards
     prompts: Shards
+    prompt_keys: Mapping[str, str]
+    """Where embeddings are, by caption or prompt."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -62,3 +65,7 @@ class CachedDataset:
             pooled=prompt["pooled"],
             time_ids=geometry(entry.picture).time_ids(),
         )
+
+    def prompt(self, text: str) -> dict[str, torch.Tensor]:
+        """``prompt_embeds`` (77, d) and ``pooled`` (p,) of a caption, or of a prompt that was asked for."""
+        return self.prompts.read(self.prompt_keys[text])

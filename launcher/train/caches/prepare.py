@@ -39,6 +39,7 @@ def prepare(
     dtype: torch.dtype,
     world: World,
     report: Report,
+    prompts: Sequence[str] = (),
     stopping: Callable[[], bool] = _never,
 ) -> CachedDataset | None:
     """Computes what is missing, divided among the ranks; VAE and text encoders are gone afterwards.
@@ -50,6 +51,7 @@ def prepare(
         dtype: of the stored prompt embeddings.
         world: the ranks.
         report: gets phases ``contents``, ``captions`` and ``latents`` and the event ``data``.
+        prompts: what else is embedded beside the captions.
         stopping: whether the run should stop; asked before each picture.
 
     Returns:
@@ -61,22 +63,22 @@ def prepare(
         RunFailedError: the VAE gives numbers that are not finite.
     """
     folder = Path(training.data.cache_dir)
-    captions = sorted({picture.caption for picture in pictures})
+    captions = sorted({picture.caption for picture in pictures} | set(prompts))
     known = KnownFiles(folder / "known.json")
-    latents, prompts = Shards(folder / "latents"), Shards(folder / "prompts")
+    latents, embeds = Shards(folder / "latents"), Shards(folder / "prompts")
 
-    contents, vae, text, latents.index, prompts.index = world.on_main(
-        lambda: _look(model, pictures, latents, prompts, known, report)
+    contents, vae, text, latents.index, embeds.index = world.on_main(
+        lambda: _look(model, pictures, latents, embeds, known, report)
     )
     prompt_keys = {caption: cache_key(caption=caption, text=text, dtype=str(dtype)) for caption in captions}
     latent_keys = {
         picture: cache_key(picture=contents[picture.path], size=str(picture.bucket), vae=vae) for picture in pictures
     }
-    missing_prompts = _missing(prompt_keys, prompts)
+    missing_prompts = _missing(prompt_keys, embeds)
     missing_latents = _missing(latent_keys, latents)
 
     if missing_prompts:
-        with report.phase("captions") as phase, ShardWriter(prompts) as writer:
+        with report.phase("captions") as phase, ShardWriter(embeds) as writer:
             encode_prompts(model, _share(missing_prompts, world), dtype, world.device, writer, phase, stopping)
         _exchange(writer, known, world)
     if missing_latents and not any(world.from_all(stopping())):
@@ -87,7 +89,7 @@ def prepare(
         _exchange(writer, known, world)
         if damaged := [fault for each in world.from_all(faults) for fault in each]:
             raise InvalidInputError(f"these pictures are damaged; replace or remove them:\n  {listed(sorted(damaged))}")
-    if not (prompts.index.keys() >= set(prompt_keys.values()) and latents.index.keys() >= set(latent_keys.values())):
+    if not (embeds.index.keys() >= set(prompt_keys.values()) and latents.index.keys() >= set(latent_keys.values())):
         return None  # the same on every rank, as all have the same index
     report.event(
         "data",
@@ -99,7 +101,7 @@ def prepare(
         prompts_cached=len(captions) - len(missing_prompts),
     )
     entries = tuple(Entry(picture, latent_keys[picture], prompt_keys[picture.caption]) for picture in pictures)
-    return CachedDataset(entries, latents, prompts)
+    return CachedDataset(entries, latents, embeds, prompt_keys)
 
 
 def _look(

@@ -7,6 +7,7 @@ from simpletuner_tui.questions.model import Question
 from simpletuner_tui.questions.training.adapter import ADAPTER
 from simpletuner_tui.questions.training.checkpoints import CHECKPOINTS
 from simpletuner_tui.questions.training.data import DATA
+from simpletuner_tui.questions.training.ema import EMA
 from simpletuner_tui.questions.training.export import EXPORT
 from simpletuner_tui.questions.training.model import MODEL
 from simpletuner_tui.questions.training.objective import OBJECTIVE
@@ -15,6 +16,7 @@ from simpletuner_tui.questions.training.preparation import PREPARATION
 from simpletuner_tui.questions.training.runtime import RUNTIME
 from simpletuner_tui.questions.training.topic import Topic
 from simpletuner_tui.questions.training.tracking import TRACKING
+from simpletuner_tui.questions.training.validation import VALIDATION
 
 TOPICS: dict[str, Topic] = {
     "model": MODEL,
@@ -23,7 +25,9 @@ TOPICS: dict[str, Topic] = {
     "preparation": PREPARATION,
     "objective": OBJECTIVE,
     "optimization": OPTIMIZATION,
+    "ema": EMA,
     "checkpoints": CHECKPOINTS,
+    "validation": VALIDATION,
     "export": EXPORT,
     "tracking": TRACKING,
     "runtime": RUNTIME,

@@ -6,11 +6,11 @@ import pytest
 
 from launcher.config.accelerate import Dynamo, LaunchSettings
 from launcher.config.deepspeed import DeepSpeedSettings, deepspeed_declarations
-from launcher.config.rules import broken_rules
-from launcher.config.rules.launch import RULES
+from launcher.config.rules import RULES, broken_rules
 from launcher.config.setting import Level
 from launcher.config.training import (
     AdapterSettings,
+    EmaSettings,
     ObjectiveSettings,
     OptimizationSettings,
     RuntimeSettings,
@@ -26,7 +26,10 @@ PLAIN = {"launch": LaunchSettings(deepspeed=False)}
 COMPILED = {"launch": LaunchSettings(dynamo=Dynamo())}
 IN_ONE_PIECE = {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True))}
 SWAPPED = {"runtime": RuntimeSettings(offload_param_path="/nvme")}
+AVERAGED = {"ema": EmaSettings(use_ema=True)}
+AVERAGED_ON_GPU = {"ema": EmaSettings(use_ema=True, ema_device="accelerator")}
 ON_NVME = {"offload_optimizer_device": "nvme", "offload_optimizer_nvme_path": "/nvme"}
+BF16_MASTERS = {"extra": {"bf16": {"enabled": True, "bf16_master_weights_and_grads": True}}}
 
 
 def objective(**chosen) -> dict:
@@ -46,6 +49,9 @@ BREAKS = [
     ("offload-path-without-nvme", {}, SWAPPED),
     ("offload-path-without-nvme", {"stage": 2, **ON_NVME}, SWAPPED),
     ("offload-path-without-nvme", {**STAGE_3, **ON_NVME, "offload_optimizer_nvme_path": "/other"}, SWAPPED),
+    ("ema-on-nvme", {**STAGE_3, **ON_NVME}, AVERAGED),
+    ("ema-needs-fp32-masters", BF16_MASTERS, AVERAGED),
+    ("ema-far-from-its-masters", {}, AVERAGED_ON_GPU),
 ]
 KEEPS = [
     ("lion-needs-deepspeed", {"optimizer_type": "Adagrad", "stage": 0, **NO_OFFLOAD}, PLAIN),
@@ -68,6 +74,13 @@ KEEPS = [
     ("timesteps-to-train", {}, objective(min_timestep=499, max_timestep=500)),
     ("offload-path-without-nvme", {**STAGE_3, **ON_NVME}, SWAPPED),
     ("offload-path-without-nvme", {**STAGE_3, **ON_NVME, "offload_optimizer_nvme_path": "/other"}, {}),
+    ("ema-on-nvme", {**STAGE_3, **ON_NVME}, {}),
+    ("ema-on-nvme", ON_NVME, AVERAGED),
+    ("ema-on-nvme", {**STAGE_3, "offload_param_device": "nvme", "offload_param_nvme_path": "/nvme"}, AVERAGED),
+    ("ema-needs-fp32-masters", BF16_MASTERS, {}),
+    ("ema-needs-fp32-masters", {"extra": {"bf16": {"enabled": True}}}, AVERAGED),
+    ("ema-far-from-its-masters", NO_OFFLOAD, AVERAGED_ON_GPU),
+    ("ema-far-from-its-masters", {}, AVERAGED),
 ]
 IDS = [rule.id for rule in RULES]
 
@@ -75,7 +88,12 @@ IDS = [rule.id for rule in RULES]
 def judged(deepspeed: dict, rest: dict) -> list[str]:
     """Rules broken by DeepSpeed's settings, and by those of the training or the launch."""
     launch = rest.get("launch", LaunchSettings())
-    topics = {"adapter": AdapterSettings(), "objective": ObjectiveSettings(), "runtime": RuntimeSettings()}
+    topics = {
+        "adapter": AdapterSettings(),
+        "ema": EmaSettings(),
+        "objective": ObjectiveSettings(),
+        "runtime": RuntimeSettings(),
+    }
     topics |= {name: rest[name] for name in topics if name in rest}
     optimization = {key: value for key, value in rest.items() if key not in ("launch", *topics)}
     training = TrainingSettings(optimization=OptimizationSettings(**optimization), **topics)

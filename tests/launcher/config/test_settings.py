@@ -109,6 +109,19 @@ def test_what_lies_outside_the_bounds_is_refused_with_the_unit(value, message):
         declared(int, minimum=1, maximum=9, unit="px").parse(value)
 
 
+def test_a_list_of_texts_is_judged_text_by_text():
+    texts = Setting("prompts", tuple, (), "Some.", of=str)
+    assert texts.parse(["a", "ein Bär 🐻", ""]) == ("a", "ein Bär 🐻", "")
+    for wrong, said in (
+        ("a", "must be a list of texts, not 'a'"),
+        ([1], "must be a list of texts"),
+        (["a", "b\nc"], "control characters"),
+        (["\ud800"], "half a character"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            texts.parse(wrong)
+
+
 def test_every_number_of_a_list_has_the_bounds():
     with pytest.raises(ValueError, match="at most 1, not 2"):
         declared(tuple, minimum=0, maximum=1).parse([0.5, 2])

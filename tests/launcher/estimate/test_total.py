@@ -266,6 +266,17 @@ def test_what_is_not_pinned_is_not_called_so(cost):
     assert [part.name for part in cost(**{PIN: False}).host][1] == "optimizer, buffers"
 
 
+def test_a_moving_average_takes_4_bytes_a_parameter_where_it_is_kept_and_in_each_checkpoint(cost, make_settings):
+    on_gpu = {"use_ema": True, "ema_device": "accelerator"}
+    for stage, ranks, on_each in ((0, 2, 4 * P), (2, 2, 2 * P), (3, 4, P)):
+        changed = {"zero_stage": stage, "num_processes": ranks, **NONE}
+        assert host(cost(**changed, use_ema=True)) - host(cost(**changed)) == about(4 * P)
+        assert states(cost(**changed, use_ema=True)) == states(cost(**changed))
+        assert states(cost(**changed, **on_gpu)) - states(cost(**changed)) == about(on_each)
+        assert host(cost(**changed, **on_gpu)) == host(cost(**changed))
+    assert checkpoint_mib(make_settings(use_ema=True), SDXL) * MIB == about(18 * P)
+
+
 # disk
 
 
@@ -323,6 +334,16 @@ def test_caches_are_latents_and_prompts_of_every_picture(cost):
 def test_disk_is_the_sum_of_its_parts(cost):
     whole = cost(pictures=500)
     assert whole.disk_mib == sum(disk(whole).values())
+
+
+def test_what_the_vae_takes_between_steps_is_told_where_pictures_are_drawn(cost):
+    def told(**changed):
+        return [note for note in cost(**changed).notes if "VAE" in note]
+
+    assert told() == []
+    assert told(validation_steps=100, num_validation_images=0) == []
+    assert "VAE takes 5201 MiB" in told(validation_steps=100)[0]
+    assert "VAE takes 1540 MiB" in told(validation_steps=100, validation_resolution=512)[0]
 
 
 # what is not known
