@@ -122,8 +122,8 @@ def drawn(name, case, world, model, dataset, folder: Path) -> dict:
     """Trains a case without pictures and with them, and fails where the case says.
 
     Returns:
-        ``without`` and ``with``: what each step told, the masters at the end and the state of the random generator;
-        ``events`` and ``warnings``: of the run that drew.
+        ``start``: the weights before; ``without`` and ``with``: what each step told, the masters at the end and the
+        state of the random generator; ``events`` and ``warnings``: of the run that drew.
     """
     without = Run(case, world, model, dataset, folder / name, draws=False).steps()
     gc.collect()
@@ -134,7 +134,8 @@ def drawn(name, case, world, model, dataset, folder: Path) -> dict:
     else:
         with_pictures = run.steps()
     events, warnings = run.recorder.named("pictures"), run.recorder.warnings
-    return {"without": without, "with": with_pictures, "events": events, "warnings": warnings}
+    start = [weight.detach() for weight in model.unet(torch.float32).parameters()]
+    return {"start": start, "without": without, "with": with_pictures, "events": events, "warnings": warnings}
 
 
 def prepared(model, pictures: Path, resolution, cache, precision, world) -> caches.CachedDataset:
