@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from launcher.config.setting import Level
-from launcher.data.dataset import find, fitting, listed
+from launcher.data.dataset import find, listed
 from launcher.data.draws import buckets_of, oversubscribed, table
+from launcher.data.sources import bucketings
 from launcher.errors import InvalidInputError
 from launcher.plan import Plan
 from launcher.preflight.finding import Finding
@@ -17,12 +18,12 @@ def resolution(plan: Plan, step: int) -> Iterator[Finding]:
         plan: what would be launched.
         step: what sides must be multiples of for this model, in pixels.
     """
-    bucketing = fitting(plan.settings.training).bucketing
-    side, alignment = bucketing.resolution, bucketing.alignment
-    if bucketing.one_square and side % step:
-        yield Finding("training.resolution", _multiple(side, step))
-    if not bucketing.one_square and alignment % step:
-        yield Finding("training.aspect_bucket_alignment", _multiple(alignment, step))
+    for bucketing in dict.fromkeys(bucketings(plan.settings.training)):
+        side, alignment = bucketing.resolution, bucketing.alignment
+        if bucketing.one_square and side % step:
+            yield Finding("training.resolution", _multiple(side, step))
+        if not bucketing.one_square and alignment % step:
+            yield Finding("training.aspect_bucket_alignment", _multiple(alignment, step))
 
 
 def _multiple(side: int, step: int) -> str:

@@ -68,6 +68,7 @@ class Batches:
         timesteps: int,
         device: torch.device,
         dtype: torch.dtype,
+        caption_dropout: float = 0.0,
     ) -> None:
         """Reads nothing yet.
 
@@ -78,9 +79,11 @@ class Batches:
             timesteps: length of the noise schedule.
             device: where batches go.
             dtype: training precision.
+            caption_dropout: how often a picture is trained on with the empty caption, from 0 to 1.
         """
         self._dataset, self._seed, self._scaling_factor = dataset, seed, scaling_factor
         self._timesteps, self._device, self._dtype = timesteps, device, dtype
+        self._caption_dropout = caption_dropout
         self._pictures = [entry.picture for entry in dataset.entries]
 
     def run(self, division: Division, first_step: int, last_step: int) -> Iterator[Batch]:
@@ -138,11 +141,16 @@ class Batches:
         samples, noises, steps = [], [], []
         for number in numbers:
             sample = self._dataset[order[number]]
+            if self._drops_caption(number):
+                sample = self._dataset.without_caption(sample)
             generator = seeded("noise", self._seed, number)
             samples.append((sample, torch.randn(sample.mean.shape, generator=generator)))
             noises.append(torch.randn(sample.mean.shape, generator=generator))
             steps.append(int(torch.randint(self._timesteps, (), generator=generator)))
         return self._collate(samples, noises, steps)
+
+    def _drops_caption(self, number: int) -> bool:
+        return float(torch.rand((), generator=seeded("caption", self._seed, number))) < self._caption_dropout
 
     def _collate(
         self, samples: list[tuple[Sample, torch.Tensor]], noises: list[torch.Tensor], steps: list[int]

@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ from launcher.data.dataset import listed
 from launcher.data.pictures import Picture
 from launcher.errors import CannotRunHereError, InvalidInputError, RunFailedError
 from launcher.runs.directory import write_atomic
+from launcher.train.dataset import tell_long_captions
 from launcher.train.distributed import World
 from launcher.train.models import ModelSource, cache_key
 from launcher.train.pictures import geometry, load_pixels
@@ -69,6 +70,8 @@ class CachedDataset:
     """
 
     entries: tuple[Entry, ...]
+    unprompted: Path | None = None
+    """Where the embeddings of the empty caption lie; None where nothing needs them."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -84,6 +87,12 @@ class CachedDataset:
             pooled=prompt["pooled"],
             time_ids=geometry(entry.picture).time_ids(),
         )
+
+    def without_caption(self, sample: Sample) -> Sample:
+        """The sample with the embeddings of the empty caption."""
+        assert self.unprompted is not None, "captions are dropped only where the settings say so"
+        prompt = _load(self.unprompted)
+        return replace(sample, prompt_embeds=prompt["prompt_embeds"], pooled=prompt["pooled"])
 
 
 def prepare(
@@ -110,7 +119,9 @@ def prepare(
         RunFailedError: the VAE gives numbers that are not finite.
     """
     folder = Path(training.data.cache_dir)
-    captions = sorted({picture.caption for picture in pictures})
+    unprompted = {""} if training.captions.caption_dropout_probability else set()
+    captions = sorted({picture.caption for picture in pictures} | unprompted)
+    tell_long_captions(captions, model.tokenizer(), report)
     prompt_paths = {
         caption: _path(folder / "prompts", caption=caption, text=model.text_fingerprint, dtype=str(dtype))
         for caption in captions
@@ -152,7 +163,7 @@ def prepare(
         Entry(picture, path, prompt_paths[picture.caption])
         for picture, path in zip(pictures, latent_paths, strict=True)
     )
-    return CachedDataset(entries)
+    return CachedDataset(entries, prompt_paths.get(""))
 
 
 def _share(items: Sequence[T], world: World) -> Sequence[T]:

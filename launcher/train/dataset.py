@@ -1,5 +1,9 @@
 """The data set of a run: found once, and the same on every rank."""
 
+from collections.abc import Sequence
+
+from transformers import CLIPTokenizer
+
 from launcher.config.training import TrainingSettings
 from launcher.data.dataset import find, listed
 from launcher.data.draws import buckets_of, oversubscribed, rows
@@ -36,8 +40,29 @@ def find_pictures(
     return pictures
 
 
+def tell_long_captions(captions: Sequence[str], tokenizer: CLIPTokenizer, report: Report) -> None:
+    """Says once how many captions the text encoders do not read to their end."""
+    limit = tokenizer.model_max_length
+    tokens = {caption: len(ids) for caption, ids in zip(captions, _tokens(captions, tokenizer), strict=True)}
+    long = [caption for caption, count in tokens.items() if count > limit]
+    if long:
+        longest = max(long, key=tokens.__getitem__)
+        have = "caption has" if len(long) == 1 else "captions have"
+        report.warning(
+            f"{len(long)} of {len(captions)} {have} more than the {limit} tokens that the text encoders read: the "
+            f"rest is not learnt. The longest has {tokens[longest]}: {longest[:60]!r}..."
+        )
+
+
+def _tokens(captions: Sequence[str], tokenizer: CLIPTokenizer) -> list[list[int]]:
+    if not captions:
+        return []
+    ids: list[list[int]] = tokenizer(list(captions), verbose=False).input_ids
+    return ids
+
+
 def _found(training: TrainingSettings) -> object:
     try:
-        return find(training)
+        return find(training, unpacked=True)
     except LauncherError as error:
         return error

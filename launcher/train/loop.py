@@ -109,6 +109,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         timesteps=scheduler.config.num_train_timesteps,
         device=world.device,
         dtype=dtype,
+        caption_dropout=training.captions.caption_dropout_probability,
     )
     done = checkpoints.resume(engine, newest)
 

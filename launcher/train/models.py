@@ -23,6 +23,7 @@ from diffusers import (
 )
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import SafetensorError
+from transformers import CLIPTokenizer
 
 from launcher.config.training import TrainingSettings
 from launcher.errors import CannotRunHereError, InvalidInputError
@@ -161,6 +162,10 @@ class ModelSource:
         return StableDiffusionXLPipeline.from_pretrained(
             self.folder, unet=None, vae=None, torch_dtype=torch.float32, variant=half
         )
+
+    def tokenizer(self) -> CLIPTokenizer:
+        """The first text encoder's; the second's splits text alike and only pads otherwise."""
+        return CLIPTokenizer.from_pretrained(self.folder, subfolder="tokenizer")
 
     def noise_scheduler(self) -> DDPMScheduler:
         """The model's own noise schedule, in the form that adds noise in training."""

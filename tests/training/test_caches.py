@@ -15,7 +15,7 @@ from harness.data import scan
 from harness.recorder import Recorder
 from launcher.config.training import DataSettings, TrainingSettings
 from launcher.data.buckets import Size
-from launcher.data.pictures import Picture
+from launcher.data.pictures import Picture, Source
 from launcher.errors import CannotRunHereError, InvalidInputError, RunFailedError
 from launcher.train import caches
 from launcher.train.models import ModelSource
@@ -205,7 +205,7 @@ def pixels_of(path, bucket: Size = SQUARE) -> np.ndarray:
         width, height = opened.size
         if opened.getexif().get(0x0112, 1) >= 5:
             width, height = height, width
-    pixels = load_pixels(Picture(path, "", width, height, bucket))
+    pixels = load_pixels(Picture(path, "", width, height, bucket, Source("")))
     assert pixels.shape == (3, bucket.height, bucket.width)
     assert pixels.dtype == torch.float32
     return (pixels.permute(1, 2, 0).numpy() + 1) * 127.5

@@ -68,7 +68,7 @@ def test_every_picture_is_drawn_as_often_as_its_source_says(pictures, batch, see
 @given(st.integers(1, 40), batch_sizes, st.integers(0, 2**32), st.integers(0, 1000))
 @settings(max_examples=60, deadline=None)
 def test_one_bucket_is_gone_through_epoch_by_epoch(count, batch, seed, number):
-    pictures = [Picture(f"{n}", "", 8, 8, SIZES[0]) for n in range(count)]
+    pictures = [Picture(f"{n}", "", 8, 8, SIZES[0], SOURCES[0]) for n in range(count)]
     epoch, place = divmod(number, count)
     assert Order(pictures, seed, batch)[number] == epoch_order(seed, epoch, count)[place]
 
@@ -89,7 +89,7 @@ def test_ranks_and_accumulation_share_out_the_same_global_batch(pictures, step):
 
 
 def test_buckets_take_turns_rather_than_one_after_another():
-    pictures = [Picture(f"{n}", "", *SIZES[n % 2], SIZES[n % 2]) for n in range(80)]
+    pictures = [Picture(f"{n}", "", *SIZES[n % 2], SIZES[n % 2], SOURCES[0]) for n in range(80)]
     order = Order(pictures, 3, 2)
     turns = [pictures[order[2 * step]].bucket for step in range(40)]
     assert sum(one != other for one, other in pairwise(turns)) > 10

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from launcher.config.setting import Problem, Setting, Value, declarations, read_topic
+from launcher.config.training.captions import CaptionSettings
 from launcher.config.training.checkpoints import CheckpointSettings
 from launcher.config.training.data import DataSettings
 from launcher.config.training.export import ExportSettings
@@ -17,9 +18,11 @@ from launcher.config.training.model import ModelSettings
 from launcher.config.training.optimization import OptimizationSettings
 from launcher.config.training.preparation import PreparationSettings
 from launcher.config.training.runtime import RuntimeSettings
+from launcher.config.training.sources import SourcesSettings
 
 __all__ = [
     "TOPICS",
+    "CaptionSettings",
     "CheckpointSettings",
     "DataSettings",
     "ExportSettings",
@@ -27,6 +30,7 @@ __all__ = [
     "OptimizationSettings",
     "PreparationSettings",
     "RuntimeSettings",
+    "SourcesSettings",
     "TrainingSettings",
     "read_training",
     "training_declarations",
@@ -38,7 +42,9 @@ class TrainingSettings:
     """Everything that is neither accelerate's nor DeepSpeed's."""
 
     model: ModelSettings = field(default_factory=ModelSettings)
+    sources: SourcesSettings = field(default_factory=SourcesSettings)
     data: DataSettings = field(default_factory=DataSettings)
+    captions: CaptionSettings = field(default_factory=CaptionSettings)
     preparation: PreparationSettings = field(default_factory=PreparationSettings)
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
@@ -56,7 +62,9 @@ class TrainingSettings:
 
 TOPICS: dict[str, type] = {
     "model": ModelSettings,
+    "sources": SourcesSettings,
     "data": DataSettings,
+    "captions": CaptionSettings,
     "preparation": PreparationSettings,
     "optimization": OptimizationSettings,
     "checkpoints": CheckpointSettings,

@@ -4,6 +4,7 @@ from itertools import groupby
 
 from launcher.config.training import training_declarations
 from simpletuner_tui.questions.model import Question
+from simpletuner_tui.questions.training.captions import CAPTIONS
 from simpletuner_tui.questions.training.checkpoints import CHECKPOINTS
 from simpletuner_tui.questions.training.data import DATA
 from simpletuner_tui.questions.training.export import EXPORT
@@ -11,11 +12,14 @@ from simpletuner_tui.questions.training.model import MODEL
 from simpletuner_tui.questions.training.optimization import OPTIMIZATION
 from simpletuner_tui.questions.training.preparation import PREPARATION
 from simpletuner_tui.questions.training.runtime import RUNTIME
+from simpletuner_tui.questions.training.sources import SOURCES
 from simpletuner_tui.questions.training.topic import Topic
 
 TOPICS: dict[str, Topic] = {
     "model": MODEL,
+    "sources": SOURCES,
     "data": DATA,
+    "captions": CAPTIONS,
     "preparation": PREPARATION,
     "optimization": OPTIMIZATION,
     "checkpoints": CHECKPOINTS,
