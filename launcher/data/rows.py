@@ -112,16 +112,16 @@ def _json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _csv(file: Path) -> Iterator[dict[str, Any]]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, strict=True, restkey="")
+        reader = csv.DictReader(lines, strict=True)
         try:
             for row in reader:
-                if "" in row:
+                if None in row:
                     raise ValueError(
                         f"line {reader.line_num} has more values than the header has columns; quote commas"
                     )
                 yield row
         except csv.Error as error:
-            raise ValueError(f"line {reader.line_num} is no CSV ({error})") from error
+            raise ValueError(f"line {reader.reader.line_num} is no CSV ({error})") from error
 
 
 def _parquet(file: Path) -> Iterator[dict[str, Any]]:
