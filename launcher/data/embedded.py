@@ -75,11 +75,12 @@ def _caption(row: dict[str, Any], source: SourceSettings) -> str:
 def _file(value: object, target: Path) -> Path:
     """A row's picture as a file."""
     content, name = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+    name = name if isinstance(name, str) else ""
     if content is None and name and Path(name).is_file():
         return Path(name)
     if not isinstance(content, bytes) or not content:
         raise ValueError("has no picture")
-    suffix = Path(name).suffix.lower() if name else ""
+    suffix = Path(name).suffix.lower()
     target = target.with_suffix(suffix if suffix in SUFFIXES else ".picture")
     if not target.exists():
         unfinished = target.with_suffix(".unfinished")

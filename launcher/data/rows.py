@@ -10,6 +10,8 @@ from typing import Any
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 """What the imagefolder convention of ``datasets`` calls them."""
+AT_ONCE = 64
+"""Rows of parquet in memory: each may hold a picture."""
 
 
 def read_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -130,7 +132,7 @@ def _parquet(file: Path) -> Iterator[dict[str, Any]]:
 
     try:
         with pyarrow.parquet.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches(batch_size=1024):
+            for batch in parquet.iter_batches(batch_size=AT_ONCE):
                 yield from batch.to_pylist()
     except pyarrow.ArrowException as error:
         raise ValueError(f"is no whole parquet file ({str(error).splitlines()[0]})") from error

@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from launcher.config.training import ExportSettings, TrainingSettings
+from launcher.data.sources import bucketings
 from launcher.errors import RunFailedError
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
@@ -77,6 +78,7 @@ def draw_samples(
     try:
         with report.phase("samples") as progress:
             prompts = _prompts(export.validation_prompt, captions, count)
+            size = bucketings(training)[0].bucket(1, 1)  # a square, or what the alignment leaves of it
             # A CPU computes half precision slower than fp32.
             dtype = DTYPES[export.export_dtype] if device.type == "cuda" else torch.float32
             pipeline = StableDiffusionXLPipeline.from_pretrained(pipeline_folder, torch_dtype=dtype).to(device)
@@ -86,8 +88,8 @@ def draw_samples(
             for index, prompt in enumerate(prompts):
                 picture = pipeline(
                     prompt,
-                    height=training.data.resolution,
-                    width=training.data.resolution,
+                    height=size.height,
+                    width=size.width,
                     num_inference_steps=export.validation_num_inference_steps,
                     guidance_scale=export.validation_guidance,
                     generator=seeded("samples", training.optimization.seed, index),
