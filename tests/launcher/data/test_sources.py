@@ -2,14 +2,19 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from io import BytesIO
 
 import datasets
+import huggingface_hub
 import pyarrow
 import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from harness.hub import Hub
 from launcher.config.training import (
     CaptionSettings,
     DataSettings,
@@ -26,7 +31,8 @@ from launcher.errors import InvalidInputError
 def offline(tmp_path_factory):
     """Nothing is asked of the hub, and what ``datasets`` keeps is kept apart."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
+        patch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
         yield
 
@@ -308,6 +314,13 @@ def test_a_file_that_lists_nothing_is_named(tmp_path, content, fault):
 # pictures in rows
 
 
+def table_of(rows, caption_column) -> pyarrow.Table:
+    """As ``datasets`` writes it: the schema says which column holds pictures."""
+    features = {"image": {"_type": "Image"}, caption_column: {"dtype": "string", "_type": "Value"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return pyarrow.Table.from_pylist(rows).replace_schema_metadata(metadata)
+
+
 def shard(path, rows) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
 
@@ -350,11 +363,7 @@ def test_a_data_set_that_datasets_loads(tmp_path):
     write_rows(tmp_path / "folder/train/metadata.jsonl", [{"file_name": f"{n}.png", "text": n} for n in "ab"])
     (tmp_path / "rows/data").mkdir(parents=True)
     pictures = [{"image": {"bytes": encoded(), "path": "x.png"}, "title": title} for title in ("one", "two")]
-    features = {"image": {"_type": "Image"}, "title": {"dtype": "string", "_type": "Value"}}
-    table = pyarrow.Table.from_pylist(pictures).replace_schema_metadata(
-        {"huggingface": json.dumps({"info": {"features": features}})}
-    )
-    pyarrow.parquet.write_table(table, tmp_path / "rows/data/train-00000-of-00001.parquet")
+    pyarrow.parquet.write_table(table_of(pictures, "title"), tmp_path / "rows/data/train-00000-of-00001.parquet")
     folder = {"id": "folder", "type": "huggingface", "dataset_name": str(tmp_path / "folder")}
     rows = {
         "id": "rows",
@@ -374,6 +383,39 @@ def test_a_data_set_that_datasets_loads(tmp_path):
     assert "x: the data set" in told
     assert "y: the column 'text' of" in told
     assert "z: the data set no-body/has-this cannot be loaded: " in told
+
+
+FIND = """
+import json, sys
+from launcher.config.training import DataSettings, SourcesSettings, TrainingSettings
+from launcher.data.dataset import find
+
+data = DataSettings(resolution=64, cache_dir=sys.argv[2])
+training = TrainingSettings(sources=SourcesSettings(data_backend_config=sys.argv[1]), data=data)
+print(json.dumps([[picture.caption, picture.width] for picture in find(training, unpacked=True).pictures]))
+"""
+
+
+def test_a_data_set_of_the_hub_is_downloaded_once(tmp_path):
+    """From a server that stands in for the hub; then from the cache of ``datasets``, without it."""
+    pictures = [{"image": {"bytes": encoded((70, 64)), "path": "x.png"}, "text": f"row {n}"} for n in range(2)]
+    (tmp_path / "set").mkdir()
+    pyarrow.parquet.write_table(table_of(pictures, "text"), tmp_path / "set/train-00000-of-00001.parquet")
+    listing(tmp_path, {"id": "hub", "type": "huggingface", "dataset_name": "someone/pictures"})
+
+    def run(**environment: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-c", FIND, str(tmp_path / "sources.json"), str(tmp_path / "cache")]
+        variables = {**os.environ, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1", **environment}
+        return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+
+    with Hub() as hub:
+        hub.models["someone/pictures"] = tmp_path / "set"
+        online = run(HF_ENDPOINT=hub.url)
+        assert [name for name, _ in hub.transfers if name.endswith(".parquet")] == ["train-00000-of-00001.parquet"]
+    offline = run(HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="1")
+    for done in (online, offline):
+        assert json.loads(done.stdout.splitlines()[-1]) == [["row 0", 70], ["row 1", 70]], done.stderr
+    assert sorted(path.name for path in (tmp_path / "cache/rows").glob("*/*.png")) == ["00000000.png", "00000001.png"]
 
 
 def test_the_file_stands_in_for_the_folder():
