@@ -193,7 +193,7 @@ def read_topic(topic: type, values: Mapping[str, object], prefix: str) -> tuple[
     problems: list[Problem] = []
     for declared in declarations(topic):
         value = values.get(declared.key, declared.default)
-        if value == "" and values.get(declared.instead):
+        if value == "" and declared.instead and values.get(declared.instead):
             parsed[declared.key] = value
             continue
         try:

@@ -16,9 +16,8 @@ from launcher.data.files import count
 from launcher.data.pictures import Fitting
 from launcher.errors import InvalidInputError
 
-DECLARED = tuple(declarations(SourceSettings))
 KEYS = tuple(field.name for field in fields(SourceSettings))
-PLACES = tuple(declared.key for declared in DECLARED if declared.path)
+PLACES = tuple(declared.key for declared in declarations(SourceSettings) if declared.path)
 NEEDS = {"local": "instance_data_dir", "huggingface": "dataset_name", "parquet": "parquet_path"}
 """What a source of each type must name."""
 NEEDS_OF_CAPTIONS = {"instanceprompt": "instance_prompt", "parquet": "parquet_path"}

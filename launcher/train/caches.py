@@ -121,7 +121,8 @@ def prepare(
     folder = Path(training.data.cache_dir)
     unprompted = {""} if training.captions.caption_dropout_probability else set()
     captions = sorted({picture.caption for picture in pictures} | unprompted)
-    tell_long_captions(captions, model.tokenizer(), report)
+    if world.is_main:
+        tell_long_captions(captions, model.tokenizer(), report)
     prompt_paths = {
         caption: _path(folder / "prompts", caption=caption, text=model.text_fingerprint, dtype=str(dtype))
         for caption in captions

@@ -32,13 +32,14 @@ def find_pictures(
         found = world.from_main(_found(training) if world.is_main else None)
     if isinstance(found, LauncherError):
         raise found
-    if found.left_out:
+    if found.left_out and world.is_main:
         report.warning(f"{len(found.left_out)} of the pictures are left out:\n  {listed(found.left_out)}")
     buckets = buckets_of(found.pictures)
     if short := oversubscribed(buckets, global_batch_size):
         if not training.preparation.allow_dataset_oversubscription:
             raise InvalidInputError(f"{short}; {NOT_OVERSUBSCRIBED}")
-        report.warning(f"{short}: {OVERSUBSCRIBED}")
+        if world.is_main:
+            report.warning(f"{short}: {OVERSUBSCRIBED}")
     report.event("buckets", buckets=rows(buckets, global_batch_size))
     pictures: tuple[Picture, ...] = found.pictures
     return pictures

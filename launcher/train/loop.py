@@ -204,7 +204,7 @@ class Loop:
     def evaluate(self, when: str, step: int, pictures: int) -> float | None:
         """Mean loss over ``pictures`` pictures on fixed, held-out noise; None without pictures.
 
-        Every rank takes equally many batches, as ZeRO-3's collectives need: past the last one a rank repeats its
+        Every rank takes equally many batches, as ZeRO-3's collectives need: past the last one a rank repeats the
         last picture without counting it.
         """
         if pictures == 0:
