@@ -10,6 +10,8 @@ from pathlib import Path
 import yaml
 
 from launcher.config.settings import Settings
+from launcher.config.training import DataSettings, SourcesSettings, TrainingSettings
+from launcher.data.sources import count_pictures
 from launcher.errors import InvalidInputError
 from launcher.estimate import SDXL, Estimate, ModelFacts, estimate, read_model_facts
 from simpletuner_tui.answers import read_resolved
@@ -68,7 +70,7 @@ def cost(settings: Settings) -> Estimate:
     """What these settings cost; reads the model's headers and counts the pictures once a folder."""
     training = settings.training
     facts = _facts(training.model.pretrained_model_name_or_path)
-    return estimate(settings, facts, _pictures(training.data.instance_data_dir))
+    return estimate(settings, facts, _pictures(training.data.instance_data_dir, training.sources.data_backend_config))
 
 
 @lru_cache(maxsize=16)
@@ -80,10 +82,9 @@ def _facts(model: str) -> ModelFacts:
 
 
 @lru_cache(maxsize=16)
-def _pictures(folder: str) -> int:
-    from launcher.data.pictures import count  # noqa: PLC0415 - brings what opens pictures; the first screen needs none
-
-    return count(Path(folder)) if folder and Path(folder).is_dir() else 0
+def _pictures(folder: str, sources: str) -> int:
+    data, listed = DataSettings(instance_data_dir=folder), SourcesSettings(data_backend_config=sources)
+    return count_pictures(TrainingSettings(data=data, sources=listed))
 
 
 @dataclass(frozen=True, slots=True)

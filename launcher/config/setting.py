@@ -58,6 +58,8 @@ class Setting:
     """A path that may also be the id of a model on the hub."""
     required: bool = False
     """An empty string is not an answer."""
+    instead: str = ""
+    """The key of a setting that makes an answer needless, where it has one."""
 
     def parse(self, value: object) -> Value:
         """The value as its kind, checked against bounds and choices.
@@ -158,6 +160,7 @@ def setting(
     path: bool = False,
     hub: bool = False,
     required: bool = False,
+    instead: str = "",
 ) -> Any:
     """A dataclass field that carries the declaration of a setting."""
     facts = {
@@ -169,6 +172,7 @@ def setting(
         "path": path,
         "hub": hub,
         "required": required,
+        "instead": instead,
     }
     return dataclasses.field(default=default, metadata=facts)
 
@@ -199,8 +203,12 @@ def read_topic(topic: type, values: Mapping[str, object], prefix: str) -> tuple[
     parsed: dict[str, Value] = {}
     problems: list[Problem] = []
     for declared in declarations(topic):
+        value = values.get(declared.key, declared.default)
+        if value == "" and declared.instead and values.get(declared.instead):
+            parsed[declared.key] = value
+            continue
         try:
-            parsed[declared.key] = declared.parse(values.get(declared.key, declared.default))
+            parsed[declared.key] = declared.parse(value)
         except ValueError as error:
             problems.append(Problem(f"{prefix}.{declared.key}", str(error)))
             parsed[declared.key] = declared.default

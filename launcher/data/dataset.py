@@ -1,13 +1,18 @@
 """The data set that settings name: every picture with its caption and its bucket, and every fault at once."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.config.training import TrainingSettings
-from launcher.data.buckets import MAXIMUM_ASPECT, Bucketing
-from launcher.data.pictures import SUFFIXES, Fitting, LeftOutError, Picture, pictures_below, sizes
+from launcher.config.training.sources import SourceSettings
+from launcher.data.captions import captions_of
+from launcher.data.embedded import unpack
+from launcher.data.files import SUFFIXES, pictures_below
+from launcher.data.headers import sizes
+from launcher.data.pictures import Fitting, LeftOutError, Picture, Source
+from launcher.data.sources import fitting, read_sources
 from launcher.errors import InvalidInputError
 
 NAMED = 20
@@ -21,56 +26,71 @@ class Dataset:
     pictures: tuple[Picture, ...]
     left_out: tuple[str, ...] = ()
     """Pictures that a rule of the settings leaves out, each with the reason."""
+    later: tuple[str, ...] = ()
+    """Sources whose pictures were not looked at, since they lie in rows."""
 
 
-def find(training: TrainingSettings) -> Dataset:
+def find(training: TrainingSettings, *, unpacked: bool = False) -> Dataset:
     """Reads names, captions and headers of a data set; no picture is loaded.
+
+    Args:
+        training: names the sources.
+        unpacked: write pictures that lie in rows to the cache folder, and download them where need be; sources with
+            such pictures are passed over otherwise.
 
     Raises:
         InvalidInputError: names every fault found: no folder, no pictures, a picture that cannot be read or does
             not fill its bucket, a caption without a picture, a picture without a caption, a folder or a link that
             leads nowhere.
+        CannotRunHereError: the cache folder cannot be written.
     """
-    folder = Path(training.data.instance_data_dir)
     pictures: list[Picture] = []
     faults: list[str] = []
     left_out: list[str] = []
-    for path, found in _read(folder, fitting(training), faults):
-        match found:
-            case Picture():
-                pictures.append(found)
-            case LeftOutError():
-                left_out.append(f"{path}: {found}")
-            case _:
-                faults.append(f"{path}: {found}")
-    if faults:
-        raise InvalidInputError(f"{folder} cannot be trained on yet:\n  {listed(faults)}")
-    if not pictures:
-        raise InvalidInputError(f"no picture of {folder} is left to train on:\n  {listed(left_out)}")
-    return Dataset(tuple(pictures), tuple(left_out))
+    later: list[str] = []
+    refused: list[InvalidInputError] = []
+    for source in read_sources(training):
+        if source.type != "local" and not unpacked:
+            later.append(source.id)
+            continue
+        try:
+            paths, caption_of = _found(source, training, faults)
+        except InvalidInputError as error:
+            refused.append(error)
+            continue
+        for path, found in zip(paths, _pictures(paths, caption_of, source, fitting(training, source)), strict=True):
+            match found:
+                case Picture():
+                    pictures.append(found)
+                case LeftOutError():
+                    left_out.append(f"{path}: {found}")
+                case _:
+                    faults.append(f"{path}: {found}")
+    named = training.sources.data_backend_config or training.data.instance_data_dir
+    if len(refused) == 1 and not faults:
+        raise refused[0]
+    if refused or faults:
+        told = [*map(str, refused), *faults]
+        raise InvalidInputError(f"{named} cannot be trained on yet:\n  {listed(told)}")
+    if not pictures and not later:
+        raise InvalidInputError(f"no picture of {named} is left to train on:\n  {listed(left_out)}")
+    return Dataset(tuple(pictures), tuple(left_out), tuple(later))
 
 
-def fitting(training: TrainingSettings) -> Fitting:
-    """Which bucket takes which picture."""
-    chosen = training.preparation
-    bucketing = Bucketing(
-        resolution=training.data.resolution,
-        square=chosen.crop,
-        shorter_side=chosen.resolution_type == "pixel",
-        alignment=chosen.aspect_bucket_alignment,
-        maximum_aspect=max(1.0, chosen.maximum_aspect_ratio) if chosen.maximum_aspect_ratio else MAXIMUM_ASPECT,
-    )
-    return Fitting(bucketing, chosen.minimum_image_size, chosen.maximum_aspect_ratio)
-
-
-def listed(lines: list[str]) -> str:
+def listed(lines: Sequence[str]) -> str:
     """The first lines, each on its own, and how many there are more."""
     more = f"\n  and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
     return "\n  ".join(lines[:NAMED]) + more
 
 
-def _read(folder: Path, fits: Fitting, faults: list[str]) -> Iterator[tuple[Path, Picture | ValueError]]:
-    """Each picture of a folder, or what is wrong with it."""
+def _found(
+    source: SourceSettings, training: TrainingSettings, faults: list[str]
+) -> tuple[list[Path], Callable[[Path], str]]:
+    """The picture files of a source, and what gives each its caption."""
+    if source.type != "local":
+        captions = unpack(source, Path(training.data.cache_dir), faults)
+        return list(captions), captions.__getitem__
+    folder = Path(source.instance_data_dir)
     if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises where it may not look
         raise InvalidInputError(f"{folder} is not a folder; training.instance_data_dir names the folder of pictures")
     files, paths = pictures_below(folder, faults)
@@ -79,31 +99,22 @@ def _read(folder: Path, fits: Fitting, faults: list[str]) -> Iterator[tuple[Path
             f"{folder} has no pictures ({', '.join(sorted(SUFFIXES))}); "
             "put them there, each with its caption in a .txt file of the same name"
         )
-    faults += _lone_captions(files, paths)
+    return paths, captions_of(source, files, paths, faults)
+
+
+def _pictures(
+    paths: list[Path], caption_of: Callable[[Path], str], source: SourceSettings, fits: Fitting
+) -> list[Picture | ValueError]:
+    """Each picture of a source, or what is wrong with it."""
+    drawn = Source(source.id, source.repeats, source.probability)
+    found: list[Picture | ValueError] = []
     for path, size in zip(paths, sizes(paths), strict=True):
         if isinstance(size, ValueError):
-            yield path, size
+            found.append(size)
             continue
         try:
             bucket = fits.bucket(size)
-            yield path, Picture(path, _caption(path.with_suffix(".txt")), *size, bucket)
+            found.append(Picture(path, caption_of(path), *size, bucket, drawn))
         except ValueError as error:
-            yield path, error
-
-
-def _lone_captions(files: list[Path], pictures: list[Path]) -> Iterator[str]:
-    stems = {path.with_suffix("") for path in pictures}
-    for path in files:
-        if path.suffix.lower() == ".txt" and path.with_suffix("") not in stems:
-            yield f"{path}: a caption without a picture; add the picture or remove the caption"
-
-
-def _caption(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig").strip()
-    except FileNotFoundError:
-        raise ValueError(f"has no caption; write one into {path.name} beside it") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"its caption {path.name} is not UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise ValueError(f"its caption {path.name} cannot be read ({error.strerror}); replace it") from error
+            found.append(error)
+    return found

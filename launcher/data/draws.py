@@ -13,6 +13,11 @@ from launcher.data.pictures import Picture, Source
 
 SHOWN = 20
 """Rows of the table that a message shows before it sums up the rest."""
+OVERSUBSCRIBED = "a step takes some of those more than once, and each is still drawn as often as every other"
+NOT_OVERSUBSCRIBED = (
+    "lower the batch, add pictures, have fewer buckets with a larger training.aspect_bucket_alignment, or allow it "
+    "with training.allow_dataset_oversubscription"
+)
 
 
 @dataclass(frozen=True, slots=True)

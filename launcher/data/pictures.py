@@ -1,23 +1,9 @@
-"""Pictures as files: found and measured by their headers, without loading any of them."""
+"""A picture of a data set, and which bucket takes it."""
 
-import os
-import stat
-import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from launcher.data.buckets import Bucketing, Size
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-EXIF_ORIENTATION = 0x0112
-ON_ITS_SIDE = (5, 6, 7, 8)
-"""EXIF orientations that swap width and height."""
-READERS = 8
-"""Threads that read headers: most of a scan is waiting, on a disk of a network above all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +18,6 @@ class Source:
     """The share of its pictures that an epoch draws, others each time."""
 
 
-ONE_FOLDER = Source("")
-
-
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One picture with its caption. Width and height are as a viewer shows it, EXIF rotation applied."""
@@ -45,7 +28,7 @@ class Picture:
     height: int
     bucket: Size
     """What it is scaled and cropped to."""
-    source: Source = ONE_FOLDER
+    source: Source
 
 
 class LeftOutError(ValueError):
@@ -89,68 +72,3 @@ class Fitting:
                 "pictures out with training.maximum_aspect_ratio"
             )
         return bucket
-
-
-def pictures_below(folder: Path, faults: list[str]) -> tuple[list[Path], list[Path]]:
-    """All files of a folder and below, sorted, and the pictures among them; hidden ones are passed over.
-
-    Args:
-        folder: where they lie.
-        faults: gets a line for each folder that cannot be read.
-    """
-    files = sorted(_files(folder, faults))
-    return files, [path for path in files if path.suffix.lower() in SUFFIXES]
-
-
-def count(folder: Path) -> int:
-    """How many pictures a folder seems to have, by their names alone."""
-    return sum(path.suffix.lower() in SUFFIXES for path in _files(folder, []))
-
-
-def _files(folder: Path, faults: list[str]) -> Iterator[Path]:
-    """Files of a folder and below, none of them hidden; links to folders are followed, each folder once."""
-    seen: set[tuple[int, int]] = set()
-
-    def unreadable(error: OSError) -> None:
-        faults.append(f"{error.filename}: the folder cannot be read ({error.strerror}); change its permissions")
-
-    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
-        status = Path(place).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(place, name) for name in names if not name.startswith("."))
-
-
-def sizes(paths: Sequence[Path]) -> list[Size | ValueError]:
-    """The size of each picture as a viewer shows it, by its header, or what is wrong with it; in order."""
-    with warnings.catch_warnings(), ThreadPoolExecutor(READERS, thread_name_prefix="headers") as pool:
-        warnings.simplefilter("ignore")  # of large pictures and of damaged EXIF data, which trains all the same
-        return list(pool.map(_size_or_fault, paths))
-
-
-def _size_or_fault(path: Path) -> Size | ValueError:
-    try:
-        return _size(path)
-    except ValueError as error:
-        return error
-
-
-def _size(path: Path) -> Size:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror}); replace or remove it") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("is no file; remove it")
-    if status.st_size == 0:
-        raise ValueError("the file is empty (0 bytes); replace or remove it")
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(EXIF_ORIENTATION) in ON_ITS_SIDE
-    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError, RuntimeError) as error:
-        raise ValueError(f"cannot be read as a picture ({error}); replace or remove it") from error
-    return Size(height, width) if turned else Size(width, height)

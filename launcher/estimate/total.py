@@ -12,7 +12,7 @@ from typing import Any
 
 from launcher.config.deepspeed import DeepSpeedSettings, split
 from launcher.config.settings import Settings
-from launcher.data.dataset import fitting
+from launcher.data.sources import bucketings
 from launcher.estimate.adapter import trained
 from launcher.estimate.model import ModelFacts
 
@@ -263,7 +263,7 @@ def _disk(settings: Settings, model: ModelFacts, pictures: int) -> tuple[Part, .
         each = c if part == "offload_param" else 4 + 4 + moments  # master, gradient and moments
         parts[ON_NVME[part]] = each * (of.held if part == "offload_param" else of.parameters)
     if pictures:
-        latents = 2 * 4 * 4 * training.data.resolution**2 // 64
+        latents = 2 * 4 * 4 * max(bucketing.largest for bucketing in bucketings(training)) // 64
         parts["caches"] = pictures * (latents + c * (77 * 2048 + 1280))
     return _parts(parts)
 
@@ -297,7 +297,8 @@ def _activations(settings: Settings, model: ModelFacts) -> float | None:
     """
     if not model.is_sdxl:
         return None
-    optimization, largest = settings.training.optimization, fitting(settings.training).bucketing.largest
+    optimization = settings.training.optimization
+    largest = max(bucketing.largest for bucketing in bucketings(settings.training))
     one = CHECKPOINTED_PEAK if optimization.gradient_checkpointing else FULL_PEAK
     wide = 2 if settings.deepspeed.precision == "no" else 1
     return wide * max(SMALLEST_PEAK, one * optimization.train_batch_size * largest / 1024**2)

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from launcher.config.setting import Level
-from launcher.data.dataset import find, fitting, listed
-from launcher.data.draws import buckets_of, oversubscribed, table
+from launcher.data.dataset import find, listed
+from launcher.data.draws import NOT_OVERSUBSCRIBED, OVERSUBSCRIBED, buckets_of, oversubscribed, table
+from launcher.data.sources import bucketings
 from launcher.errors import InvalidInputError
 from launcher.plan import Plan
 from launcher.preflight.finding import Finding
@@ -17,12 +18,12 @@ def resolution(plan: Plan, step: int) -> Iterator[Finding]:
         plan: what would be launched.
         step: what sides must be multiples of for this model, in pixels.
     """
-    bucketing = fitting(plan.settings.training).bucketing
-    side, alignment = bucketing.resolution, bucketing.alignment
-    if bucketing.one_square and side % step:
-        yield Finding("training.resolution", _multiple(side, step))
-    if not bucketing.one_square and alignment % step:
-        yield Finding("training.aspect_bucket_alignment", _multiple(alignment, step))
+    for bucketing in dict.fromkeys(bucketings(plan.settings.training)):
+        side, alignment = bucketing.resolution, bucketing.alignment
+        if bucketing.one_square and side % step:
+            yield Finding("training.resolution", _multiple(side, step))
+        if not bucketing.one_square and alignment % step:
+            yield Finding("training.aspect_bucket_alignment", _multiple(alignment, step))
 
 
 def _multiple(side: int, step: int) -> str:
@@ -34,16 +35,25 @@ def _multiple(side: int, step: int) -> str:
 def data(plan: Plan) -> Iterator[Finding]:
     """Faults of the data set, and how it falls into buckets."""
     training, batch = plan.settings.training, plan.settings.global_batch_size
+    where = "training.data_backend_config" if training.sources.data_backend_config else "training.instance_data_dir"
     try:
         dataset = find(training)
     except InvalidInputError as error:
-        yield Finding("training.instance_data_dir", str(error))
+        yield Finding(where, str(error))
+        return
+    if dataset.later:
+        told = f"pictures of {', '.join(dataset.later)} lie in rows and are looked at when the run starts"
+        yield Finding(where, told, Level.NOTE)
+    if empty := sum(not picture.caption for picture in dataset.pictures):
+        told = f"captions of {empty} pictures are empty: they train what is drawn without a prompt"
+        yield Finding("training.caption_strategy", told, Level.NOTE)
+    if not dataset.pictures:
         return
     buckets = buckets_of(dataset.pictures)
     if dataset.left_out:
-        message = f"{len(dataset.left_out)} pictures are left out:\n  {listed(list(dataset.left_out))}"
-        yield Finding("training.instance_data_dir", message, Level.WARNING)
-    if batch > (most := sum(bucket.pictures for bucket in buckets)):
+        message = f"{len(dataset.left_out)} of the pictures are left out:\n  {listed(dataset.left_out)}"
+        yield Finding(where, message, Level.WARNING)
+    if not dataset.later and batch > (most := sum(bucket.pictures for bucket in buckets)):
         yield Finding(
             "training.train_batch_size",
             f"one step takes {batch} pictures ({training.optimization.train_batch_size} a micro-batch "
@@ -51,15 +61,10 @@ def data(plan: Plan) -> Iterator[Finding]:
             f"{plan.settings.launch.num_processes} processes), but there are only {most}; lower one of "
             "them or add pictures",
         )
-    elif short := oversubscribed(buckets, batch):
+    elif not dataset.later and (short := oversubscribed(buckets, batch)):
         if training.preparation.allow_dataset_oversubscription:
-            told = (
-                f"{short}: a step takes some of those more than once, and each is still drawn as often as every other"
-            )
-            yield Finding("training.train_batch_size", told, Level.WARNING)
+            yield Finding("training.train_batch_size", f"{short}: {OVERSUBSCRIBED}", Level.WARNING)
         else:
-            mend = "lower the batch, add pictures, take larger steps between buckets with "
-            mend += "training.aspect_bucket_alignment, or allow it with training.allow_dataset_oversubscription"
-            yield Finding("training.train_batch_size", f"{short}; {mend}")
+            yield Finding("training.train_batch_size", f"{short}; {NOT_OVERSUBSCRIBED}")
     if len(buckets) > 1:
-        yield Finding("training.instance_data_dir", table(buckets, batch), Level.NOTE)
+        yield Finding(where, table(buckets, batch), Level.NOTE)

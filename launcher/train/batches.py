@@ -76,6 +76,7 @@ class Batches:
         device: torch.device,
         dtype: torch.dtype,
         objective: ObjectiveSettings | None = None,
+        caption_dropout: float = 0.0,
     ) -> None:
         """Reads nothing yet.
 
@@ -87,9 +88,10 @@ class Batches:
             device: where batches go.
             dtype: training precision.
             objective: from which timesteps and with which noise; the whole schedule and plain noise by default.
+            caption_dropout: how often a picture is trained on with the empty caption, from 0 to 1.
         """
         self._dataset, self.seed, self._scaling_factor = dataset, seed, scaling_factor
-        self._device, self._dtype = device, dtype
+        self._device, self._dtype, self._caption_dropout = device, dtype, caption_dropout
         self._pictures = [entry.picture for entry in dataset.entries]
         self._objective = objective or ObjectiveSettings()
         self._timesteps = range(self._objective.min_timestep, min(self._objective.max_timestep, timesteps))
@@ -149,6 +151,8 @@ class Batches:
         samples, noises, steps = [], [], []
         for number in numbers:
             sample = self._dataset[order[number]]
+            if self._drops_caption(number):
+                sample = self._dataset.without_caption(sample)
             generator = seeded("noise", self.seed, number)
             samples.append((sample, torch.randn(sample.mean.shape, generator=generator)))
             noises.append(torch.randn(sample.mean.shape, generator=generator))
@@ -172,6 +176,9 @@ class Batches:
         generator = seeded("offset", self.seed, number)
         offset = torch.rand((), generator=generator) < self._objective.noise_offset_probability
         return offset * torch.randn(channels, 1, 1, generator=generator)
+
+    def _drops_caption(self, number: int) -> bool:
+        return float(torch.rand((), generator=seeded("caption", self.seed, number))) < self._caption_dropout
 
     def _collate(
         self, samples: list[tuple[Sample, torch.Tensor]], noises: list[torch.Tensor], steps: list[int]

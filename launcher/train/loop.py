@@ -106,6 +106,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         device=world.device,
         dtype=dtype,
         objective=training.objective,
+        caption_dropout=training.captions.caption_dropout_probability,
     )
     done = checkpoints.resume(engine, newest)
     average = ema.begin(engine, training.ema, world, newest, report)
@@ -243,7 +244,7 @@ class Loop:
     def evaluate(self, when: str, step: int, pictures: int) -> float | None:
         """Mean loss over ``pictures`` pictures on fixed, held-out noise, all weighed alike; None without pictures.
 
-        Every rank takes equally many batches, as ZeRO-3's collectives need: past the last one a rank repeats its
+        Every rank takes equally many batches, as ZeRO-3's collectives need: past the last one a rank repeats the
         last picture without counting it.
         """
         if pictures == 0:

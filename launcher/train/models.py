@@ -24,6 +24,7 @@ from diffusers import (
 from diffusers.configuration_utils import FrozenDict
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import SafetensorError
+from transformers import CLIPTokenizer
 
 from launcher.config.training import ObjectiveSettings, TrainingSettings
 from launcher.errors import CannotRunHereError, InvalidInputError
@@ -171,6 +172,10 @@ class ModelSource:
         """A pipeline of the model's own inference scheduler and settings, without anything that has weights."""
         without = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
         return StableDiffusionXLPipeline.from_pretrained(self.folder, add_watermarker=False, **dict.fromkeys(without))
+
+    def tokenizer(self) -> CLIPTokenizer:
+        """The first text encoder's; the second's splits text alike and only pads otherwise."""
+        return CLIPTokenizer.from_pretrained(self.folder, subfolder="tokenizer")
 
     def noise_scheduler(self) -> DDPMScheduler:
         """The noise schedule it is trained with, in the form that adds noise in training."""

@@ -10,6 +10,7 @@ from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
 from launcher.config.training import TrainingSettings
+from launcher.data.sources import bucketings
 from launcher.train.distributed import World
 from launcher.train.export import DTYPES
 from launcher.train.report import LOGGER, Report
@@ -135,9 +136,9 @@ def write_picture(picture: Image.Image, folder: Path, number: int, drawn: Wanted
 
 
 def side_of(training: TrainingSettings) -> int:
-    """Pixels of the pictures' sides, a multiple of 8."""
-    side = training.validation.validation_resolution or training.data.resolution
-    return max(8, side // 8 * 8)
+    """Pixels of the pictures' sides: a square, or what the alignment of the buckets leaves of it."""
+    wanted_side = training.validation.validation_resolution
+    return max(8, wanted_side // 8 * 8) if wanted_side else bucketings(training)[0].bucket(1, 1).height
 
 
 def _grid(pictures: Sequence[Image.Image]) -> Image.Image:

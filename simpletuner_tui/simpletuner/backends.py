@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from launcher.data.pictures import count
+from launcher.data.files import count
 from launcher.deepspeed.fields import shown
 from launcher.errors import InvalidInputError
 from simpletuner_tui.simpletuner.reading import read_list

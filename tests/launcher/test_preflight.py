@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from harness.fake_model import write_header, write_model, write_pictures
 from launcher.config.setting import Level
@@ -220,6 +221,55 @@ def test_a_batch_larger_than_the_data_says_what_it_is_made_of(small):
     )
     assert finding.exit_code is ExitCode.USAGE
     assert preflight(small(train_batch_size=4), GOOD) == []
+
+
+def test_the_table_of_buckets_is_a_note_and_what_recurs_in_a_step_a_warning(small, tmp_path):
+    for name, shape in {"wide": (96, 64), "wider": (97, 65)}.items():
+        Image.new("RGB", shape).save(tmp_path / f"pictures/{name}.png")
+        (tmp_path / f"pictures/{name}.txt").write_text("x")
+    (note,) = preflight(small(aspect_bucket_alignment=16, train_batch_size=2), GOOD)
+    assert (note.field, note.level) == ("training.instance_data_dir", Level.NOTE)
+    assert note.message.startswith("6 pictures in 2 buckets; a step takes 2 of one bucket, an epoch has 3.0 steps")
+    warned, _ = preflight(small(aspect_bucket_alignment=16, train_batch_size=4), GOOD)
+    assert (warned.field, warned.level) == ("training.train_batch_size", Level.WARNING)
+    assert "1 of 2 buckets has fewer pictures than the 4 that a step takes (80x48 has 2): a step" in warned.message
+    refused, _ = preflight(
+        small(aspect_bucket_alignment=16, train_batch_size=4, allow_dataset_oversubscription=False), GOOD
+    )
+    assert refused.level is Level.ERROR
+    assert "allow it with training.allow_dataset_oversubscription" in refused.message
+
+
+def test_left_out_pictures_are_a_warning_and_empty_captions_a_note(small, tmp_path):
+    Image.new("RGB", (1, 1)).save(tmp_path / "pictures/point.png")
+    (tmp_path / "pictures/point.txt").write_text("x")
+    (tmp_path / "pictures/00.txt").write_text("")
+    empty, left_out = preflight(small(minimum_image_size=64), GOOD)
+    assert empty.message == "captions of 1 pictures are empty: they train what is drawn without a prompt"
+    assert empty.level is Level.NOTE
+    assert left_out.message.startswith(
+        f"1 of the pictures are left out:\n  {tmp_path}/pictures/point.png: 1x1 is below"
+    )
+    assert left_out.level is Level.WARNING
+
+
+@pytest.mark.parametrize("alignment", [12, 20])
+def test_an_alignment_between_the_models_steps_is_told_its_neighbours(small, alignment):
+    finding = only(small(aspect_bucket_alignment=alignment))
+    assert finding.field == "training.aspect_bucket_alignment"
+    assert finding.message.startswith("must be a multiple of 8 for this model: ")
+
+
+def test_sources_of_a_file_are_looked_at_but_not_those_in_rows(small, tmp_path):
+    file = tmp_path / "sources.json"
+    rows = {"id": "rows", "type": "huggingface", "dataset_name": "nobody/nothing"}
+    file.write_text(json.dumps([{"id": "here", "instance_data_dir": "pictures"}, rows]))
+    note = only(small(instance_data_dir="", data_backend_config=str(file)))
+    assert note.message == "pictures of rows lie in rows and are looked at when the run starts"
+    file.write_text(json.dumps([{"id": "here", "instance_data_dir": "nowhere"}, {**rows, "reapeats": 1}]))
+    finding = only(small(instance_data_dir="", data_backend_config=str(file)))
+    assert finding.field == "training.data_backend_config"
+    assert "rows: reapeats is not a setting of a source; did you mean repeats?" in finding.message
 
 
 def test_processes_count_in_the_batch(small):

@@ -209,6 +209,18 @@ def test_relative_paths_count_from_the_file(home):
     assert training.checkpoints.output_dir == ""
 
 
+def test_a_file_of_sources_stands_in_for_the_folder(home):
+    values = {key: value for key, value in LEAST.items() if key != PICTURES}
+    missing = faults(judged(values, home))
+    assert set(missing) == {PICTURES}
+    judgement = judged({**values, "training.data_backend_config": "sources.json"}, home)
+    assert faults(judgement) == {}
+    assert judgement.settings.training.sources.data_backend_config == str(home / "sources.json")
+    both = judged({**LEAST, "training.data_backend_config": "sources.json"}, home)
+    assert f"{PICTURES} is not asked with these answers and is ignored" in both.notes
+    assert both.settings.training.data.instance_data_dir == ""
+
+
 def test_a_tilde_is_the_home_folder(home, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     training = judged({**LEAST, MODEL: "~/m", PICTURES: "./~odd"}, home).settings.training

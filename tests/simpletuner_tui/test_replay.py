@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from harness.drives import wants_512
 from harness.runs import CLI, cli, end_run, events, stand_in_run, wait_until_over
@@ -377,6 +378,19 @@ def test_check_says_that_it_can_run(home):
     assert not (home / "runs").exists()
     told = json.loads(cli("check", "answers.json", "--json", cwd=home).stdout)
     assert (told["exit_code"], told["findings"]) == (0, [])
+
+
+def test_check_and_a_dry_run_show_the_table_of_buckets(home):
+    for number, shape in enumerate(((96, 64), (64, 96))):
+        Image.new("RGB", shape).save(home / f"pictures/0{number}.png")
+    aligned = ("--set", "training.aspect_bucket_alignment=16")
+    checked = cli("check", "answers.json", *aligned, cwd=home)
+    dry = cli("--replay", "answers.json", "--dry-run", *aligned, cwd=home)
+    for done in (checked, dry):
+        assert done.returncode == 0
+        assert "note: training.instance_data_dir: 4 pictures in 3 buckets; a step takes 1 of one bucket" in done.stderr
+        rows = [line.split()[:3] for line in done.stderr.splitlines() if line.startswith("  ")]
+        assert rows[1:] == [["48x80", "0.60", "1"], ["64x64", "1.00", "2"], ["80x48", "1.67", "1"]]
 
 
 def test_check_tells_every_fault_at_once(home):

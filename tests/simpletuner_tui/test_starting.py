@@ -116,9 +116,12 @@ LED_TO_THE_RATE = (
     ("Which SDXL model", "./m"),
     ("Which VAE", ""),
     ("Where does a single", ""),
+    ("Take pictures from several", ""),
     ("Which folder holds", "./p"),
     ("At which resolution", ""),
     ("Where should latents", ""),
+    ("Are captions elsewhere", ""),
+    ("Change how pictures are cropped", ""),
     ("How many optimizer steps", ""),
     ("How many pictures per GPU", ""),
 )

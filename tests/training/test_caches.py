@@ -4,6 +4,8 @@ import gc
 import os
 import shutil
 import signal
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from harness.data import scan
 from harness.recorder import Recorder
 from launcher.config.training import DataSettings, TrainingSettings
 from launcher.data.buckets import Size
-from launcher.data.pictures import Picture
+from launcher.data.pictures import Picture, Source
 from launcher.errors import CannotRunHereError, InvalidInputError, RunFailedError
 from launcher.train import caches, known
 from launcher.train.caches import shards
@@ -307,7 +309,7 @@ def pixels_of(path, bucket: Size = SQUARE) -> np.ndarray:
         width, height = opened.size
         if opened.getexif().get(0x0112, 1) >= 5:
             width, height = height, width
-    pixels = load_pixels(Picture(path, "", width, height, bucket))
+    pixels = load_pixels(Picture(path, "", width, height, bucket, Source("")))
     assert pixels.shape == (3, bucket.height, bucket.width)
     assert pixels.dtype == torch.float32
     return (pixels.permute(1, 2, 0).numpy() + 1) * 127.5
@@ -364,6 +366,40 @@ KINDS = {
     "CMYK": (Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "tif", (255, 0, 0)),
     "CMYK JPEG": (Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "jpg", (255, 0, 0)),
 }
+
+
+def png_of_16_bits(path, colour_type: int, *samples: int) -> None:
+    """4 x 4 pixels of one colour, 16 bits a sample, which PIL reads and does not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = b"".join(b"\0" + struct.pack(f">{len(samples)}H", *samples) * 4 for _ in range(4))
+    header = struct.pack(">IIBBBBB", 4, 4, 16, colour_type, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+@pytest.mark.parametrize(
+    ("colour_type", "samples", "colour"),
+    [
+        (2, (0xC8C8, 0x6464, 0x3232), (200, 100, 50)),
+        (6, (0xC8C8, 0x6464, 0, 0x8080), (227.4, 177.2, 127.0)),
+        (4, (0, 0x3333), (204, 204, 204)),
+    ],
+    ids=["RGB", "RGBA", "grey and alpha"],
+)
+def test_16_bits_of_colour_give_their_true_colours(tmp_path, colour_type, samples, colour):
+    png_of_16_bits(tmp_path / "deep.png", colour_type, *samples)
+    pixels = pixels_of(tmp_path / "deep.png")
+    assert np.allclose(pixels, np.broadcast_to(colour, pixels.shape), atol=1.1)
+
+
+def test_the_middle_of_a_bucket_is_taken(tmp_path):
+    picture = np.zeros((4, 12, 3), dtype=np.uint8)
+    picture[:, 2:10] = np.arange(96, dtype=np.uint8).reshape(4, 8, 3)
+    Image.fromarray(picture).save(tmp_path / "wide.png")
+    assert np.array_equal(pixels_of(tmp_path / "wide.png", Size(8, 4)).round(), picture[:, 2:10])
 
 
 @pytest.mark.parametrize("kind", KINDS)

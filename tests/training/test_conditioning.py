@@ -10,9 +10,11 @@ from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
 from harness.data import scan
-from launcher.config.training import DataSettings, TrainingSettings
+from harness.recorder import Recorder
+from launcher.config.training import CaptionSettings, DataSettings, TrainingSettings
 from launcher.train import caches
 from launcher.train.batches import Batches, Division
+from launcher.train.dataset import tell_long_captions
 from launcher.train.models import ModelSource
 from launcher.train.objective import diffusion_loss
 from launcher.train.report import Report
@@ -56,7 +58,10 @@ def samples(model, alone, tmp_path_factory):
         picture = Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
         picture.save(folder / f"{name}.png", exif=exif)
         (folder / f"{name}.txt").write_text(caption, encoding="utf-8")
-    training = TrainingSettings(data=DataSettings(resolution=RESOLUTION, cache_dir=str(folder / "cache")))
+    training = TrainingSettings(
+        data=DataSettings(resolution=RESOLUTION, cache_dir=str(folder / "cache")),
+        captions=CaptionSettings(caption_dropout_probability=0.3),
+    )
     dataset = caches.prepare(training, model, scan(folder, RESOLUTION), torch.float32, alone, Report())
     return dataset, {sample.path.stem: sample for sample in (dataset[index] for index in range(len(dataset)))}
 
@@ -129,6 +134,39 @@ def test_each_picture_keeps_its_own_caption_size_and_latents(samples, model):
             assert not torch.allclose(drawn, batch.noise[row], atol=0.1)
             seen.add(name)
     assert seen == set(CAPTIONS)
+
+
+def test_dropped_captions_are_the_empty_ones_and_follow_from_the_number(samples, model):
+    _, by_name = samples
+    kept = list(batches_of(samples, model).run(Division(0, 1, 5, 1), 0, 40))
+    dropping = list(batches_of(samples, model, caption_dropout=0.3).run(Division(0, 1, 5, 1), 0, 40))
+    resumed = list(batches_of(samples, model, caption_dropout=0.3).run(Division(0, 1, 5, 1), 20, 40))
+    empty = by_name["empty"]
+    dropped = 0
+    for one, other in zip(kept, dropping, strict=True):
+        for name in ("latents", "noise", "timesteps", "time_ids"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+        for row in range(5):
+            if not torch.equal(one.pooled[row], other.pooled[row]):
+                assert torch.equal(other.pooled[row], empty.pooled)
+                assert torch.equal(other.prompt_embeds[row], empty.prompt_embeds)
+                dropped += 1
+    # Of 200, a fifth of which are empty anyway: 48 expected, standard error 6.
+    assert 24 < dropped < 72
+    for one, other in zip(dropping[20:], resumed, strict=True):
+        assert torch.equal(one.prompt_embeds, other.prompt_embeds)
+    (batch,) = batches_of(samples, model, caption_dropout=1.0).run(Division(0, 1, 5, 1), 0, 1)
+    assert all(torch.equal(row, empty.pooled) for row in batch.pooled)
+
+
+def test_captions_beyond_77_tokens_are_said_once_and_counted(samples, model):
+    told = Recorder()
+    tell_long_captions(list(CAPTIONS.values()), model.tokenizer(), told)
+    (warning,) = told.named("warning")
+    assert warning["message"].startswith("1 of 5 captions has more than the 77 tokens that the text encoders read")
+    assert "'an endless row of blue houses, an endless" in warning["message"]
+    tell_long_captions(["short", "", "🐞"], model.tokenizer(), told)
+    assert len(told.named("warning")) == 1
 
 
 def test_noise_is_standard_normal_and_timesteps_are_uniform(samples, model):

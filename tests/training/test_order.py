@@ -1,6 +1,7 @@
 """Which picture each step trains on: one bucket a step, every picture equally often, the same on every rank."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -16,6 +17,7 @@ from launcher.data.buckets import Size
 from launcher.data.dataset import find
 from launcher.data.draws import buckets_of
 from launcher.data.pictures import Picture, Source
+from launcher.errors import InvalidInputError
 from launcher.train import caches
 from launcher.train.batches import Batch, Batches, Division
 from launcher.train.dataset import find_pictures
@@ -68,7 +70,7 @@ def test_every_picture_is_drawn_as_often_as_its_source_says(pictures, batch, see
 @given(st.integers(1, 40), batch_sizes, st.integers(0, 2**32), st.integers(0, 1000))
 @settings(max_examples=60, deadline=None)
 def test_one_bucket_is_gone_through_epoch_by_epoch(count, batch, seed, number):
-    pictures = [Picture(f"{n}", "", 8, 8, SIZES[0]) for n in range(count)]
+    pictures = [Picture(f"{n}", "", 8, 8, SIZES[0], SOURCES[0]) for n in range(count)]
     epoch, place = divmod(number, count)
     assert Order(pictures, seed, batch)[number] == epoch_order(seed, epoch, count)[place]
 
@@ -89,7 +91,7 @@ def test_ranks_and_accumulation_share_out_the_same_global_batch(pictures, step):
 
 
 def test_buckets_take_turns_rather_than_one_after_another():
-    pictures = [Picture(f"{n}", "", *SIZES[n % 2], SIZES[n % 2]) for n in range(80)]
+    pictures = [Picture(f"{n}", "", *SIZES[n % 2], SIZES[n % 2], SOURCES[0]) for n in range(80)]
     order = Order(pictures, 3, 2)
     turns = [pictures[order[2 * step]].bucket for step in range(40)]
     assert sum(one != other for one, other in pairwise(turns)) > 10
@@ -126,6 +128,23 @@ def mixed(model, alone, tmp_path_factory):
     pictures = find_pictures(training, 2, alone, told)
     assert pictures == find(training).pictures
     return caches.prepare(training, model, pictures, torch.float32, alone, Report()), told
+
+
+def test_a_bucket_with_too_few_pictures_is_told_or_refused(mixed, alone):
+    folder = str(mixed[0].entries[0].picture.path.parent)
+    chosen = PreparationSettings(aspect_bucket_alignment=8, maximum_aspect_ratio=3.0)
+    training = TrainingSettings(data=DataSettings(instance_data_dir=folder, resolution=32), preparation=chosen)
+    told = Recorder()
+    find_pictures(training, 3, alone, told)
+    left_out, short = [event["message"] for event in told.named("warning")]
+    assert left_out.startswith("2 of the pictures are left out:\n")
+    assert short.startswith(
+        "1 of 2 buckets has fewer pictures than the 3 that a step takes (40x24 has 2): a step takes"
+    )
+    strict = replace(training, preparation=replace(chosen, allow_dataset_oversubscription=False))
+    with pytest.raises(InvalidInputError, match=r"40x24 has 2\); lower the batch, add pictures, have fewer buckets"):
+        find_pictures(strict, 3, alone, told)
+    find_pictures(strict, 2, alone, told)
 
 
 @pytest.fixture

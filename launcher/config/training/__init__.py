@@ -11,6 +11,7 @@ from typing import Any
 
 from launcher.config.setting import Problem, Setting, declarations, read_topic
 from launcher.config.training.adapter import AdapterSettings
+from launcher.config.training.captions import CaptionSettings
 from launcher.config.training.checkpoints import CheckpointSettings
 from launcher.config.training.data import DataSettings
 from launcher.config.training.ema import EmaSettings
@@ -20,12 +21,14 @@ from launcher.config.training.objective import ObjectiveSettings
 from launcher.config.training.optimization import OptimizationSettings
 from launcher.config.training.preparation import PreparationSettings
 from launcher.config.training.runtime import RuntimeSettings
+from launcher.config.training.sources import SourcesSettings
 from launcher.config.training.tracking import TrackingSettings
 from launcher.config.training.validation import ValidationSettings
 
 __all__ = [
     "TOPICS",
     "AdapterSettings",
+    "CaptionSettings",
     "CheckpointSettings",
     "DataSettings",
     "EmaSettings",
@@ -35,6 +38,7 @@ __all__ = [
     "OptimizationSettings",
     "PreparationSettings",
     "RuntimeSettings",
+    "SourcesSettings",
     "TrackingSettings",
     "TrainingSettings",
     "ValidationSettings",
@@ -49,7 +53,9 @@ class TrainingSettings:
 
     model: ModelSettings = field(default_factory=ModelSettings)
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
+    sources: SourcesSettings = field(default_factory=SourcesSettings)
     data: DataSettings = field(default_factory=DataSettings)
+    captions: CaptionSettings = field(default_factory=CaptionSettings)
     preparation: PreparationSettings = field(default_factory=PreparationSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
@@ -72,7 +78,9 @@ class TrainingSettings:
 TOPICS: dict[str, type] = {
     "model": ModelSettings,
     "adapter": AdapterSettings,
+    "sources": SourcesSettings,
     "data": DataSettings,
+    "captions": CaptionSettings,
     "preparation": PreparationSettings,
     "objective": ObjectiveSettings,
     "optimization": OptimizationSettings,

@@ -13,6 +13,7 @@ class DataSettings:
         "",
         "A folder of pictures, each with its caption in a .txt file of the same name beside it.",
         required=True,
+        instead="data_backend_config",
         path=True,
     )
     resolution: int = setting(

@@ -1,7 +1,7 @@
 """The data set as training reads it: one sample after another, from the caches."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -69,3 +69,8 @@ class CachedDataset:
     def prompt(self, text: str) -> dict[str, torch.Tensor]:
         """``prompt_embeds`` (77, d) and ``pooled`` (p,) of a caption, or of a prompt that was asked for."""
         return self.prompts.read(self.prompt_keys[text])
+
+    def without_caption(self, sample: Sample) -> Sample:
+        """The sample with the embeddings of the empty caption, which are there where the settings drop captions."""
+        empty = self.prompt("")
+        return replace(sample, prompt_embeds=empty["prompt_embeds"], pooled=empty["pooled"])

@@ -18,6 +18,7 @@ from launcher.train.caches.dataset import CachedDataset, Entry
 from launcher.train.caches.encode import encode_latents, encode_prompts
 from launcher.train.caches.shards import WHOLE, Shards, ShardWriter
 from launcher.train.caches.shards import Entry as ShardEntry
+from launcher.train.dataset import tell_long_captions
 from launcher.train.distributed import World
 from launcher.train.known import KnownFiles
 from launcher.train.models import ModelSource, cache_key
@@ -63,7 +64,10 @@ def prepare(
         RunFailedError: the VAE gives numbers that are not finite.
     """
     folder = Path(training.data.cache_dir)
-    captions = sorted({picture.caption for picture in pictures} | set(prompts))
+    dropped = [""] if training.captions.caption_dropout_probability else []
+    captions = sorted({*(picture.caption for picture in pictures), *prompts, *dropped})
+    if world.is_main:
+        tell_long_captions(captions, model.tokenizer(), report)
     known = KnownFiles(folder / "known.json")
     latents, embeds = Shards(folder / "latents"), Shards(folder / "prompts")
 

@@ -5,6 +5,7 @@ from itertools import groupby
 from launcher.config.training import training_declarations
 from simpletuner_tui.questions.model import Question
 from simpletuner_tui.questions.training.adapter import ADAPTER
+from simpletuner_tui.questions.training.captions import CAPTIONS
 from simpletuner_tui.questions.training.checkpoints import CHECKPOINTS
 from simpletuner_tui.questions.training.data import DATA
 from simpletuner_tui.questions.training.ema import EMA
@@ -14,6 +15,7 @@ from simpletuner_tui.questions.training.objective import OBJECTIVE
 from simpletuner_tui.questions.training.optimization import OPTIMIZATION
 from simpletuner_tui.questions.training.preparation import PREPARATION
 from simpletuner_tui.questions.training.runtime import RUNTIME
+from simpletuner_tui.questions.training.sources import SOURCES
 from simpletuner_tui.questions.training.topic import Topic
 from simpletuner_tui.questions.training.tracking import TRACKING
 from simpletuner_tui.questions.training.validation import VALIDATION
@@ -21,7 +23,9 @@ from simpletuner_tui.questions.training.validation import VALIDATION
 TOPICS: dict[str, Topic] = {
     "model": MODEL,
     "adapter": ADAPTER,
+    "sources": SOURCES,
     "data": DATA,
+    "captions": CAPTIONS,
     "preparation": PREPARATION,
     "objective": OBJECTIVE,
     "optimization": OPTIMIZATION,

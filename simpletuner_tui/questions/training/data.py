@@ -1,5 +1,6 @@
 """How it is asked which pictures it learns from."""
 
+from simpletuner_tui.questions.conditions import Is
 from simpletuner_tui.questions.training.topic import Topic
 
 DATA = Topic(
@@ -9,4 +10,5 @@ DATA = Topic(
         "resolution": "At which resolution should it train?",
         "cache_dir": "Where should latents and prompt embeddings be kept?",
     },
+    conditions={"instance_data_dir": Is("ask.sources", False)},
 )

@@ -194,6 +194,15 @@ def test_every_fault_of_the_training_settings_is_listed():
     }
 
 
+def test_a_file_of_sources_makes_the_folder_needless():
+    def problems(**values) -> set[str]:
+        return {problem.field for problem in read_training({**TRAINING, "instance_data_dir": "", **values})[1]}
+
+    assert problems() == {"training.instance_data_dir"}
+    assert problems(data_backend_config="sources.json") == set()
+    assert problems(**{"": "x"}) == {"training.instance_data_dir", "training."}
+
+
 # all settings
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 from harness.data import scan
 from harness.fake_model import write_pictures
 from launcher.data.dataset import NAMED
-from launcher.data.pictures import EXIF_ORIENTATION, SUFFIXES, count
+from launcher.data.files import SUFFIXES, count
+from launcher.data.headers import EXIF_ORIENTATION
 from launcher.errors import ExitCode, InvalidInputError
 
 

@@ -206,6 +206,18 @@ def test_activations_grow_with_the_batch_and_with_the_pixels(cost):
     assert activations(cost(resolution=2048, train_batch_size=2)) == 8 * 691
 
 
+def test_the_largest_bucket_counts(cost, tmp_path):
+    assert activations(cost(resolution=1000)) == round(691 * (576 * 1728) / 1024**2)
+    assert activations(cost(resolution_type="pixel", resolution=512)) == 691  # the last bucket is 512 x 2048
+    file = tmp_path / "sources.json"
+    file.write_text(
+        '[{"id": "a", "instance_data_dir": "a"}, {"id": "b", "instance_data_dir": "b", "resolution": 2048}]'
+    )
+    assert activations(cost(resolution=512, instance_data_dir="", data_backend_config=str(file))) == 4 * 691
+    file.write_text("[")
+    assert activations(cost(resolution=1024, instance_data_dir="", data_backend_config=str(file))) == 691
+
+
 def test_activations_never_fall_below_one_weights_gradient(cost):
     assert activations(cost(resolution=32)) == 62
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "c0ffee" + "0" * 34
-API = re.compile(r"/api/models/(?P<id>[^/]+/[^/]+)(?P<what>/tree|/revision)?(/.*)?")
-FILE = re.compile(r"/(?P<id>[^/]+/[^/]+)/resolve/[^/]+/(?P<path>.+)")
+API = re.compile(r"/api/(?:models|datasets)/(?P<id>[^/]+/[^/]+)(?P<what>/tree|/revision)?(/.*)?")
+FILE = re.compile(r"(?:/datasets)?/(?P<id>[^/]+/[^/]+)/resolve/[^/]+/(?P<path>.+)")
 
 
 class Hub:
-    """Serves folders as models; use as a context manager."""
+    """Serves folders as models or data sets; use as a context manager."""
 
     def __init__(self) -> None:
         self.models: dict[str, Path] = {}
