@@ -27,6 +27,9 @@ class Plan:
 
     settings: Settings
     run_dir: Path
+    """Where the training reads and writes, on every machine."""
+    home: Path
+    """Where this machine's files go: ``run_dir`` itself, or a folder in it on the second machine and later ones."""
     model: ModelFacts
     estimate: Estimate
     argv: tuple[str, ...]
@@ -52,6 +55,7 @@ def make_plan(settings: Settings, answers: bytes, run_dir: Path) -> Plan:
     host, toolchain = read_host(), read_toolchain()
     model = read_model_facts(settings.training.model.pretrained_model_name_or_path)
     cost = estimate(settings, model, pictures=count(Path(settings.training.data.instance_data_dir)))
+    home = machine_home(run_dir, settings.launch)
     argv = _argv(settings.launch, run_dir)
     environment = _environment(settings, host)
     notes = _notes(settings, toolchain)
@@ -62,6 +66,8 @@ def make_plan(settings: Settings, answers: bytes, run_dir: Path) -> Plan:
         "estimate": cost.to_json(),
         "notes": notes,
     }
+    if home != run_dir:
+        plan["trains"] = str(run_dir)
     files = {
         "answers.json": answers,
         "accelerate.yaml": yaml.safe_dump(settings.launch.to_yaml_object()).encode(),
@@ -69,7 +75,13 @@ def make_plan(settings: Settings, answers: bytes, run_dir: Path) -> Plan:
         "training.json": _json(settings.training.to_json()),
         "plan.json": _json(plan),
     }
-    return Plan(settings, run_dir, model, cost, argv, environment, notes, files)
+    return Plan(settings, run_dir, home, model, cost, argv, environment, notes, files)
+
+
+def machine_home(run_dir: Path, launch: LaunchSettings) -> Path:
+    """A machine's own folder: storage is shared, and a supervisor must not take another's lock, state and log."""
+    rank = launch.machines.rank if launch.machines else 0
+    return run_dir / f"machine-{rank}" if rank else run_dir
 
 
 def _with_places(settings: Settings, run_dir: Path) -> Settings:
@@ -87,15 +99,19 @@ def _argv(launch: LaunchSettings, run_dir: Path) -> tuple[str, ...]:
         # Without mpirun `accelerate launch` starts one process only, however many CPU processes its file names.
         several = ("--standalone", "--nproc_per_node", str(launch.num_processes))
         return (sys.executable, "-m", "torch.distributed.run", *several, *training)
-    # Port 0 lets the launcher take a free one, so that two runs can share a machine.
-    options = ["--config_file", "accelerate.yaml", "--main_process_port", "0"]
+    options = ["--config_file", "accelerate.yaml"]
+    if launch.machines is None:
+        options += ["--main_process_port", "0"]  # a free one, so that two runs can share a machine
+    else:
+        options += ["--rdzv_backend", launch.machines.rdzv_backend]  # from its file accelerate takes neither
+        options += ["--same_network"] if launch.machines.same_network else []
     if launch.cpu_affinity:
         options.append("--enable_cpu_affinity")  # from its file accelerate does not take it
     return (sys.executable, "-m", "accelerate.commands.launch", *options, *training)
 
 
 def _environment(settings: Settings, host: Host) -> dict[str, str]:
-    threads = settings.training.runtime.cpu_threads or max(1, host.cores // settings.launch.num_processes)
+    threads = settings.training.runtime.cpu_threads or max(1, host.cores // settings.launch.processes_here)
     environment = {
         # torch elastic sets 1 where nothing is set, which starves the optimizer on the CPU.
         "OMP_NUM_THREADS": str(threads),

@@ -40,7 +40,8 @@ NOT_LAUNCHED: dict[str, str] = {
     "FSDP": "not launched: training runs through DeepSpeed or plain PyTorch, not FSDP",
     "MEGATRON_LM": "not launched: training runs through DeepSpeed or plain PyTorch, not Megatron-LM",
     "mpirun": "not launched: processes of one machine are started without mpirun",
-    "several machines": "not launched: runs are started on one machine",
+    "several machines on CPUs": "not launched: on CPUs without DeepSpeed a run is started on one machine",
+    "other launcher": "not launched: a run on several machines is started on each of them; choose standard",
     "fp8": "not launched: SDXL trains in bf16, fp16 or fp32 here",
     "MoE": "not launched: SDXL has no mixture of experts",
 }
@@ -114,10 +115,55 @@ class Dynamo:
 
 
 @dataclass(frozen=True, slots=True)
+class Machines:
+    """Several machines that train together; on each of them the same run is started with its own rank."""
+
+    count: int
+    rank: int
+    """This machine's number, from 0."""
+    main_process_ip: str
+    """Of the machine with rank 0, as the others reach it."""
+    main_process_port: int
+    same_network: bool = True
+    """Without it they meet at the main machine by ``rdzv_backend``, and not by address and port alone."""
+    rdzv_backend: str = "static"
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> "Machines | None":
+        """What a file of accelerate says; None for one machine.
+
+        Args:
+            content: the file as an object.
+        """
+        if content.get("num_machines", 1) <= 1:
+            return None
+        return cls(
+            content["num_machines"],
+            content.get("machine_rank", 0),
+            str(content.get("main_process_ip", "")),
+            content.get("main_process_port", 29500),
+            content.get("same_network", True),
+            content.get("rdzv_backend", "static"),
+        )
+
+    def to_yaml_object(self) -> dict[str, Any]:
+        """Their part of accelerate's file."""
+        return {
+            "machine_rank": self.rank,
+            "main_process_ip": self.main_process_ip,
+            "main_process_port": self.main_process_port,
+            "num_machines": self.count,
+            "rdzv_backend": self.rdzv_backend,
+            "same_network": self.same_network,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchSettings:
     """What ``accelerate launch`` needs to know."""
 
     num_processes: int = 1
+    """On all machines."""
     use_cpu: bool = False
     """Train on the CPU even where a GPU is."""
     deepspeed: bool = True
@@ -128,6 +174,18 @@ class LaunchSettings:
     """Processes are bound to the NUMA node of their GPU."""
     dynamo: Dynamo | None = None
     """How the U-Net is compiled; None: it is not."""
+    machines: Machines | None = None
+    """None: this one alone."""
+
+    @property
+    def machine_count(self) -> int:
+        """How many machines train."""
+        return self.machines.count if self.machines else 1
+
+    @property
+    def processes_here(self) -> int:
+        """How many processes train on each machine."""
+        return max(1, self.num_processes // self.machine_count)
 
     def to_yaml_object(self) -> dict[str, Any]:
         """accelerate.yaml of a run directory; the JSON it names lies beside it."""
@@ -151,8 +209,13 @@ class LaunchSettings:
         }
         if self.dynamo:
             content["dynamo_config"] = self.dynamo.to_yaml_object()
+        if self.machines:
+            content |= self.machines.to_yaml_object()
         if self.deepspeed:
-            return content | {"deepspeed_config": {"deepspeed_config_file": "deepspeed.json", "zero3_init_flag": False}}
+            part: dict[str, Any] = {"deepspeed_config_file": "deepspeed.json", "zero3_init_flag": False}
+            if self.machines:
+                part["deepspeed_multinode_launcher"] = "standard"
+            return content | {"deepspeed_config": part}
         # The precision is the training's own business: deepspeed.json says it.
         return content | {"gpu_ids": self.gpu_ids, "mixed_precision": "no"}
 
@@ -189,6 +252,7 @@ def read_accelerate(
         gpu_ids=str(content.get("gpu_ids") or "all"),
         cpu_affinity=content.get("enable_cpu_affinity", False),
         dynamo=Dynamo.read(content),
+        machines=Machines.read(content),
     )
     if not launch.deepspeed:
         values["zero_optimization.stage"] = 0
@@ -205,8 +269,7 @@ def _what_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
         problems.append(_unlaunchable(taken.get(kind, "machine"), kind))
     if content.get("mpirun_config"):
         problems.append(_unlaunchable("use_mpirun", "mpirun"))
-    if content.get("num_machines", 1) != 1:
-        problems.append(_unlaunchable("num_machines", "several machines"))
+    problems += _what_machines_cannot_launch(content)
     if content.get("num_processes", 1) < 1:
         problems.append(Problem("accelerate.num_processes", "must be at least 1"))
     dynamo = Dynamo.read(content)
@@ -217,6 +280,22 @@ def _what_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
         problems.append(_unlaunchable("use_moe", "MoE"))
     if content.get("mixed_precision") == "fp8":
         problems.append(_unlaunchable("mixed_precision", "fp8"))
+    return problems
+
+
+def _what_machines_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
+    machines = Machines.read(content)
+    if machines is None:
+        return []
+    problems = []
+    if content.get("distributed_type") == "MULTI_CPU":
+        problems.append(_unlaunchable("num_machines", "several machines on CPUs"))
+    inline = content.get("deepspeed_config") or {}
+    if _uses_deepspeed(content) and inline.get("deepspeed_multinode_launcher", "pdsh") != "standard":
+        problems.append(_unlaunchable("ds_launcher", "other launcher"))
+    if content.get("num_processes", 1) % machines.count:
+        message = f"must be a multiple of the {machines.count} machines, each of which trains with equally many"
+        problems.append(Problem("accelerate.num_processes", message))
     return problems
 
 

@@ -206,7 +206,7 @@ def _host(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
     elif ds.offload_param_device != "none" and ds.stage == 3:
         # DeepSpeed pins this buffer whatever offload_param.pin_memory says.
         parts["parameters, pinned"] = ranks * _rounded(c * share)
-    return _parts(parts)
+    return _parts({name: size / settings.launch.machine_count for name, size in parts.items()})
 
 
 def _largest_group(settings: Settings, model: ModelFacts) -> float:
@@ -230,7 +230,7 @@ def _disk(settings: Settings, model: ModelFacts, pictures: int) -> tuple[Part, .
     for part in settings.deepspeed.nvme_parts:
         moments = 4 * _moments(settings.deepspeed)
         each = c if part == "offload_param" else 4 + 4 + moments  # master, gradient and moments
-        parts[ON_NVME[part]] = each * model.parameters
+        parts[ON_NVME[part]] = each * model.parameters / settings.launch.machine_count
     if pictures:
         latents = 2 * 4 * 4 * (training.data.resolution // 8) ** 2
         parts["caches"] = pictures * (latents + c * (77 * 2048 + 1280))

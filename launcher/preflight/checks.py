@@ -118,9 +118,9 @@ def _data(plan: Plan) -> Iterator[Finding]:
 
 def _taken(plan: Plan) -> Iterator[Finding]:
     """A run directory that is something else, or is being written."""
-    run, code = RunDirectory(plan.run_dir), ExitCode.REFUSED_TO_OVERWRITE
+    run, code = RunDirectory(plan.home), ExitCode.REFUSED_TO_OVERWRITE
     try:
-        if not os.listdir(plan.run_dir):  # noqa: PTH208 - Path.iterdir raises where os.listdir does, later
+        if not os.listdir(plan.home):  # noqa: PTH208 - Path.iterdir raises where os.listdir does, later
             return
     except OSError:  # not there, or told as a folder that cannot be written
         return
@@ -138,8 +138,8 @@ def _resume(plan: Plan) -> Iterator[Finding]:
     training, field = plan.settings.training, "training.resume_from_checkpoint"
     found = newest(places(plan)["training.output_dir"])
     if training.checkpoints.resume_from_checkpoint == "no":
-        held = found.path if found else plan.run_dir
-        if found or RunDirectory(plan.run_dir).plan_json.exists():
+        held = found.path if found else plan.home
+        if found or RunDirectory(plan.home).plan_json.exists():
             message = f"{held} is there already; answer `latest` to continue it, or train into another folder"
             yield Finding(field, message, exit_code=ExitCode.REFUSED_TO_OVERWRITE)
         return
@@ -179,13 +179,13 @@ def _gpus(plan: Plan, gpus: Gpus) -> Iterator[Finding]:
             message = f"{why}; SDXL takes hours a step on a CPU"
             yield Finding("accelerate.use_cpu", message, level=Level.WARNING)
         return
-    if launch.num_processes > len(gpus.gpus):
+    if launch.processes_here > len(gpus.gpus):
         yield Finding(
             "accelerate.num_processes",
-            f"{launch.num_processes} processes want a GPU each, and there are {len(gpus.gpus)}",
+            f"{launch.processes_here} processes want a GPU each, and there are {len(gpus.gpus)}",
             exit_code=ExitCode.CANNOT_RUN_HERE,
         )
-    for gpu in gpus.gpus[: launch.num_processes]:
+    for gpu in gpus.gpus[: launch.processes_here]:
         name = f"GPU {gpu.index} ({gpu.name})"
         if needed > gpu.total_mib:
             message = f"needs {size(needed)} and {name} has {size(gpu.total_mib)}; offload more or lower the batch"

@@ -101,6 +101,11 @@ class RunDirectory:
         """The plan, as plan.json holds it."""
         return _read_object(self.plan_json)
 
+    def trains(self) -> "RunDirectory":
+        """The run that the training reads and writes: this one, or the one whose second or later machine this is."""
+        plan = read_json(self.plan_json) or {}
+        return RunDirectory(Path(plan["trains"])) if "trains" in plan else self
+
     def deepspeed(self) -> dict[str, Any]:
         """DeepSpeed's configuration, as deepspeed.json holds it."""
         return _read_object(self.deepspeed_json)

@@ -20,7 +20,7 @@ from launcher.runs.index import register
 from launcher.runs.outcome import Outcome, read_outcome
 from launcher.runs.processes import RUN_VARIABLE, ProcessIdentity, end_processes, processes_of_run
 from launcher.runs.state import RunState, refuse_beside_orphans, write_state
-from launcher.runs.stop import request_stop, stop_requested
+from launcher.runs.stop import StopRequest, request_stop, stop_requested
 
 OF_A_GROUP = frozenset({"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"})
 """What a launcher tells its processes; of another group, in whose shell this may run, it would mislead ours."""
@@ -44,6 +44,9 @@ class Supervisor:
         now = time.time()
         self._state = RunState("starting", supervisor=identity.to_json(), heartbeat=now, started=now)
         self._warned: set[str] = set()
+        self._trains = run.trains()
+        self._joins = self._trains != run
+        """Whether rank 0 is on another machine, whose run this one only takes part in."""
 
     def supervise(self) -> int:
         """Runs the plan to its end; returns the exit code of the run.
@@ -56,7 +59,8 @@ class Supervisor:
         for leftover in (self._run.stop_json, self._run.outcome_json, self._run.heartbeat_json):
             leftover.unlink(missing_ok=True)  # of an earlier launch
         self._write()
-        register(self._run)
+        if not self._joins:
+            register(self._run)
         self._events.emit("start", supervisor=self._identity.pid)
         signal.signal(signal.SIGTERM, self._on_signal)
         # It is started with SIGINT blocked: one from the terminal it left is dropped, later ones are meant for it.
@@ -111,7 +115,7 @@ class Supervisor:
     def _watch(self, child: "subprocess.Popen[bytes]") -> Outcome:
         written = 0.0
         while child.poll() is None:
-            request = stop_requested(self._run)
+            request = self._stop_request()
             if request is not None and self._state.stop != asdict(request):
                 self._state = replace(self._state, stop=asdict(request))
                 written = 0.0
@@ -124,9 +128,31 @@ class Supervisor:
             time.sleep(TICK)
         # Whatever the launcher left behind must not go on unnoticed.
         end_processes(processes_of_run(str(self._run.path)))
-        return read_outcome(self._run) or Outcome(
-            "failed", int(ExitCode.RUN_FAILED), _explain_exit(child.returncode, self._run)
-        )
+        return self._outcome(child.returncode)
+
+    def _stop_request(self) -> StopRequest | None:
+        """A request here, which is passed on to the run this machine takes part in, or one that was made there."""
+        request = stop_requested(self._run)
+        if not self._joins:
+            return request
+        if request is not None:
+            if not request.now and self._state.stop is None:
+                request_stop(self._trains, request.reason)
+            return request
+        request = stop_requested(self._trains)
+        # One from before may be of an earlier launch, which the first machine has not cleared away yet.
+        return request if request is not None and request.time > self._state.started else None
+
+    def _outcome(self, code: int) -> Outcome:
+        """How the training went, in its own words where it left any."""
+        unsaid = Outcome("failed", int(ExitCode.RUN_FAILED), _explain_exit(code, self._run))
+        if not self._joins:
+            return read_outcome(self._run) or unsaid
+        if code == 0:
+            stop = self._state.stop
+            return Outcome("stopped", 0, str(stop["reason"])) if stop else Outcome("completed", 0, "its part is done")
+        told = read_outcome(self._trains) if _written_since(self._trains.outcome_json, self._state.started) else None
+        return told if told is not None and told.result == "failed" else unsaid
 
     def _end_now(self, child: "subprocess.Popen[bytes]", reason: str) -> Outcome:
         tree = {process.pid: process for process in psutil.Process().children(recursive=True)}
@@ -186,6 +212,13 @@ def _explain_exit(code: int, run: RunDirectory) -> str:
             "the batch size, turn off pinned memory, or free RAM"
         )
     return f"the training ended with exit code {code} and no word; {run.log} has its last lines"
+
+
+def _written_since(path: Path, time: float) -> bool:
+    try:
+        return path.stat().st_mtime > time
+    except OSError:
+        return False
 
 
 def _last_log(run: RunDirectory, size: int = 8192) -> str:
