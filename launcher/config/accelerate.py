@@ -4,7 +4,7 @@ The questionnaire's file is kept as it is; the launch file is derived, because `
 a ``deepspeed_config_file`` beside an inline stage, accumulation or precision.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -232,8 +232,7 @@ def read_accelerate(
         Launch settings; the DeepSpeed values it owns, by JSON path; and what cannot be launched.
     """
     problems = _what_cannot_launch(content)
-    uses_deepspeed = content.get("distributed_type") == "DEEPSPEED"
-    deepspeed = (content.get("deepspeed_config") or {}) if uses_deepspeed else {}
+    deepspeed = (content.get("deepspeed_config") or {}) if uses_deepspeed(content) else {}
     values: dict[str, object] = {
         path: deepspeed[key] for key, path in PATHS_FROM_DEEPSPEED_CONFIG.items() if key in deepspeed
     }
@@ -241,14 +240,14 @@ def read_accelerate(
         # Not asked below stage 2, and not answered means none; clipping not wanted means none too.
         values.setdefault("zero_optimization.offload_optimizer.device", "none")
         values.setdefault("zero_optimization.offload_param.device", "none")
-        if uses_deepspeed:
+        if uses_deepspeed(content):
             values.setdefault("gradient_clipping", 0.0)
         precision = content.get("mixed_precision", "no")
         values["precision"] = "no" if precision == "fp8" else precision
     launch = LaunchSettings(
         num_processes=content.get("num_processes", 1),
         use_cpu=content.get("use_cpu", False),
-        deepspeed=uses_deepspeed,
+        deepspeed=uses_deepspeed(content),
         gpu_ids=str(content.get("gpu_ids") or "all"),
         cpu_affinity=content.get("enable_cpu_affinity", False),
         dynamo=Dynamo.read(content),
@@ -283,6 +282,11 @@ def _what_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
+def uses_deepspeed(content: Mapping[str, Any]) -> bool:
+    """Whether a file of accelerate's says that DeepSpeed trains."""
+    return bool(content.get("distributed_type") == "DEEPSPEED")
+
+
 def _what_machines_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
     machines = Machines.read(content)
     if machines is None:
@@ -291,7 +295,7 @@ def _what_machines_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
     if content.get("distributed_type") == "MULTI_CPU":
         problems.append(_unlaunchable("num_machines", "several machines on CPUs"))
     inline = content.get("deepspeed_config") or {}
-    if _uses_deepspeed(content) and inline.get("deepspeed_multinode_launcher", "pdsh") != "standard":
+    if uses_deepspeed(content) and inline.get("deepspeed_multinode_launcher", "pdsh") != "standard":
         problems.append(_unlaunchable("ds_launcher", "other launcher"))
     if content.get("num_processes", 1) % machines.count:
         message = f"must be a multiple of the {machines.count} machines, each of which trains with equally many"
@@ -301,129 +305,3 @@ def _what_machines_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
 
 def _unlaunchable(question: str, what: str) -> Problem:
     return Problem(f"accelerate.{question}", NOT_LAUNCHED[what], rule="launch")
-
-
-@dataclass(frozen=True, slots=True)
-class _Ignored:
-    """A key of the file that ``accelerate launch`` does nothing about, and when it says something at all."""
-
-    key: str
-    sentence: str
-    said: Callable[[Mapping[str, Any]], bool]
-
-
-_ALONE = "accelerate launch takes it only from its command line"
-
-
-def _uses_deepspeed(content: Mapping[str, Any]) -> bool:
-    return bool(content.get("distributed_type") == "DEEPSPEED")
-
-
-def _several_machines(content: Mapping[str, Any]) -> bool:
-    return bool(content.get("num_machines", 1) > 1)
-
-
-def _within(section: str, key: str) -> Callable[[Mapping[str, Any]], bool]:
-    return lambda content: key in (content.get(section) or {})
-
-
-def _to_nvme(part: str) -> Callable[[Mapping[str, Any]], bool]:
-    def said(content: Mapping[str, Any]) -> bool:
-        inline = content.get("deepspeed_config") or {}
-        return _uses_deepspeed(content) and inline.get(f"{part}_device") == "nvme" and f"{part}_nvme_path" in inline
-
-    return said
-
-
-_IGNORED = (
-    _Ignored(
-        "dynamo_config",
-        "under DeepSpeed accelerate launch does not tell the training of it; a launch from here compiles the U-Net",
-        lambda content: _uses_deepspeed(content) and Dynamo.read(content) is not None,
-    ),
-    _Ignored(
-        "enable_cpu_affinity",
-        f"{_ALONE} (--enable_cpu_affinity); a launch from here passes it",
-        lambda content: bool(content.get("enable_cpu_affinity")),
-    ),
-    _Ignored(
-        "num_processes",
-        "without mpirun accelerate launch starts one process on CPUs, however many are asked for; a launch from here "
-        "starts them all",
-        lambda content: (
-            content.get("distributed_type") == "MULTI_CPU"
-            and content.get("num_processes", 1) > 1
-            and not content.get("mpirun_config")
-        ),
-    ),
-    _Ignored(
-        "rdzv_backend",
-        f"{_ALONE} (--rdzv_backend)",
-        lambda content: _several_machines(content) and content.get("rdzv_backend", "static") != "static",
-    ),
-    _Ignored(
-        "same_network",
-        f"{_ALONE} (--same_network)",
-        lambda content: _several_machines(content) and bool(content.get("same_network")),
-    ),
-    _Ignored(
-        "machine_rank",
-        "DeepSpeed's own launchers number the machines themselves",
-        lambda content: (
-            _uses_deepspeed(content)
-            and content.get("machine_rank", 0) != 0
-            and content["deepspeed_config"].get("deepspeed_multinode_launcher", "pdsh") not in ("standard", "nossh")
-        ),
-    ),
-    _Ignored(
-        "downcast_bf16",
-        f"{_ALONE} (--downcast_bf16)",
-        lambda content: content.get("downcast_bf16", "no") not in ("no", False),
-    ),
-    _Ignored(
-        "tpu_use_sudo",
-        f"{_ALONE} (--tpu_use_sudo)",
-        lambda content: bool(content.get("tpu_use_sudo")),
-    ),
-    *(
-        _Ignored(
-            f"deepspeed_config.{part}_nvme_path",
-            "accelerate launch drops it, and DeepSpeed would write to a folder named none; a launch from here puts it "
-            "into deepspeed.json",
-            _to_nvme(part),
-        )
-        for part in ("offload_optimizer", "offload_param")
-    ),
-    _Ignored(
-        "deepspeed_config.deepspeed_inclusion_filter",
-        "beside an exclusion filter accelerate launch passes on the exclusion alone",
-        lambda content: all(
-            _within("deepspeed_config", f"deepspeed_{kind}_filter")(content) for kind in ("inclusion", "exclusion")
-        ),
-    ),
-    *(
-        _Ignored(
-            f"fp8_config.{key}",
-            f"accelerate launch passes it on under a name that nothing reads; {default} is used",
-            _within("fp8_config", key),
-        )
-        for key, default in (
-            ("amax_history_length", "1024"),
-            ("amax_compute_algorithm", "most_recent"),
-            ("optimization_level", "O2"),
-        )
-    ),
-)
-"""Known by running the launch of accelerate 1.15.0 on files with and without each key."""
-
-
-def ignored_by_accelerate_launch(content: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a file says and ``accelerate launch --config_file`` does nothing about: a sentence for each key.
-
-    Args:
-        content: the file as an object, as ``accelerate config`` writes it. Files for Amazon SageMaker have none:
-            accelerate 1.15.0 launches no such file at all.
-    """
-    if content.get("compute_environment") == "AMAZON_SAGEMAKER":
-        return ()
-    return tuple(f"{ignored.key}: {ignored.sentence}" for ignored in _IGNORED if ignored.said(content))
