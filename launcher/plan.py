@@ -59,13 +59,15 @@ def make_plan(settings: Settings, answers: bytes, run_dir: Path) -> Plan:
     argv = _argv(settings.launch, run_dir)
     environment = _environment(settings, host)
     notes = _notes(settings, toolchain)
-    plan = {
+    plan: dict[str, Any] = {
         "argv": argv,
         "environment": environment,
         "versions": {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}},
         "estimate": cost.to_json(),
         "notes": notes,
     }
+    if settings.launch.machines and settings.launch.machines.over_ssh:
+        plan["over_ssh"] = True
     if home != run_dir:
         plan["trains"] = str(run_dir)
     files = {
@@ -102,7 +104,7 @@ def _argv(launch: LaunchSettings, run_dir: Path) -> tuple[str, ...]:
     options = ["--config_file", "accelerate.yaml"]
     if launch.machines is None:
         options += ["--main_process_port", "0"]  # a free one, so that two runs can share a machine
-    else:
+    elif not launch.machines.over_ssh:
         options += ["--rdzv_backend", launch.machines.rdzv_backend]  # from its file accelerate takes neither
         options += ["--same_network"] if launch.machines.same_network else []
     if launch.cpu_affinity:

@@ -41,7 +41,7 @@ NOT_LAUNCHED: dict[str, str] = {
     "MEGATRON_LM": "not launched: training runs through DeepSpeed or plain PyTorch, not Megatron-LM",
     "mpirun": "not launched: processes of one machine are started without mpirun",
     "several machines on CPUs": "not launched: on CPUs without DeepSpeed a run is started on one machine",
-    "other launcher": "not launched: a run on several machines is started on each of them; choose standard",
+    "other launcher": "not launched: several machines are started by standard, on each of them, or by pdsh",
     "fp8": "not launched: SDXL trains in bf16, fp16 or fp32 here",
     "MoE": "not launched: SDXL has no mixture of experts",
 }
@@ -116,7 +116,10 @@ class Dynamo:
 
 @dataclass(frozen=True, slots=True)
 class Machines:
-    """Several machines that train together; on each of them the same run is started with its own rank."""
+    """Several machines that train together.
+
+    The same run is started on each of them with its own rank, or pdsh starts it on all of them from the first one.
+    """
 
     count: int
     rank: int
@@ -127,6 +130,17 @@ class Machines:
     same_network: bool = True
     """Without it they meet at the main machine by ``rdzv_backend``, and not by address and port alone."""
     rdzv_backend: str = "static"
+    launcher: str = "standard"
+    """``standard`` or ``pdsh``."""
+    hostfile: str = ""
+    """For pdsh: a line for each machine, ``hostname slots=GPUS``."""
+    inclusion_filter: str = ""
+    exclusion_filter: str = ""
+
+    @property
+    def over_ssh(self) -> bool:
+        """Whether they are all started from the first one."""
+        return self.launcher == "pdsh"
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> "Machines | None":
@@ -144,7 +158,18 @@ class Machines:
             content.get("main_process_port", 29500),
             content.get("same_network", True),
             content.get("rdzv_backend", "static"),
+            *_started_by(content),
         )
+
+    def deepspeed_part(self) -> dict[str, Any]:
+        """Their part of ``deepspeed_config``."""
+        part = {
+            "deepspeed_multinode_launcher": self.launcher,
+            "deepspeed_hostfile": self.hostfile,
+            "deepspeed_inclusion_filter": self.inclusion_filter,
+            "deepspeed_exclusion_filter": self.exclusion_filter,
+        }
+        return {key: value for key, value in part.items() if value}
 
     def to_yaml_object(self) -> dict[str, Any]:
         """Their part of accelerate's file."""
@@ -156,6 +181,17 @@ class Machines:
             "rdzv_backend": self.rdzv_backend,
             "same_network": self.same_network,
         }
+
+
+def _started_by(content: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Launcher, hostfile and filters; what is not DeepSpeed has accelerate's standard launcher alone."""
+    inline = (content.get("deepspeed_config") or {}) if uses_deepspeed(content) else {}
+    if not inline:
+        return "standard", "", "", ""
+    launcher = str(inline.get("deepspeed_multinode_launcher", "pdsh"))
+    keys = ("hostfile", "inclusion_filter", "exclusion_filter")
+    hostfile, inclusion, exclusion = (str(inline.get(f"deepspeed_{key}") or "") for key in keys)
+    return launcher, hostfile, inclusion, exclusion
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +250,7 @@ class LaunchSettings:
         if self.deepspeed:
             part: dict[str, Any] = {"deepspeed_config_file": "deepspeed.json", "zero3_init_flag": False}
             if self.machines:
-                part["deepspeed_multinode_launcher"] = "standard"
+                part |= self.machines.deepspeed_part()
             return content | {"deepspeed_config": part}
         # The precision is the training's own business: deepspeed.json says it.
         return content | {"gpu_ids": self.gpu_ids, "mixed_precision": "no"}
@@ -295,8 +331,11 @@ def _what_machines_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
     if content.get("distributed_type") == "MULTI_CPU":
         problems.append(_unlaunchable("num_machines", "several machines on CPUs"))
     inline = content.get("deepspeed_config") or {}
-    if uses_deepspeed(content) and inline.get("deepspeed_multinode_launcher", "pdsh") != "standard":
+    if uses_deepspeed(content) and inline.get("deepspeed_multinode_launcher", "pdsh") not in ("standard", "pdsh"):
         problems.append(_unlaunchable("ds_launcher", "other launcher"))
+    if machines.over_ssh and machines.rank:
+        message = "pdsh starts all machines from the one with rank 0: start the run there alone"
+        problems.append(Problem("accelerate.machine_rank", message))
     if content.get("num_processes", 1) % machines.count:
         message = f"must be a multiple of the {machines.count} machines, each of which trains with equally many"
         problems.append(Problem("accelerate.num_processes", message))

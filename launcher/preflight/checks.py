@@ -16,6 +16,7 @@ from launcher.plan import Plan
 from launcher.preflight.disks import disks, folders, places
 from launcher.preflight.finding import Finding, size
 from launcher.preflight.machine import Machine
+from launcher.preflight.machines import machines
 from launcher.preflight.nvme import nvme
 from launcher.runs.checkpoints import identity, newest, why_not_resumed
 from launcher.runs.directory import RunDirectory
@@ -42,7 +43,7 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
         *_host(plan, machine.host()),
         *_toolchain(plan, machine.toolchain()),
     ]
-    findings += [*nvme(plan, machine), *_trackers(plan, machine)]
+    findings += [*nvme(plan, machine), *_trackers(plan, machine), *machines(plan, machine)]
     if plan.model.assumed and any(finding.field == MODEL for finding in of_model):
         # There is no model; what an estimate of SDXL says would be of another one than is meant.
         findings = [each for each in findings if each.level is Level.ERROR and not each.forceable]

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,6 +32,14 @@ SILENCE = 60.0
 """Seconds without a heartbeat after which the person is warned."""
 STANDSTILL = 1800.0
 """Seconds in one place after which the person is warned; compiling or a slow save may take many minutes."""
+
+
+TOLD = frozenset(
+    {"PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "SSH_AUTH_SOCK", "PYTHONPATH", "LD_LIBRARY_PATH"}
+    | {"CUDA_HOME", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "XDG_CACHE_HOME", "XDG_STATE_HOME"}
+)
+"""Of the shell's environment, what processes on other machines are told where they are started over SSH."""
+TOLD_GROUPS = ("NCCL_", "GLOO_", "UCX_", "PDSH_", "CUDA_DEVICE_")
 
 
 class Supervisor:
@@ -74,9 +83,14 @@ class Supervisor:
                 outcome = Outcome("failed", int(ExitCode.CANNOT_RUN_HERE), f"training did not start: {error}")
             else:
                 outcome = self._watch(child)
+        self._environment_file.unlink(missing_ok=True)
         self._end(outcome)
         lock.close()
         return outcome.exit_code
+
+    @property
+    def _environment_file(self) -> Path:
+        return self._run.path / ".deepspeed_env"
 
     def _take_lock(self) -> IO[bytes]:
         lock = self._run.lock.open("ab")
@@ -94,11 +108,16 @@ class Supervisor:
     def _start(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
         plan = self._run.plan()
         inherited = {name: value for name, value in os.environ.items() if name not in OF_A_GROUP}
+        if plan.get("over_ssh"):
+            # accelerate writes all of it into a file, adds to that at every launch, and DeepSpeed tells it to the other
+            # machines on their command lines: what may be secret must not be among it.
+            inherited = {name: value for name, value in inherited.items() if _may_be_told(name)}
+            self._environment_file.unlink(missing_ok=True)
         environment = {**inherited, **plan["environment"]}
         # ninja, which compiles DeepSpeed's extensions, is installed beside the interpreter.
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
         environment[RUN_VARIABLE] = str(self._run.path)
-        environment[SUPERVISOR_VARIABLE] = f"{self._identity.pid}:{self._identity.started}"
+        environment[SUPERVISOR_VARIABLE] = f"{self._identity.pid}:{self._identity.started}:{socket.gethostname()}"
         child = subprocess.Popen(
             plan["argv"],
             cwd=self._run.path,
@@ -201,6 +220,10 @@ class Supervisor:
 
     def _on_signal(self, number: int, _: object) -> None:
         request_stop(self._run, f"the supervisor got {signal.Signals(number).name}")
+
+
+def _may_be_told(name: str) -> bool:
+    return name in TOLD or name.startswith(TOLD_GROUPS)
 
 
 def _explain_exit(code: int, run: RunDirectory) -> str:

@@ -261,3 +261,41 @@ def test_each_machine_has_its_own_supervisor_and_the_first_one_writes_for_both(m
     assert all(any(f"rank_{rank}_" in name for name in sizes) for rank in (0, 1))
     assert not (second.path / "checkpoints").exists()
     assert list(first.path.glob(".seen-*")) == []
+
+
+PDSH = """#!/usr/bin/env python3
+import os, subprocess, sys
+hosts, command = sys.argv[sys.argv.index("-w") + 1].split(","), sys.argv[sys.argv.index("-w") + 2 :]
+bare = {"HOME": os.environ["HOME"], "PATH": "/usr/bin:/bin"}
+started = [
+    subprocess.Popen(["bash", "-c", " ".join(command).replace("%n", str(rank))], env=bare, cwd="/")
+    for rank, host in enumerate(hosts)
+]
+sys.exit(max(each.wait() for each in started))
+"""
+"""Starts on this machine what pdsh would start on others: in a shell that knows nothing but what it is told."""
+
+
+@pytest.mark.exhaustive
+def test_pdsh_starts_all_machines_from_the_first_one_and_tells_no_secret(assets, launches, tmp_path, monkeypatch):
+    for name, content in (("pdsh", PDSH), ("ssh", "#!/bin/sh\nexit 0\n")):
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "hosts").write_text("one slots=1\ntwo slots=1\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(launches.home))
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    both = Machines(2, 0, "127.0.0.1", port, launcher="pdsh", hostfile=str(tmp_path / "hosts"))
+    started = Launches(new_run(tmp_path, assets, LOST_AT - 1, both))
+    try:
+        started.launch()
+    finally:
+        end_run(started.run)
+    assert started.ended[0].state["result"] == "completed", log(started)
+    assert steps(started.told[0]) == steps(launches.told[0])
+    assert not (started.run.path / ".deepspeed_env").exists()
+    files = [path for path in started.run.path.rglob("*") if path.is_file()]
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []

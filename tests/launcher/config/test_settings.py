@@ -257,13 +257,16 @@ def test_without_deepspeed_nothing_is_partitioned_or_offloaded(kind):
     assert settings.deepspeed_json()["zero_optimization"] == {"stage": 0}
 
 
+SLURM = {"zero_stage": 2, "deepspeed_multinode_launcher": "slurm"}
+
+
 @pytest.mark.parametrize(
     ("changed", "field"),
     [
         ({"compute_environment": "AMAZON_SAGEMAKER"}, "accelerate.environment"),
         ({"distributed_type": "FSDP"}, "accelerate.use_fsdp"),
         ({"distributed_type": "MULTI_NPU"}, "accelerate.machine"),
-        ({"num_machines": 2, "num_processes": 2}, "accelerate.ds_launcher"),
+        ({"num_machines": 2, "num_processes": 2, "deepspeed_config": SLURM}, "accelerate.ds_launcher"),
         ({"num_machines": 2, "num_processes": 2, "distributed_type": "MULTI_CPU"}, "accelerate.num_machines"),
         ({"dynamo_config": {"dynamo_backend": "NVPRIMS_NVFUSER"}}, "accelerate.dynamo_backend"),
         ({"deepspeed_config": {"zero_stage": 2, "deepspeed_moe_layer_cls_names": "A"}}, "accelerate.use_moe"),
@@ -398,3 +401,20 @@ def test_each_machine_trains_with_equally_many_processes():
     (problem,) = read({**ACCELERATE, **STANDARD, **OF_TWO, "num_processes": 3})[1]
     assert problem.field == "accelerate.num_processes"
     assert problem.message.startswith("must be a multiple of the 2 machines")
+
+
+def test_pdsh_starts_them_from_the_first_one():
+    inline = {"zero_stage": 2, "deepspeed_hostfile": "/hosts", "deepspeed_exclusion_filter": "three"}
+    content = {**ACCELERATE, **OF_TWO, "deepspeed_config": {**inline, "deepspeed_multinode_launcher": "pdsh"}}
+    settings, problems = read({**content, "machine_rank": 0})
+    assert problems == []
+    assert settings.launch.machines.over_ssh
+    assert settings.launch.to_yaml_object()["deepspeed_config"] == {
+        "deepspeed_config_file": "deepspeed.json",
+        "zero3_init_flag": False,
+        "deepspeed_multinode_launcher": "pdsh",
+        "deepspeed_hostfile": "/hosts",
+        "deepspeed_exclusion_filter": "three",
+    }
+    (problem,) = read(content)[1]
+    assert (problem.field, problem.message.startswith("pdsh starts all machines")) == ("accelerate.machine_rank", True)
