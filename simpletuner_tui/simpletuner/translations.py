@@ -234,7 +234,7 @@ def _resolution(value: Any, options: Options) -> Said:
 
 
 def _resolution_type(value: Any, options: Options) -> Said:
-    side_of(1, value)
+    side_of(1, value)  # refuses what is none
     if "resolution_type" not in options.settings:
         if word(value) == "pixel":
             return Said({}, "resolution is a side in pixels")
@@ -280,6 +280,33 @@ def _of_dynamo(name: str) -> Translation:
     def translate(value: Any, options: Options) -> Said:
         chosen = word(value) if name == "dynamo_mode" else switch(value)
         return Said({"accelerate.dynamo_custom": True, f"accelerate.{name}": chosen}, "accelerate's own")
+
+    return translate
+
+
+NOISE_OFFSET, OFFSET_PROBABILITY = 0.1, 0.25
+"""SimpleTuner's own defaults; they hold where its switch ``offset_noise`` is on."""
+
+
+def _offset_noise(value: Any, options: Options) -> Said:
+    if "noise_offset" not in options.settings:
+        return _already((False, "false"), "noise is not offset", "there is no such setting here")(value, options)
+    if not switch(value):
+        return Said({"training.noise_offset": 0.0}, "noise is not offset")
+    answers: dict[str, object] = {}
+    for key, default in (("noise_offset", NOISE_OFFSET), ("noise_offset_probability", OFFSET_PROBABILITY)):
+        if key not in options.values and key in options.settings:
+            answers[f"training.{key}"] = default
+    return Said(answers, "SimpleTuner's own size and share, where they are not said")
+
+
+def _of_offset(key: str) -> Translation:
+    def translate(value: Any, options: Options) -> Said:
+        if key not in options.settings:
+            raise ValueError("there is no such setting here")
+        if not switch(options.values.get("offset_noise", False) or False):
+            return Said({}, "without offset_noise it does nothing")
+        return Said({f"training.{key}": number(value)}, "")
 
     return translate
 
@@ -332,7 +359,9 @@ TRANSLATIONS: Mapping[str, Translation] = MappingProxyType(
         "report_to": _trackers,
         "checkpoint_step_interval": _alias("checkpointing_steps"),
         "validation_step_interval": _alias("validation_steps"),
-        "noise_offset": _alias("offset_noise"),
+        "offset_noise": _offset_noise,
+        "noise_offset": _of_offset("noise_offset"),
+        "noise_offset_probability": _of_offset("noise_offset_probability"),
         "torch_num_threads": _alias("cpu_threads"),
         "dynamo_backend": _dynamo,
         "dynamo_mode": _of_dynamo("dynamo_mode"),
