@@ -70,7 +70,8 @@ class World:
         Raises:
             CannotRunHereError: on every rank, when any of them does not.
         """
-        if int(os.environ.get("LOCAL_WORLD_SIZE", self.world_size)) == self.world_size:
+        here = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE")  # torch elastic's, DeepSpeed's
+        if here is None or int(here) == self.world_size:
             return
         seen = folder / self.from_main(f".seen-{os.urandom(8).hex()}")
         if self.is_main:
