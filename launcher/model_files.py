@@ -1,9 +1,11 @@
 """What a diffusers folder holds, read without torch."""
 
 import json
+import math
 import os
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ class Weights:
     tensors: int
     largest: int
     """Elements of the largest tensor."""
+    layers: Mapping[str, tuple[int, ...]]
+    """Weights of linear layers (out, in) and of convolutions (out, in, height, width), by the layer's name."""
 
 
 def check_components(folder: Path) -> None:
@@ -141,13 +145,18 @@ def read_weights(component: Path) -> Weights:
         InvalidInputError: a file is no whole safetensors file, or there is none.
     """
     safe = [path for path in weight_files(component) if path.suffix == ".safetensors"]
-    shapes = [shape for path in safe for shape in _shapes(path)]
+    shapes = {name: shape for path in safe for name, shape in tensor_shapes(path).items()}
     if not shapes:
         raise InvalidInputError(
             f"{component} has no safetensors weights; save the model again with safe_serialization=True"
         )
-    sizes = [_elements(shape) for shape in shapes]
-    return Weights(parameters=sum(sizes), tensors=len(sizes), largest=max(sizes))
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    layers = {
+        name.removesuffix(".weight"): shape
+        for name, shape in shapes.items()
+        if name.endswith(".weight") and len(shape) in (2, 4)
+    }
+    return Weights(parameters=sum(sizes), tensors=len(sizes), largest=max(sizes), layers=layers)
 
 
 def check_whole(file: Path) -> None:
@@ -156,31 +165,49 @@ def check_whole(file: Path) -> None:
     Raises:
         InvalidInputError: names the file and what is wrong with it.
     """
-    _shapes(file)
+    tensor_shapes(file)
 
 
-def _shapes(path: Path) -> list[list[int]]:
-    """Tensor shapes of a safetensors file: eight bytes of header length, then the header as JSON."""
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of a safetensors file's tensors by name.
+
+    Raises:
+        InvalidInputError: it is cut off or something else.
+    """
+    _, header = read_header(path)
+    try:
+        described = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        return {name: tuple(int(side) for side in entry["shape"]) for name, entry in described.items()}
+    except DAMAGED as error:
+        raise _not_whole(path, error) from error
+
+
+def read_header(path: Path) -> tuple[int, dict[str, Any]]:
+    """The header of a safetensors file: eight bytes of its length, then JSON.
+
+    Returns:
+        Where the tensors begin, in bytes, and the header: type, shape and place of each tensor by name.
+
+    Raises:
+        InvalidInputError: it is cut off or something else.
+    """
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > path.stat().st_size:
                 raise ValueError("the header is cut off")
-            header = json.loads(file.read(length))
-        described = [entry for name, entry in header.items() if name != "__metadata__"]
-        end = 8 + length + max((entry["data_offsets"][1] for entry in described), default=0)
+            header = dict(json.loads(file.read(length)))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        end = 8 + length + max(ends, default=0)
         if path.stat().st_size < end:
             raise ValueError(f"{path.stat().st_size} of {end} bytes are there")
-        return [[int(side) for side in entry["shape"]] for entry in described]
     except (OSError, *DAMAGED) as error:
-        raise InvalidInputError(f"{path} is not a whole safetensors file: {error}; copy it again") from error
+        raise _not_whole(path, error) from error
+    return 8 + length, header
 
 
-def _elements(shape: list[int]) -> int:
-    product = 1
-    for side in shape:
-        product *= side
-    return product
+def _not_whole(path: Path, error: BaseException) -> InvalidInputError:
+    return InvalidInputError(f"{path} is not a whole safetensors file: {error}; copy it again")
 
 
 def resolution_step(folder: Path) -> int:

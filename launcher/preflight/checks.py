@@ -1,4 +1,4 @@
-"""The checks, all at once; those of disks and of NVMe offload have files of their own."""
+"""The checks, all at once; those of the data, of disks and of NVMe offload have files of their own."""
 
 import os
 from collections.abc import Iterator
@@ -10,9 +10,19 @@ from launcher.errors import ExitCode, InvalidInputError, RefusedToOverwriteError
 from launcher.machine.gpus import Gpus, visible
 from launcher.machine.host import Host
 from launcher.machine.toolchain import Toolchain
-from launcher.model_files import check_components, check_whole, is_file, is_folder, resolution_step, weight_files
-from launcher.pictures import Picture, scan
+from launcher.model_files import (
+    check_components,
+    check_whole,
+    component_config,
+    is_file,
+    is_folder,
+    resolution_step,
+    weight_files,
+)
+from launcher.noise_schedule import remarks
 from launcher.plan import Plan
+from launcher.preflight.adapter import adapter
+from launcher.preflight.data import data, resolution
 from launcher.preflight.disks import disks, folders, places
 from launcher.preflight.finding import Finding, size
 from launcher.preflight.machine import Machine
@@ -36,7 +46,7 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
         if not gpus.gpus and machine.amd_is_idle():
             gpus = replace(gpus, reason=f"{gpus.reason}; the GPU of AMD's is not trained on, only NVIDIA's are")
     of_model = list(_model(plan))
-    findings = [*_vae(plan), *_data(plan), *folders(plan), *_taken(plan), *_resume(plan), *disks(plan)]
+    findings = [*_vae(plan), *adapter(plan), *data(plan), *folders(plan), *_taken(plan), *_resume(plan), *disks(plan)]
     findings += [
         *_platform(plan, machine),
         *_gpus(plan, gpus),
@@ -57,6 +67,8 @@ def _model(plan: Plan) -> Iterator[Finding]:
         if is_folder(path):
             check_components(path)
             step = resolution_step(path)
+            for remark in remarks(component_config(path, "scheduler"), plan.settings.training.objective):
+                yield Finding(remark.field, remark.message, Level.ERROR if remark.refused else Level.WARNING)
         elif is_file(path):
             _check_single_file(path)
             yield from _absent(plan, "pretrained_model_config")
@@ -65,7 +77,7 @@ def _model(plan: Plan) -> Iterator[Finding]:
     except InvalidInputError as error:
         yield Finding(MODEL, str(error))
     else:
-        yield from _resolution(plan, step)
+        yield from resolution(plan, step)
 
 
 def _check_single_file(path: Path) -> None:
@@ -89,32 +101,6 @@ def _absent(plan: Plan, key: str) -> Iterator[Finding]:
     name: str = getattr(plan.settings.training.model, key)
     if Path(name).is_absolute() and not is_folder(Path(name)):
         yield Finding(f"training.{key}", f"{name} is no folder; give a diffusers folder or a hub id")
-
-
-def _resolution(plan: Plan, step: int) -> Iterator[Finding]:
-    side = plan.settings.training.data.resolution
-    if side % step:
-        below, above = side // step * step, (side // step + 1) * step
-        nearest = f"{below} or {above}" if below else str(above)
-        yield Finding("training.resolution", f"must be a multiple of {step} for this model: {nearest}, not {side}")
-
-
-def _data(plan: Plan) -> Iterator[Finding]:
-    data = plan.settings.training.data
-    try:
-        pictures: list[Picture] = scan(Path(data.instance_data_dir), data.resolution)
-    except InvalidInputError as error:
-        yield Finding("training.instance_data_dir", str(error))
-        return
-    batch = plan.settings.global_batch_size
-    if batch > len(pictures):
-        yield Finding(
-            "training.train_batch_size",
-            f"one step takes {batch} pictures ({plan.settings.training.optimization.train_batch_size} a micro-batch "
-            f"x {plan.settings.deepspeed.gradient_accumulation_steps} accumulation x "
-            f"{plan.settings.launch.num_processes} processes), but there are only {len(pictures)}; lower one of "
-            "them or add pictures",
-        )
 
 
 def _taken(plan: Plan) -> Iterator[Finding]:

@@ -66,13 +66,26 @@ class DeepSpeedEngine:
         norm = self._engine.get_global_grad_norm()
         return None if norm is None else float(norm)
 
+    @property
+    def loss_scale(self) -> float | None:
+        """What the next loss is multiplied with in fp16; None in other precisions."""
+        if not self._engine.fp16_enabled():
+            return None
+        # Without ZeRO the optimizer keeps it elsewhere than with.
+        return float(getattr(self._optimizer, "loss_scale_config", self._optimizer).cur_scale)
+
+    @property
+    def updated(self) -> bool:
+        """Whether the last step changed the weights; in fp16 one whose gradients overflow does not."""
+        return bool(self._engine.was_step_applied())
+
     def save(self, folder: Path) -> None:
         """Writes everything a resume needs below ``folder``; every rank calls it."""
-        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
 
     def load(self, folder: Path) -> None:
         """Restores what :meth:`save` wrote; every rank calls it."""
-        loaded, _ = self._engine.load_checkpoint(str(folder), tag=TAG)
+        loaded, _ = self._engine.load_checkpoint(str(folder), tag=TAG, custom_load_fn=_load_trained)
         if loaded is None:
             raise FileNotFoundError(folder / TAG)
         if self._engine.zero_nvme_offload_optimizer():
@@ -80,7 +93,19 @@ class DeepSpeedEngine:
             restore_states(self._engine, states)
 
     def master_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Each parameter's fp32 master by name, whole; every rank must go through all of them."""
+        """Each trained parameter's fp32 master by name, whole; every rank must go through all of them."""
         for name, parameter in self._unet.named_parameters():
-            master = safe_get_full_fp32_param(parameter)  # None where the weights are their own masters
-            yield name, parameter.detach() if master is None else master
+            if parameter.requires_grad:
+                master = safe_get_full_fp32_param(parameter)  # None where the weights are their own masters
+                yield name, parameter.detach() if master is None else master
+
+
+def _load_trained(src: Mapping[str, torch.Tensor], dst: torch.nn.Module) -> None:
+    """Loads a module's saved state, which holds all that is trained, into a module that has the frozen rest already."""
+    missing, unexpected = dst.load_state_dict(src, strict=False)
+    trained = {name for name, parameter in dst.named_parameters() if parameter.requires_grad}
+    if unexpected or not trained.isdisjoint(missing):
+        lacking = sorted(trained.intersection(missing))
+        raise KeyError(
+            f"it lacks {', '.join(lacking) or 'nothing'} and has {', '.join(unexpected) or 'nothing'} beyond"
+        )

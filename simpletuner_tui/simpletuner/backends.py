@@ -6,9 +6,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from launcher.data.pictures import count
 from launcher.deepspeed.fields import shown
 from launcher.errors import InvalidInputError
-from launcher.pictures import count
 from simpletuner_tui.simpletuner.reading import read_list
 from simpletuner_tui.simpletuner.rows import Fate, Row
 from simpletuner_tui.simpletuner.translations import side_of

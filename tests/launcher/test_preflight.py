@@ -1,5 +1,6 @@
 """What refuses to start: each finding with its question, words, level, exit code, and whether force overrides it."""
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -110,7 +111,7 @@ def test_a_missing_component_is_the_models_fault(small, tmp_path):
 @pytest.mark.parametrize(("side", "nearest"), [(60, "56 or 64"), (100, "96 or 104"), (17, "16 or 24")])
 def test_a_resolution_between_the_models_steps_is_told_its_neighbours(small, side, nearest, tmp_path):
     write_pictures(tmp_path / "pictures", side=200)
-    finding = only(small(resolution=side))
+    finding = only(small(resolution=side, crop=True))
     assert finding.field == "training.resolution"
     assert finding.message == f"must be a multiple of 8 for this model: {nearest}, not {side}"
     assert finding.exit_code is ExitCode.USAGE
@@ -154,6 +155,21 @@ def test_a_single_file_needs_its_configuration(sdxl, tmp_path):
     finding = only(sdxl(**single, pretrained_model_config="/nowhere"))
     assert finding.field == "training.pretrained_model_config"
     assert finding.message == "/nowhere is no folder; give a diffusers folder or a hub id"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "chosen", "field", "level"),
+    [
+        ({}, {"rescale_betas_zero_snr": True}, "prediction_type", Level.ERROR),
+        ({"prediction_type": "sample"}, {}, "pretrained_model_name_or_path", Level.ERROR),
+        ({"num_train_timesteps": 500}, {"min_timestep": 500}, "min_timestep", Level.ERROR),
+        ({}, {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}, "prediction_type", Level.WARNING),
+    ],
+)
+def test_the_models_noise_schedule_must_go_with_the_objective(small, tmp_path, schedule, chosen, field, level):
+    (tmp_path / "model/scheduler/scheduler_config.json").write_text(json.dumps(schedule))
+    finding = only(small(**chosen))
+    assert (finding.field, finding.level) == (f"training.{field}", level)
 
 
 def test_another_vae_is_looked_at_too(small, tmp_path):

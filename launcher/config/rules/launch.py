@@ -1,4 +1,4 @@
-"""Which ZeRO stage goes with which offload, optimizer, precision and compiler."""
+"""Which ZeRO stage goes with which offload, optimizer, precision and compiler; what an objective must say."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from launcher.config.accelerate import LaunchSettings
 from launcher.config.deepspeed import DeepSpeedSettings
 from launcher.config.setting import Level
 from launcher.config.training import TrainingSettings
+from launcher.noise_schedule import ZERO_SNR_NEEDS_VELOCITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,9 @@ class Rule:
 
 LION_NEEDS_DEEPSPEED = "plain PyTorch has no Lion; choose AdamW, or DeepSpeed with the optimizer offloaded to cpu"
 MUON_NEEDS_DEEPSPEED = "Muon is DeepSpeed's here; choose AdamW, or DeepSpeed"
+
+FULL_RATE = 1e-5
+"""What is usual for the whole U-Net."""
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -59,6 +63,14 @@ RULES: tuple[Rule, ...] = (
         source="deepspeed/runtime/lr_schedules.py: without warmup_max_lr it takes 0.001 for both",
     ),
     Rule(
+        "lora-learns-faster",
+        "training.learning_rate",
+        "a LoRA hardly learns at a rate that suits the whole U-Net; 1e-4 is usual",
+        lambda _, __, training: training.adapter.is_lora and training.optimization.learning_rate <= FULL_RATE,
+        source="1e-4 is the default of diffusers' train_text_to_image_lora_sdxl.py and of kohya's sd-scripts",
+        level=Level.WARNING,
+    ),
+    Rule(
         "compiled-at-stage-3",
         "accelerate.use_dynamo",
         "at ZeRO stage 3 DeepSpeed fetches each layer's weights from Python, where torch.compile stops: it compiles "
@@ -84,5 +96,30 @@ RULES: tuple[Rule, ...] = (
         "in fullgraph mode that is an error; answer no to one of the two",
         lambda launch, _, __: launch.dynamo is not None and launch.dynamo.fullgraph and launch.dynamo.regional,
         source="run: torch 2.13 found no compiled frames in the first convolution",
+    ),
+    Rule(
+        "zero-snr-needs-velocity",
+        "training.rescale_betas_zero_snr",
+        ZERO_SNR_NEEDS_VELOCITY,
+        lambda _, __, training: (
+            training.objective.rescale_betas_zero_snr and training.objective.prediction_type == "epsilon"
+        ),
+        source="Lin et al. 2023, section 3.2",
+    ),
+    Rule(
+        "min-snr-at-zero-snr",
+        "training.snr_gamma",
+        "min-SNR gives the last timestep of a schedule with zero terminal SNR the weight 0, so that what the rescaling "
+        "is for, to begin from pure noise, is not learnt; set it to 0",
+        lambda _, __, training: training.objective.snr_gamma > 0 and training.objective.rescale_betas_zero_snr,
+        source="Hang et al. 2023: the weight of velocity is min(SNR, gamma) / (SNR + 1)",
+        level=Level.WARNING,
+    ),
+    Rule(
+        "timesteps-to-train",
+        "training.min_timestep",
+        "leaves no timestep below training.max_timestep; lower it, or raise that",
+        lambda _, __, training: training.objective.min_timestep >= training.objective.max_timestep,
+        source="the range holds its first timestep and not its last",
     ),
 )

@@ -40,14 +40,14 @@ class Topic:
             yield self._gate(name, settings)
         for declared in settings:
             when = self.conditions.get(declared.key)
-            if self.gate:
+            if self.gate and declared.key not in self.only_given:
                 opened = Is(GATES + name, True)
                 when = opened if when is None else AllOf(opened, when)
             question = question_of(declared, PREFIX + declared.key, self.texts[declared.key], self.section, when=when)
             yield replace(question, if_answered=declared.key in self.only_given)
 
     def _gate(self, name: str, settings: list[Setting]) -> Question:
-        behind = frozenset(PREFIX + declared.key for declared in settings)
+        behind = frozenset(PREFIX + declared.key for declared in settings if declared.key not in self.only_given)
 
         def answered_behind(context: Context) -> bool:
             return not behind.isdisjoint(context.given)
