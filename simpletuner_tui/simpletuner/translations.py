@@ -93,12 +93,6 @@ def _never(why: str) -> Translation:
     return refuse
 
 
-def _model_type(value: Any, _: Options) -> Said:
-    if word(value) == "full":
-        return Said({}, "the whole U-Net is what is trained")
-    raise ValueError(f"{shown(value)} is not trained here, only the whole U-Net")
-
-
 def _precision(value: Any, _: Options) -> Said:
     chosen = word(value) if value is not None else "no"
     if chosen not in ("no", "fp16", "bf16"):
@@ -328,7 +322,6 @@ _CONFIGURES = "SimpleTuner's own interface, no part of a training"
 
 TRANSLATIONS: Mapping[str, Translation] = MappingProxyType(
     {
-        "model_type": _model_type,
         "model_family": _already(("sdxl",), "SDXL is what is trained", "SDXL is all that is trained here"),
         "mixed_precision": _precision,
         "gradient_accumulation_steps": _accumulation,
@@ -370,6 +363,7 @@ TRANSLATIONS: Mapping[str, Translation] = MappingProxyType(
         "dynamo_dynamic": _of_dynamo("dynamo_use_dynamic"),
         "dynamo_use_dynamic": _of_dynamo("dynamo_use_dynamic"),
         "dynamo_use_regional_compilation": _of_dynamo("dynamo_use_regional_compilation"),
+        "lora_type": _already(("standard",), "peft's LoRA", "peft's LoRA is trained, no LyCORIS"),
         "base_model_precision": _already(
             ("no_change", "no", "none"), "the base is not quantised", "a quantised model cannot be trained whole"
         ),
@@ -391,5 +385,5 @@ TRANSLATIONS: Mapping[str, Translation] = MappingProxyType(
 )
 """By name; they hold over a setting of the same name, but for those in :data:`OWN_ONCE_THERE`."""
 
-OWN_ONCE_THERE = frozenset({"model_type", "attention_mechanism", "train_text_encoder"})
+OWN_ONCE_THERE = frozenset({"attention_mechanism", "train_text_encoder"})
 """Said in other words only as long as there is no setting of that name."""

@@ -33,6 +33,7 @@ ZERO_2 = {
     "train_micro_batch_size_per_gpu": 2,
 }
 PLAIN = {
+    "model_type": "full",
     "model_family": "sdxl",
     "pretrained_model_name_or_path": "stabilityai/stable-diffusion-xl-base-1.0",
     "data_backend_config": "config/multidatabackend.json",
@@ -95,7 +96,9 @@ def test_keys_are_read_with_and_without_dashes(tuner, dashes):
     assert answers_of(result) == {
         "training.pretrained_model_name_or_path": "stabilityai/stable-diffusion-xl-base-1.0",
         "training.instance_data_dir": "datasets/cats",
+        "training.model_type": "full",
         "training.resolution": 512,
+        "training.resolution_type": "pixel_area",
         "training.output_dir": "output/models",
         "training.train_batch_size": 2,
         "training.learning_rate": 4e-7,
@@ -197,6 +200,25 @@ def test_what_cannot_be_carried_says_why(tuner, key, value, why):
     row = row_of(result, key)
     assert row.fate is Fate.LEFT
     assert why in row.how
+
+
+def test_a_lora_is_trained_where_nothing_else_is_said_as_simpletuner_does(tuner):
+    silent = {key: value for key, value in PLAIN.items() if key != "model_type"}
+    assert row_of(imported(tuner, silent), "model_type (left out)").answers == {"training.model_type": "lora"}
+    said = imported(tuner, {**silent, "model_type": "lora", "lora_rank": "32", "lora_type": "standard"})
+    assert not said.needed
+    assert answers_of(said)["training.lora_rank"] == 32
+    assert fates(said)["lora_type"] is Fate.TRANSLATED
+
+
+def test_offset_noise_is_simpletuners_switch(tuner):
+    on = answers_of(imported(tuner, {**PLAIN, "offset_noise": True}))
+    assert (on["training.noise_offset"], on["training.noise_offset_probability"]) == (0.1, 0.25)
+    sized = answers_of(imported(tuner, {**PLAIN, "offset_noise": "true", "noise_offset": 0.05}))
+    assert (sized["training.noise_offset"], sized["training.noise_offset_probability"]) == (0.05, 0.25)
+    off = imported(tuner, {**PLAIN, "noise_offset": 0.05})
+    assert row_of(off, "noise_offset").how == "without offset_noise it does nothing"
+    assert "training.noise_offset" not in answers_of(off)
 
 
 def test_a_key_said_twice_is_told(tuner):
