@@ -17,6 +17,7 @@ from launcher.estimate import Estimate, ModelFacts, estimate, read_model_facts
 from launcher.machine.host import Host, read_host
 from launcher.machine.packages import installed_version
 from launcher.machine.toolchain import Toolchain, read_toolchain
+from launcher.runs.directory import MACHINE
 
 PACKAGES = ("simpletuner-tui", "torch", "deepspeed", "accelerate", "diffusers", "transformers")
 
@@ -83,7 +84,7 @@ def make_plan(settings: Settings, answers: bytes, run_dir: Path) -> Plan:
 def machine_home(run_dir: Path, launch: LaunchSettings) -> Path:
     """A machine's own folder: storage is shared, and a supervisor must not take another's lock, state and log."""
     rank = launch.machines.rank if launch.machines else 0
-    return run_dir / f"machine-{rank}" if rank else run_dir
+    return run_dir / f"{MACHINE}{rank}" if rank else run_dir
 
 
 def _with_places(settings: Settings, run_dir: Path) -> Settings:

@@ -107,6 +107,8 @@ def start_and_follow(
     with _interrupts_held() as interrupts:
         run = start(prepared, force=force)
     started()
+    if prepared.plan.home != prepared.plan.run_dir:
+        tell(f"this machine takes part in {prepared.plan.run_dir}; follow the training on the first one")
     if interrupts:
         return follow.detach(run)
     if detach:

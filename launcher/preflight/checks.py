@@ -29,7 +29,7 @@ from launcher.preflight.machine import Machine
 from launcher.preflight.machines import machines
 from launcher.preflight.nvme import nvme
 from launcher.runs.checkpoints import identity, newest, why_not_resumed
-from launcher.runs.directory import RunDirectory
+from launcher.runs.directory import MACHINE, RunDirectory
 from launcher.runs.state import refuse_taken
 
 MODEL = "training.pretrained_model_name_or_path"
@@ -107,7 +107,8 @@ def _taken(plan: Plan) -> Iterator[Finding]:
     """A run directory that is something else, or is being written."""
     run, code = RunDirectory(plan.home), ExitCode.REFUSED_TO_OVERWRITE
     try:
-        if not os.listdir(plan.home):  # noqa: PTH208 - Path.iterdir raises where os.listdir does, later
+        held = os.listdir(plan.home)  # noqa: PTH208 - Path.iterdir raises where os.listdir does, later
+        if all(name.startswith(MACHINE) for name in held):  # later machines may be started before the first
             return
     except OSError:  # not there, or told as a folder that cannot be written
         return

@@ -13,6 +13,9 @@ from launcher.config.accelerate import Dynamo
 from launcher.config.training import TrainingSettings, read_training
 from launcher.errors import CannotRunHereError, InvalidInputError
 
+MACHINE = "machine-"
+"""Folders in a run directory for what later machines' interface and supervisor write begin with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
@@ -23,7 +26,8 @@ class RunDirectory:
     @property
     def name(self) -> str:
         """What commands call the run."""
-        return self.path.name
+        name = self.path.name
+        return f"{self.path.parent.name}/{name}" if name.startswith(MACHINE) else name
 
     @property
     def answers(self) -> Path:

@@ -68,8 +68,7 @@ class Supervisor:
         for leftover in (self._run.stop_json, self._run.outcome_json, self._run.heartbeat_json):
             leftover.unlink(missing_ok=True)  # of an earlier launch
         self._write()
-        if not self._joins:
-            register(self._run)
+        register(self._run)
         self._events.emit("start", supervisor=self._identity.pid)
         signal.signal(signal.SIGTERM, self._on_signal)
         # It is started with SIGINT blocked: one from the terminal it left is dropped, later ones are meant for it.

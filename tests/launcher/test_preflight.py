@@ -667,6 +667,15 @@ def over_ssh(plan: Plan, hostfile: Path, **more: str) -> Plan:
     return replace(plan, settings=replace(plan.settings, launch=launch))
 
 
+def test_a_later_machine_may_be_started_before_the_first_one(small):
+    plan = small()
+    (plan.run_dir / "machine-1").mkdir(parents=True)
+    assert preflight(plan, GOOD) == []
+    (plan.run_dir / "mine").touch()
+    (finding,) = preflight(plan, GOOD)
+    assert (finding.field, finding.exit_code) == ("--run-dir", ExitCode.REFUSED_TO_OVERWRITE)
+
+
 def test_pdsh_and_its_hosts_are_looked_for(small, tmp_path):
     there, missing = replace(GOOD, which=lambda name: f"/usr/bin/{name}"), replace(GOOD, which=lambda name: None)
     hosts = tmp_path / "hosts"

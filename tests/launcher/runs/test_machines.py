@@ -9,7 +9,7 @@ import pytest
 
 from harness.runs import end_run, events, supervisor, wait_for, wait_until_over
 from launcher.runs.directory import RunDirectory, create
-from launcher.runs.index import known_runs
+from launcher.runs.index import find
 from launcher.runs.outcome import Outcome, write_outcome
 from launcher.runs.spawn import launch
 from launcher.runs.state import Status, status
@@ -42,7 +42,8 @@ def test_it_ends_with_its_training_and_leaves_the_runs_files_to_the_first_machin
     assert not run.state_json.exists()
     assert not run.lock.exists()
     assert [event["event"] for event in events(second)] == ["start", "end"]
-    assert second.path not in [known.path for known in known_runs()]
+    assert second.name == "run/machine-1"
+    assert find(second.name) == second  # so that it can be stopped by the name that is told
 
 
 def test_a_stop_that_reaches_it_is_passed_on_to_the_run(joined):
