@@ -20,7 +20,8 @@ from simpletuner_tui.questions.model import Kind, Question, Resolved, Typed, res
 from simpletuner_tui.simpletuner.backends import Backends, find, read_backends
 from simpletuner_tui.simpletuner.reading import Entry, read_entries
 from simpletuner_tui.simpletuner.rows import Fate, Row
-from simpletuner_tui.simpletuner.translations import OWN_ONCE_THERE, TRANSLATIONS, Options
+from simpletuner_tui.simpletuner.said import Options
+from simpletuner_tui.simpletuner.translations import OWN_ONCE_THERE, TRANSLATIONS
 from simpletuner_tui.simpletuner.values import is_off
 
 BACKENDS = "data_backend_config"

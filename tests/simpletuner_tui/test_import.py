@@ -16,6 +16,7 @@ from simpletuner_tui.cli import main
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.simpletuner.importing import Imported, import_config
 from simpletuner_tui.simpletuner.rows import Fate
+from simpletuner_tui.simpletuner.said import Options
 from simpletuner_tui.simpletuner.translations import TRANSLATIONS
 
 PROBES = {"deepspeed": True}
@@ -225,6 +226,25 @@ def test_a_key_said_twice_is_told(tuner):
     result = imported(tuner, {**PLAIN, "--seed": 9})
     assert answers_of(result)["training.seed"] == 7
     assert row_of(result, "--seed").how == "seed says it before"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "answers"),
+    [
+        ("validation_resolution", "1024x1024", {"training.validation_resolution": 1024}),
+        ("validation_resolution", 512, {"training.validation_resolution": 512}),
+        ("validation_step_interval", 100, {"training.validation_steps": 100}),
+        ("checkpoint_step_interval", 100, {"training.checkpointing_steps": 100}),
+    ],
+)
+def test_what_is_called_otherwise_is_translated_once_there_is_such_a_setting(key, value, answers):
+    (setting,) = (name.removeprefix("training.") for name in answers)
+    assert TRANSLATIONS[key](value, Options({}, frozenset({setting}))).answers == answers
+    with pytest.raises(ValueError, match="no such setting"):
+        TRANSLATIONS[key](value, Options({}, frozenset()))
+    if key == "validation_resolution":
+        with pytest.raises(ValueError, match="no square"):
+            TRANSLATIONS[key]("1024x768", Options({}, frozenset({setting})))
 
 
 def test_a_setting_of_the_same_name_is_kept_by_itself(tuner):
