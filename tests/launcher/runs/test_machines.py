@@ -83,3 +83,23 @@ def test_a_failure_that_any_machine_explained_is_told_and_an_older_one_is_not(jo
     over = wait_until_over(second)
     assert over.status is Status.FAILED
     assert "ended with exit code 7 and no word" in over.state["message"]
+
+
+def test_what_is_started_over_ssh_is_told_no_secret_and_leaves_no_file_of_what_it_was_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("NCCL_DEBUG", "INFO")
+    code = (
+        "import json, os; json.dump(dict(os.environ), open('told.json', 'w')); open('.deepspeed_env', 'a').write('A=1')"
+    )
+    plan = {"argv": [sys.executable, "-c", code], "environment": {"OMP_NUM_THREADS": "3"}, "over_ssh": True}
+    run = create(tmp_path / "run", {"plan.json": json.dumps(plan).encode(), ".deepspeed_env": b"OF=before\n"})
+    try:
+        launch(run)
+        wait_until_over(run)
+    finally:
+        end_run(run)
+    told = json.loads((run.path / "told.json").read_text())
+    assert "HF_TOKEN" not in told
+    assert (told["NCCL_DEBUG"], told["OMP_NUM_THREADS"], told["HOME"]) == ("INFO", "3", os.environ["HOME"])
+    assert told["SIMPLETUNER_RUN_DIR"] == str(run.path)
+    assert not (run.path / ".deepspeed_env").exists()
