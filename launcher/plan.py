@@ -17,6 +17,7 @@ from launcher.estimate import Estimate, ModelFacts, estimate, read_model_facts
 from launcher.machine.host import Host, read_host
 from launcher.machine.packages import installed_version
 from launcher.machine.toolchain import Toolchain, read_toolchain
+from launcher.runs.directory import MACHINE
 
 PACKAGES = ("simpletuner-tui", "torch", "deepspeed", "accelerate", "diffusers", "transformers")
 
@@ -27,6 +28,9 @@ class Plan:
 
     settings: Settings
     run_dir: Path
+    """Where the training reads and writes, on every machine."""
+    home: Path
+    """Where this machine's files go: ``run_dir`` itself, or a folder in it on the second machine and later ones."""
     model: ModelFacts
     estimate: Estimate
     argv: tuple[str, ...]
@@ -52,16 +56,21 @@ def make_plan(settings: Settings, answers: bytes, run_dir: Path) -> Plan:
     host, toolchain = read_host(), read_toolchain()
     model = read_model_facts(settings.training.model.pretrained_model_name_or_path)
     cost = estimate(settings, model, pictures=count_pictures(settings.training))
+    home = machine_home(run_dir, settings.launch)
     argv = _argv(settings.launch, run_dir)
     environment = _environment(settings, host)
     notes = _notes(settings, toolchain)
-    plan = {
+    plan: dict[str, Any] = {
         "argv": argv,
         "environment": environment,
         "versions": {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}},
         "estimate": cost.to_json(),
         "notes": notes,
     }
+    if settings.launch.machines and settings.launch.machines.over_ssh:
+        plan["over_ssh"] = True
+    if home != run_dir:
+        plan["trains"] = str(run_dir)
     files = {
         "answers.json": answers,
         "accelerate.yaml": yaml.safe_dump(settings.launch.to_yaml_object()).encode(),
@@ -69,7 +78,13 @@ def make_plan(settings: Settings, answers: bytes, run_dir: Path) -> Plan:
         "training.json": _json(settings.training.to_json()),
         "plan.json": _json(plan),
     }
-    return Plan(settings, run_dir, model, cost, argv, environment, notes, files)
+    return Plan(settings, run_dir, home, model, cost, argv, environment, notes, files)
+
+
+def machine_home(run_dir: Path, launch: LaunchSettings) -> Path:
+    """A machine's own folder: storage is shared, and a supervisor must not take another's lock, state and log."""
+    rank = launch.machines.rank if launch.machines else 0
+    return run_dir / f"{MACHINE}{rank}" if rank else run_dir
 
 
 def _with_places(settings: Settings, run_dir: Path) -> Settings:
@@ -87,15 +102,19 @@ def _argv(launch: LaunchSettings, run_dir: Path) -> tuple[str, ...]:
         # Without mpirun `accelerate launch` starts one process only, however many CPU processes its file names.
         several = ("--standalone", "--nproc_per_node", str(launch.num_processes))
         return (sys.executable, "-m", "torch.distributed.run", *several, *training)
-    # Port 0 lets the launcher take a free one, so that two runs can share a machine.
-    options = ["--config_file", "accelerate.yaml", "--main_process_port", "0"]
+    options = ["--config_file", "accelerate.yaml"]
+    if launch.machines is None:
+        options += ["--main_process_port", "0"]  # a free one, so that two runs can share a machine
+    elif not launch.machines.over_ssh:
+        options += ["--rdzv_backend", launch.machines.rdzv_backend]  # from its file accelerate takes neither
+        options += ["--same_network"] if launch.machines.same_network else []
     if launch.cpu_affinity:
         options.append("--enable_cpu_affinity")  # from its file accelerate does not take it
     return (sys.executable, "-m", "accelerate.commands.launch", *options, *training)
 
 
 def _environment(settings: Settings, host: Host) -> dict[str, str]:
-    threads = settings.training.runtime.cpu_threads or max(1, host.cores // settings.launch.num_processes)
+    threads = settings.training.runtime.cpu_threads or max(1, host.cores // settings.launch.processes_here)
     environment = {
         # torch elastic sets 1 where nothing is set, which starves the optimizer on the CPU.
         "OMP_NUM_THREADS": str(threads),

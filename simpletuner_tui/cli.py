@@ -159,6 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_templates(commands)
 
     _add_import(commands)
+    _add_sbatch(commands)
 
     command = commands.add_parser("questions", help="the questions and their ids")
     command.add_argument("--json", action="store_true")
@@ -194,6 +195,16 @@ def _add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command.add_argument("--force", action="store_true", help="replace a file that is there, keeping it as FILE.bak")
     command.add_argument("--json", action="store_true", help="the list of keys machine-readable on stdout")
     command.set_defaults(command=_of("import_config.import_"))
+
+
+def _add_sbatch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "a script for Slurm that starts a run on every machine it gets"
+    command = commands.add_parser("sbatch", help=text, description=text)
+    command.add_argument("file", metavar="FILE", help="answers, where all machines see them")
+    command.add_argument("-o", "--out", metavar="SCRIPT", default="run.sbatch", help="the script; run.sbatch if not")
+    command.add_argument("--force", action="store_true", help="replace a file that is there, keeping it as SCRIPT.bak")
+    _add_answers_options(command, as_json=False)
+    command.set_defaults(command=_of("sbatch.sbatch"))
 
 
 def _add_templates(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -240,12 +251,13 @@ def _add_front_end_options(parser: argparse.ArgumentParser, default: object = Fa
         parser.add_argument(option, action="store_true", default=default, help=text)
 
 
-def _add_answers_options(parser: argparse.ArgumentParser) -> None:
+def _add_answers_options(parser: argparse.ArgumentParser, *, as_json: bool = True) -> None:
     parser.add_argument("--run-dir", metavar="DIR", help="where the run lies; one that is there is continued")
     parser.add_argument("--set", action="append", default=[], metavar="ID=VALUE", help="an answer, over the file's")
     parser.add_argument("--offload_param_path", metavar="DIR", help="folder for NVMe offload where none is named")
     parser.add_argument("--strict", action="store_true", help="an answer left to its default is an error")
-    parser.add_argument("--json", action="store_true", help="machine-readable output on stdout")
+    if as_json:
+        parser.add_argument("--json", action="store_true", help="machine-readable output on stdout")
 
 
 def _seconds(text: str) -> float:

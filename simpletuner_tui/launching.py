@@ -9,7 +9,7 @@ from pathlib import Path
 
 from launcher.config.setting import Level
 from launcher.errors import ExitCode
-from launcher.plan import Plan, make_plan
+from launcher.plan import Plan, machine_home, make_plan
 from launcher.preflight import Finding, Machine, exit_code_of, preflight, raise_for
 from launcher.runs.directory import RunDirectory, create
 from launcher.runs.spawn import launch
@@ -17,7 +17,7 @@ from simpletuner_tui import follow
 from simpletuner_tui.answers import Answers, by_question, judge_answers, write_answers
 from simpletuner_tui.messages import left_to_itself, tell
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import Question, Resolved, resolve
+from simpletuner_tui.questions.model import Question, resolve
 from simpletuner_tui.session import probe_machine
 
 
@@ -66,12 +66,9 @@ def prepare(
     judgement.raise_errors()
     for problem in judgement.problems:
         tell(f"warning: {problem.field}: {problem.message}")
-    plan = make_plan(judgement.settings, _saved(resolved, answers.base, run_dir), run_dir)
+    home = machine_home(run_dir.absolute(), judgement.settings.launch)
+    plan = make_plan(judgement.settings, write_answers(resolved, answers.base, home), run_dir)
     return Prepared(plan, tuple(by_question(finding, resolved) for finding in preflight(plan, machine)))
-
-
-def _saved(resolved: Resolved, base: Path, run_dir: Path) -> bytes:
-    return write_answers(resolved, base, run_dir.absolute())
 
 
 def start(prepared: Prepared, *, force: bool = False) -> RunDirectory:
@@ -89,7 +86,7 @@ def start(prepared: Prepared, *, force: bool = False) -> RunDirectory:
     plan = prepared.plan
     for note in plan.notes:
         tell(f"note: {note}")
-    run = create(plan.run_dir, plan.files)
+    run = create(plan.home, plan.files)
     launch(run)
     return run
 
@@ -106,10 +103,12 @@ def start_and_follow(
         as_json: events on stdout, one a line.
         started: called once it runs; following it may be cut off at any time.
     """
-    offset = _told_before(RunDirectory(prepared.plan.run_dir))
+    offset = _told_before(RunDirectory(prepared.plan.home))
     with _interrupts_held() as interrupts:
         run = start(prepared, force=force)
     started()
+    if prepared.plan.home != prepared.plan.run_dir:
+        tell(f"this machine takes part in {prepared.plan.run_dir}; follow the training on the first one")
     if interrupts:
         return follow.detach(run)
     if detach:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.config.accelerate import ignored_by_accelerate_launch
+from launcher.config.ignored_by_launch import ignored_by_accelerate_launch
 from launcher.config.setting import Level, Problem
 from launcher.errors import LauncherError
 from launcher.preflight import MODEL, Machine

@@ -4,7 +4,7 @@ The questionnaire's file is kept as it is; the launch file is derived, because `
 a ``deepspeed_config_file`` beside an inline stage, accumulation or precision.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,8 @@ NOT_LAUNCHED: dict[str, str] = {
     "FSDP": "not launched: training runs through DeepSpeed or plain PyTorch, not FSDP",
     "MEGATRON_LM": "not launched: training runs through DeepSpeed or plain PyTorch, not Megatron-LM",
     "mpirun": "not launched: processes of one machine are started without mpirun",
-    "several machines": "not launched: runs are started on one machine",
+    "several machines on CPUs": "not launched: on CPUs without DeepSpeed a run is started on one machine",
+    "other launcher": "not launched: several machines are started by standard, on each of them, or by pdsh",
     "fp8": "not launched: SDXL trains in bf16, fp16 or fp32 here",
     "MoE": "not launched: SDXL has no mixture of experts",
 }
@@ -114,10 +115,91 @@ class Dynamo:
 
 
 @dataclass(frozen=True, slots=True)
+class Machines:
+    """Several machines that train together.
+
+    The same run is started on each of them with its own rank, or pdsh starts it on all of them from the first one.
+    """
+
+    count: int
+    rank: int
+    """This machine's number, from 0."""
+    main_process_ip: str
+    """Of the machine with rank 0, as the others reach it."""
+    main_process_port: int
+    same_network: bool = True
+    """Without it they meet at the main machine by ``rdzv_backend``, and not by address and port alone."""
+    rdzv_backend: str = "static"
+    launcher: str = "standard"
+    """``standard`` or ``pdsh``."""
+    hostfile: str = ""
+    """For pdsh: a line for each machine, ``hostname slots=GPUS``."""
+    inclusion_filter: str = ""
+    exclusion_filter: str = ""
+
+    @property
+    def over_ssh(self) -> bool:
+        """Whether they are all started from the first one."""
+        return self.launcher == "pdsh"
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> "Machines | None":
+        """What a file of accelerate says; None for one machine.
+
+        Args:
+            content: the file as an object.
+        """
+        if content.get("num_machines", 1) <= 1:
+            return None
+        return cls(
+            content["num_machines"],
+            content.get("machine_rank", 0),
+            str(content.get("main_process_ip", "")),
+            content.get("main_process_port", 29500),
+            content.get("same_network", True),
+            content.get("rdzv_backend", "static"),
+            *_started_by(content),
+        )
+
+    def deepspeed_part(self) -> dict[str, Any]:
+        """Their part of ``deepspeed_config``."""
+        part = {
+            "deepspeed_multinode_launcher": self.launcher,
+            "deepspeed_hostfile": self.hostfile,
+            "deepspeed_inclusion_filter": self.inclusion_filter,
+            "deepspeed_exclusion_filter": self.exclusion_filter,
+        }
+        return {key: value for key, value in part.items() if value}
+
+    def to_yaml_object(self) -> dict[str, Any]:
+        """Their part of accelerate's file."""
+        return {
+            "machine_rank": self.rank,
+            "main_process_ip": self.main_process_ip,
+            "main_process_port": self.main_process_port,
+            "num_machines": self.count,
+            "rdzv_backend": self.rdzv_backend,
+            "same_network": self.same_network,
+        }
+
+
+def _started_by(content: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Launcher, hostfile and filters; what is not DeepSpeed has accelerate's standard launcher alone."""
+    inline = (content.get("deepspeed_config") or {}) if uses_deepspeed(content) else {}
+    if not inline:
+        return "standard", "", "", ""
+    launcher = str(inline.get("deepspeed_multinode_launcher", "pdsh"))
+    keys = ("hostfile", "inclusion_filter", "exclusion_filter")
+    hostfile, inclusion, exclusion = (str(inline.get(f"deepspeed_{key}") or "") for key in keys)
+    return launcher, hostfile, inclusion, exclusion
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchSettings:
     """What ``accelerate launch`` needs to know."""
 
     num_processes: int = 1
+    """On all machines."""
     use_cpu: bool = False
     """Train on the CPU even where a GPU is."""
     deepspeed: bool = True
@@ -128,6 +210,18 @@ class LaunchSettings:
     """Processes are bound to the NUMA node of their GPU."""
     dynamo: Dynamo | None = None
     """How the U-Net is compiled; None: it is not."""
+    machines: Machines | None = None
+    """None: this one alone."""
+
+    @property
+    def machine_count(self) -> int:
+        """How many machines train."""
+        return self.machines.count if self.machines else 1
+
+    @property
+    def processes_here(self) -> int:
+        """How many processes train on each machine."""
+        return max(1, self.num_processes // self.machine_count)
 
     def to_yaml_object(self) -> dict[str, Any]:
         """accelerate.yaml of a run directory; the JSON it names lies beside it."""
@@ -151,8 +245,13 @@ class LaunchSettings:
         }
         if self.dynamo:
             content["dynamo_config"] = self.dynamo.to_yaml_object()
+        if self.machines:
+            content |= self.machines.to_yaml_object()
         if self.deepspeed:
-            return content | {"deepspeed_config": {"deepspeed_config_file": "deepspeed.json", "zero3_init_flag": False}}
+            part: dict[str, Any] = {"deepspeed_config_file": "deepspeed.json", "zero3_init_flag": False}
+            if self.machines:
+                part |= self.machines.deepspeed_part()
+            return content | {"deepspeed_config": part}
         # The precision is the training's own business: deepspeed.json says it.
         return content | {"gpu_ids": self.gpu_ids, "mixed_precision": "no"}
 
@@ -169,8 +268,7 @@ def read_accelerate(
         Launch settings; the DeepSpeed values it owns, by JSON path; and what cannot be launched.
     """
     problems = _what_cannot_launch(content)
-    uses_deepspeed = content.get("distributed_type") == "DEEPSPEED"
-    deepspeed = (content.get("deepspeed_config") or {}) if uses_deepspeed else {}
+    deepspeed = (content.get("deepspeed_config") or {}) if uses_deepspeed(content) else {}
     values: dict[str, object] = {
         path: deepspeed[key] for key, path in PATHS_FROM_DEEPSPEED_CONFIG.items() if key in deepspeed
     }
@@ -178,17 +276,18 @@ def read_accelerate(
         # Not asked below stage 2, and not answered means none; clipping not wanted means none too.
         values.setdefault("zero_optimization.offload_optimizer.device", "none")
         values.setdefault("zero_optimization.offload_param.device", "none")
-        if uses_deepspeed:
+        if uses_deepspeed(content):
             values.setdefault("gradient_clipping", 0.0)
         precision = content.get("mixed_precision", "no")
         values["precision"] = "no" if precision == "fp8" else precision
     launch = LaunchSettings(
         num_processes=content.get("num_processes", 1),
         use_cpu=content.get("use_cpu", False),
-        deepspeed=uses_deepspeed,
+        deepspeed=uses_deepspeed(content),
         gpu_ids=str(content.get("gpu_ids") or "all"),
         cpu_affinity=content.get("enable_cpu_affinity", False),
         dynamo=Dynamo.read(content),
+        machines=Machines.read(content),
     )
     if not launch.deepspeed:
         values["zero_optimization.stage"] = 0
@@ -205,8 +304,7 @@ def _what_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
         problems.append(_unlaunchable(taken.get(kind, "machine"), kind))
     if content.get("mpirun_config"):
         problems.append(_unlaunchable("use_mpirun", "mpirun"))
-    if content.get("num_machines", 1) != 1:
-        problems.append(_unlaunchable("num_machines", "several machines"))
+    problems += _what_machines_cannot_launch(content)
     if content.get("num_processes", 1) < 1:
         problems.append(Problem("accelerate.num_processes", "must be at least 1"))
     dynamo = Dynamo.read(content)
@@ -220,131 +318,29 @@ def _what_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
-def _unlaunchable(question: str, what: str) -> Problem:
-    return Problem(f"accelerate.{question}", NOT_LAUNCHED[what], rule="launch")
-
-
-@dataclass(frozen=True, slots=True)
-class _Ignored:
-    """A key of the file that ``accelerate launch`` does nothing about, and when it says something at all."""
-
-    key: str
-    sentence: str
-    said: Callable[[Mapping[str, Any]], bool]
-
-
-_ALONE = "accelerate launch takes it only from its command line"
-
-
-def _uses_deepspeed(content: Mapping[str, Any]) -> bool:
+def uses_deepspeed(content: Mapping[str, Any]) -> bool:
+    """Whether a file of accelerate's says that DeepSpeed trains."""
     return bool(content.get("distributed_type") == "DEEPSPEED")
 
 
-def _several_machines(content: Mapping[str, Any]) -> bool:
-    return bool(content.get("num_machines", 1) > 1)
+def _what_machines_cannot_launch(content: Mapping[str, Any]) -> list[Problem]:
+    machines = Machines.read(content)
+    if machines is None:
+        return []
+    problems = []
+    if content.get("distributed_type") == "MULTI_CPU":
+        problems.append(_unlaunchable("num_machines", "several machines on CPUs"))
+    inline = content.get("deepspeed_config") or {}
+    if uses_deepspeed(content) and inline.get("deepspeed_multinode_launcher", "pdsh") not in ("standard", "pdsh"):
+        problems.append(_unlaunchable("ds_launcher", "other launcher"))
+    if machines.over_ssh and machines.rank:
+        message = "pdsh starts all machines from the one with rank 0: start the run there alone"
+        problems.append(Problem("accelerate.machine_rank", message))
+    if content.get("num_processes", 1) % machines.count:
+        message = f"must be a multiple of the {machines.count} machines, each of which trains with equally many"
+        problems.append(Problem("accelerate.num_processes", message))
+    return problems
 
 
-def _within(section: str, key: str) -> Callable[[Mapping[str, Any]], bool]:
-    return lambda content: key in (content.get(section) or {})
-
-
-def _to_nvme(part: str) -> Callable[[Mapping[str, Any]], bool]:
-    def said(content: Mapping[str, Any]) -> bool:
-        inline = content.get("deepspeed_config") or {}
-        return _uses_deepspeed(content) and inline.get(f"{part}_device") == "nvme" and f"{part}_nvme_path" in inline
-
-    return said
-
-
-_IGNORED = (
-    _Ignored(
-        "dynamo_config",
-        "under DeepSpeed accelerate launch does not tell the training of it; a launch from here compiles the U-Net",
-        lambda content: _uses_deepspeed(content) and Dynamo.read(content) is not None,
-    ),
-    _Ignored(
-        "enable_cpu_affinity",
-        f"{_ALONE} (--enable_cpu_affinity); a launch from here passes it",
-        lambda content: bool(content.get("enable_cpu_affinity")),
-    ),
-    _Ignored(
-        "num_processes",
-        "without mpirun accelerate launch starts one process on CPUs, however many are asked for; a launch from here "
-        "starts them all",
-        lambda content: (
-            content.get("distributed_type") == "MULTI_CPU"
-            and content.get("num_processes", 1) > 1
-            and not content.get("mpirun_config")
-        ),
-    ),
-    _Ignored(
-        "rdzv_backend",
-        f"{_ALONE} (--rdzv_backend)",
-        lambda content: _several_machines(content) and content.get("rdzv_backend", "static") != "static",
-    ),
-    _Ignored(
-        "same_network",
-        f"{_ALONE} (--same_network)",
-        lambda content: _several_machines(content) and bool(content.get("same_network")),
-    ),
-    _Ignored(
-        "machine_rank",
-        "DeepSpeed's own launchers number the machines themselves",
-        lambda content: (
-            _uses_deepspeed(content)
-            and content.get("machine_rank", 0) != 0
-            and content["deepspeed_config"].get("deepspeed_multinode_launcher", "pdsh") not in ("standard", "nossh")
-        ),
-    ),
-    _Ignored(
-        "downcast_bf16",
-        f"{_ALONE} (--downcast_bf16)",
-        lambda content: content.get("downcast_bf16", "no") not in ("no", False),
-    ),
-    _Ignored(
-        "tpu_use_sudo",
-        f"{_ALONE} (--tpu_use_sudo)",
-        lambda content: bool(content.get("tpu_use_sudo")),
-    ),
-    *(
-        _Ignored(
-            f"deepspeed_config.{part}_nvme_path",
-            "accelerate launch drops it, and DeepSpeed would write to a folder named none; a launch from here puts it "
-            "into deepspeed.json",
-            _to_nvme(part),
-        )
-        for part in ("offload_optimizer", "offload_param")
-    ),
-    _Ignored(
-        "deepspeed_config.deepspeed_inclusion_filter",
-        "beside an exclusion filter accelerate launch passes on the exclusion alone",
-        lambda content: all(
-            _within("deepspeed_config", f"deepspeed_{kind}_filter")(content) for kind in ("inclusion", "exclusion")
-        ),
-    ),
-    *(
-        _Ignored(
-            f"fp8_config.{key}",
-            f"accelerate launch passes it on under a name that nothing reads; {default} is used",
-            _within("fp8_config", key),
-        )
-        for key, default in (
-            ("amax_history_length", "1024"),
-            ("amax_compute_algorithm", "most_recent"),
-            ("optimization_level", "O2"),
-        )
-    ),
-)
-"""Known by running the launch of accelerate 1.15.0 on files with and without each key."""
-
-
-def ignored_by_accelerate_launch(content: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a file says and ``accelerate launch --config_file`` does nothing about: a sentence for each key.
-
-    Args:
-        content: the file as an object, as ``accelerate config`` writes it. Files for Amazon SageMaker have none:
-            accelerate 1.15.0 launches no such file at all.
-    """
-    if content.get("compute_environment") == "AMAZON_SAGEMAKER":
-        return ()
-    return tuple(f"{ignored.key}: {ignored.sentence}" for ignored in _IGNORED if ignored.said(content))
+def _unlaunchable(question: str, what: str) -> Problem:
+    return Problem(f"accelerate.{question}", NOT_LAUNCHED[what], rule="launch")

@@ -229,7 +229,7 @@ def _host(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
         parts["parameters, pinned"] = ranks * _rounded(c * of.held / ranks)
     if settings.training.ema.ema_device == "cpu":
         parts[AVERAGE] = _average_bytes(settings, model)
-    return _parts(parts)
+    return _parts({name: size / settings.launch.machine_count for name, size in parts.items()})
 
 
 def _average_bytes(settings: Settings, model: ModelFacts) -> float:
@@ -261,7 +261,8 @@ def _disk(settings: Settings, model: ModelFacts, pictures: int) -> tuple[Part, .
     for part in settings.deepspeed.nvme_parts:
         moments = 4 * _moments(settings.deepspeed)
         each = c if part == "offload_param" else 4 + 4 + moments  # master, gradient and moments
-        parts[ON_NVME[part]] = each * (of.held if part == "offload_param" else of.parameters)
+        held = of.held if part == "offload_param" else of.parameters
+        parts[ON_NVME[part]] = each * held / settings.launch.machine_count
     if pictures:
         latents = 2 * 4 * 4 * max(bucketing.largest for bucketing in bucketings(training)) // 64
         parts["caches"] = pictures * (latents + c * (77 * 2048 + 1280))

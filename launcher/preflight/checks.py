@@ -26,9 +26,10 @@ from launcher.preflight.data import data, resolution
 from launcher.preflight.disks import disks, folders, places
 from launcher.preflight.finding import Finding, size
 from launcher.preflight.machine import Machine
+from launcher.preflight.machines import machines
 from launcher.preflight.nvme import nvme
 from launcher.runs.checkpoints import identity, newest, why_not_resumed
-from launcher.runs.directory import RunDirectory
+from launcher.runs.directory import MACHINE, RunDirectory
 from launcher.runs.state import refuse_taken
 
 MODEL = "training.pretrained_model_name_or_path"
@@ -52,7 +53,7 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
         *_host(plan, machine.host()),
         *_toolchain(plan, machine.toolchain()),
     ]
-    findings += [*nvme(plan, machine), *_trackers(plan, machine)]
+    findings += [*nvme(plan, machine), *_trackers(plan, machine), *machines(plan, machine)]
     if plan.model.assumed and any(finding.field == MODEL for finding in of_model):
         # There is no model; what an estimate of SDXL says would be of another one than is meant.
         findings = [each for each in findings if each.level is Level.ERROR and not each.forceable]
@@ -104,9 +105,10 @@ def _absent(plan: Plan, key: str) -> Iterator[Finding]:
 
 def _taken(plan: Plan) -> Iterator[Finding]:
     """A run directory that is something else, or is being written."""
-    run, code = RunDirectory(plan.run_dir), ExitCode.REFUSED_TO_OVERWRITE
+    run, code = RunDirectory(plan.home), ExitCode.REFUSED_TO_OVERWRITE
     try:
-        if not os.listdir(plan.run_dir):  # noqa: PTH208 - Path.iterdir raises where os.listdir does, later
+        held = os.listdir(plan.home)  # noqa: PTH208 - Path.iterdir raises where os.listdir does, later
+        if all(name.startswith(MACHINE) for name in held):  # later machines may be started before the first
             return
     except OSError:  # not there, or told as a folder that cannot be written
         return
@@ -124,8 +126,8 @@ def _resume(plan: Plan) -> Iterator[Finding]:
     training, field = plan.settings.training, "training.resume_from_checkpoint"
     found = newest(places(plan)["training.output_dir"])
     if training.checkpoints.resume_from_checkpoint == "no":
-        held = found.path if found else plan.run_dir
-        if found or RunDirectory(plan.run_dir).plan_json.exists():
+        held = found.path if found else plan.home
+        if found or RunDirectory(plan.home).plan_json.exists():
             message = f"{held} is there already; answer `latest` to continue it, or train into another folder"
             yield Finding(field, message, exit_code=ExitCode.REFUSED_TO_OVERWRITE)
         return
@@ -165,13 +167,13 @@ def _gpus(plan: Plan, gpus: Gpus) -> Iterator[Finding]:
             message = f"{why}; SDXL takes hours a step on a CPU"
             yield Finding("accelerate.use_cpu", message, level=Level.WARNING)
         return
-    if launch.num_processes > len(gpus.gpus):
+    if launch.processes_here > len(gpus.gpus):
         yield Finding(
             "accelerate.num_processes",
-            f"{launch.num_processes} processes want a GPU each, and there are {len(gpus.gpus)}",
+            f"{launch.processes_here} processes want a GPU each, and there are {len(gpus.gpus)}",
             exit_code=ExitCode.CANNOT_RUN_HERE,
         )
-    for gpu in gpus.gpus[: launch.num_processes]:
+    for gpu in gpus.gpus[: launch.processes_here]:
         name = f"GPU {gpu.index} ({gpu.name})"
         if needed > gpu.total_mib:
             message = f"needs {size(needed)} and {name} has {size(gpu.total_mib)}; offload more or lower the batch"

@@ -1,5 +1,6 @@
 """What is asked of the machine before a launch."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ class Machine:
 
     gpus: Reader = read_nvml
     has_package: Callable[[str], bool] = has_package
+    which: Callable[[str], str | None] = shutil.which
     why_not_cuda: Callable[[], str | None] = why_not_cuda
     amd_is_idle: Callable[[], bool] = amd_is_idle
     host: Callable[[], Host] = read_host

@@ -27,7 +27,7 @@ def nvme(plan: Plan, machine: Machine) -> Iterator[Finding]:
             f"{' '.join(packages)} (apt install …), or choose cpu",
             exit_code=ExitCode.CANNOT_RUN_HERE,
         )
-    needed = sum(part.mib for part in plan.estimate.host if part.name == LOCKED) // plan.settings.launch.num_processes
+    needed = sum(part.mib for part in plan.estimate.host if part.name == LOCKED) // plan.settings.launch.processes_here
     lockable = machine.lockable_mib()
     if lockable is not None and needed > lockable:
         yield Finding(

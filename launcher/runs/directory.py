@@ -13,6 +13,9 @@ from launcher.config.accelerate import Dynamo
 from launcher.config.training import TrainingSettings, read_training
 from launcher.errors import CannotRunHereError, InvalidInputError
 
+MACHINE = "machine-"
+"""Folders in a run directory for what later machines' interface and supervisor write begin with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
@@ -23,7 +26,8 @@ class RunDirectory:
     @property
     def name(self) -> str:
         """What commands call the run."""
-        return self.path.name
+        name = self.path.name
+        return f"{self.path.parent.name}/{name}" if name.startswith(MACHINE) else name
 
     @property
     def answers(self) -> Path:
@@ -100,6 +104,11 @@ class RunDirectory:
     def plan(self) -> dict[str, Any]:
         """The plan, as plan.json holds it."""
         return _read_object(self.plan_json)
+
+    def trains(self) -> "RunDirectory":
+        """The run that the training reads and writes: this one, or the one whose second or later machine this is."""
+        plan = read_json(self.plan_json) or {}
+        return RunDirectory(Path(plan["trains"])) if "trains" in plan else self
 
     def deepspeed(self) -> dict[str, Any]:
         """DeepSpeed's configuration, as deepspeed.json holds it."""

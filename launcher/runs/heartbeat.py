@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ INTERVAL = 2.0
 """Seconds between two beats."""
 
 SUPERVISOR_VARIABLE = "SIMPLETUNER_SUPERVISOR"
-"""pid and start time of the supervisor, as ``pid:started``."""
+"""pid, start time and host of the supervisor, as ``pid:started:host``."""
 
 
 class Heartbeat:
@@ -73,7 +74,9 @@ class Heartbeat:
 
 
 def _supervisor_from_environment() -> ProcessIdentity | None:
-    pid, _, started = os.environ.get(SUPERVISOR_VARIABLE, "").partition(":")
+    pid, started, host = [*os.environ.get(SUPERVISOR_VARIABLE, "").split(":", 2), "", ""][:3]
+    if host and host != socket.gethostname():  # started over SSH from another machine, whose processes are not seen
+        return None
     return ProcessIdentity.from_json({"pid": pid, "started": started})
 
 

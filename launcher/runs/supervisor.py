@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from launcher.runs.index import register
 from launcher.runs.outcome import Outcome, read_outcome
 from launcher.runs.processes import RUN_VARIABLE, ProcessIdentity, end_processes, processes_of_run
 from launcher.runs.state import RunState, refuse_beside_orphans, write_state
-from launcher.runs.stop import request_stop, stop_requested
+from launcher.runs.stop import StopRequest, request_stop, stop_requested
 
 OF_A_GROUP = frozenset({"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"})
 """What a launcher tells its processes; of another group, in whose shell this may run, it would mislead ours."""
@@ -31,6 +32,14 @@ SILENCE = 60.0
 """Seconds without a heartbeat after which the person is warned."""
 STANDSTILL = 1800.0
 """Seconds in one place after which the person is warned; compiling or a slow save may take many minutes."""
+
+
+TOLD = frozenset(
+    {"PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "SSH_AUTH_SOCK", "PYTHONPATH", "LD_LIBRARY_PATH"}
+    | {"CUDA_HOME", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "XDG_CACHE_HOME", "XDG_STATE_HOME"}
+)
+"""Of the shell's environment, what processes on other machines are told where they are started over SSH."""
+TOLD_GROUPS = ("NCCL_", "GLOO_", "UCX_", "PDSH_", "CUDA_DEVICE_")
 
 
 class Supervisor:
@@ -44,6 +53,9 @@ class Supervisor:
         now = time.time()
         self._state = RunState("starting", supervisor=identity.to_json(), heartbeat=now, started=now)
         self._warned: set[str] = set()
+        self._trains = run.trains()
+        self._joins = self._trains != run
+        """Whether rank 0 is on another machine, whose run this one only takes part in."""
 
     def supervise(self) -> int:
         """Runs the plan to its end; returns the exit code of the run.
@@ -70,9 +82,14 @@ class Supervisor:
                 outcome = Outcome("failed", int(ExitCode.CANNOT_RUN_HERE), f"training did not start: {error}")
             else:
                 outcome = self._watch(child)
+        self._environment_file.unlink(missing_ok=True)
         self._end(outcome)
         lock.close()
         return outcome.exit_code
+
+    @property
+    def _environment_file(self) -> Path:
+        return self._run.path / ".deepspeed_env"
 
     def _take_lock(self) -> IO[bytes]:
         lock = self._run.lock.open("ab")
@@ -90,11 +107,16 @@ class Supervisor:
     def _start(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
         plan = self._run.plan()
         inherited = {name: value for name, value in os.environ.items() if name not in OF_A_GROUP}
+        if plan.get("over_ssh"):
+            # accelerate writes all of it into a file, adds to that at every launch, and DeepSpeed tells it to the other
+            # machines on their command lines: what may be secret must not be among it.
+            inherited = {name: value for name, value in inherited.items() if _may_be_told(name)}
+            self._environment_file.unlink(missing_ok=True)
         environment = {**inherited, **plan["environment"]}
         # ninja, which compiles DeepSpeed's extensions, is installed beside the interpreter.
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
         environment[RUN_VARIABLE] = str(self._run.path)
-        environment[SUPERVISOR_VARIABLE] = f"{self._identity.pid}:{self._identity.started}"
+        environment[SUPERVISOR_VARIABLE] = f"{self._identity.pid}:{self._identity.started}:{socket.gethostname()}"
         child = subprocess.Popen(
             plan["argv"],
             cwd=self._run.path,
@@ -111,7 +133,7 @@ class Supervisor:
     def _watch(self, child: "subprocess.Popen[bytes]") -> Outcome:
         written = 0.0
         while child.poll() is None:
-            request = stop_requested(self._run)
+            request = self._stop_request()
             if request is not None and self._state.stop != asdict(request):
                 self._state = replace(self._state, stop=asdict(request))
                 written = 0.0
@@ -124,9 +146,31 @@ class Supervisor:
             time.sleep(TICK)
         # Whatever the launcher left behind must not go on unnoticed.
         end_processes(processes_of_run(str(self._run.path)))
-        return read_outcome(self._run) or Outcome(
-            "failed", int(ExitCode.RUN_FAILED), _explain_exit(child.returncode, self._run)
-        )
+        return self._outcome(child.returncode)
+
+    def _stop_request(self) -> StopRequest | None:
+        """A request here, which is passed on to the run this machine takes part in, or one that was made there."""
+        request = stop_requested(self._run)
+        if not self._joins:
+            return request
+        if request is not None:
+            if not request.now and self._state.stop is None:
+                request_stop(self._trains, request.reason)
+            return request
+        request = stop_requested(self._trains)
+        # One from before may be of an earlier launch, which the first machine has not cleared away yet.
+        return request if request is not None and request.time > self._state.started else None
+
+    def _outcome(self, code: int) -> Outcome:
+        """How the training went, in its own words where it left any."""
+        unsaid = Outcome("failed", int(ExitCode.RUN_FAILED), _explain_exit(code, self._run))
+        if not self._joins:
+            return read_outcome(self._run) or unsaid
+        if code == 0:
+            stop = self._state.stop
+            return Outcome("stopped", 0, str(stop["reason"])) if stop else Outcome("completed", 0, "its part is done")
+        told = read_outcome(self._trains) if _written_since(self._trains.outcome_json, self._state.started) else None
+        return told if told is not None and told.result == "failed" else unsaid
 
     def _end_now(self, child: "subprocess.Popen[bytes]", reason: str) -> Outcome:
         tree = {process.pid: process for process in psutil.Process().children(recursive=True)}
@@ -177,6 +221,10 @@ class Supervisor:
         request_stop(self._run, f"the supervisor got {signal.Signals(number).name}")
 
 
+def _may_be_told(name: str) -> bool:
+    return name in TOLD or name.startswith(TOLD_GROUPS)
+
+
 def _explain_exit(code: int, run: RunDirectory) -> str:
     """A training that ended without saying how."""
     killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL) or "Signal 9" in _last_log(run)
@@ -186,6 +234,13 @@ def _explain_exit(code: int, run: RunDirectory) -> str:
             "the batch size, turn off pinned memory, or free RAM"
         )
     return f"the training ended with exit code {code} and no word; {run.log} has its last lines"
+
+
+def _written_since(path: Path, time: float) -> bool:
+    try:
+        return path.stat().st_mtime > time
+    except OSError:
+        return False
 
 
 def _last_log(run: RunDirectory, size: int = 8192) -> str:

@@ -83,6 +83,7 @@ def _train(run: RunDirectory, stack: ExitStack) -> Outcome:
     with report.phase("join"):
         world = World.join()
     stack.callback(world.close)
+    world.require_shared(run.path)
     if world.is_main:
         stack.enter_context(tracking(run, report))
     if int(os.environ["LOCAL_RANK"]) == 0 and run.uses_deepspeed():  # a drive is a machine's own

@@ -2,9 +2,11 @@
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
@@ -13,10 +15,15 @@ from accelerate.utils import set_numa_affinity
 from deepspeed.accelerator import get_accelerator
 from deepspeed.comm import init_distributed
 
+from launcher.errors import CannotRunHereError
+
 R = TypeVar("R")
 LONGEST_WAIT = timedelta(hours=12)
 """How long a process waits for another: rank 0 may be downloading or exporting gigabytes meanwhile. A process
 that died is noticed by torch elastic, not by this."""
+
+SHARED_WITHIN = 30.0
+"""Seconds after which a file made on one machine must be seen on the others; network storage may cache for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,31 @@ class World:
         """Waits until every rank is here."""
         if self.world_size > 1:
             torch.distributed.barrier()
+
+    def require_shared(self, folder: Path) -> None:
+        """Makes sure that all ranks see one folder, where they are on several machines.
+
+        Raises:
+            CannotRunHereError: on every rank, when any of them does not.
+        """
+        here = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE")  # torch elastic's, DeepSpeed's
+        if here is None or int(here) == self.world_size:
+            return
+        seen = folder / self.from_main(f".seen-{os.urandom(8).hex()}")
+        if self.is_main:
+            seen.touch()
+        self.barrier()
+        deadline = time.monotonic() + SHARED_WITHIN
+        while not (found := seen.exists()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        everywhere = all(self.from_all(found))
+        if self.is_main:
+            seen.unlink()
+        if not everywhere:
+            raise CannotRunHereError(
+                f"{folder} is not one folder on all machines; put the run, the pictures and the model on storage that "
+                "they share, under the same path"
+            )
 
     def gather(self, numbers: list[float]) -> list[list[float]]:
         """Every rank's numbers, by rank, on every rank; all lists have the same length."""

@@ -70,21 +70,35 @@ def load_answers(name: str) -> Answers:
 
 
 def _prepare(arguments: Namespace, file: str) -> Prepared:
-    answers = load_answers(file).with_typed(_typed(arguments), Path.cwd(), REGISTRY)
-    run_dir = typed_path(arguments.run_dir) if arguments.run_dir else default_run_dir(_name(file))
+    answers, run_dir = answers_and_run_dir(arguments, file)
     return prepare(answers, run_dir, strict=arguments.strict)
 
 
-def _typed(arguments: Namespace) -> dict[str, str]:
-    typed = {}
+def answers_and_run_dir(arguments: Namespace, file: str) -> tuple[Answers, Path]:
+    """The answers in a file with those of the command line over them, and where the run lies.
+
+    Raises:
+        InvalidInputError: the file cannot be read, or an option means nothing.
+    """
+    answers = load_answers(file).with_typed(typed(arguments), Path.cwd(), REGISTRY)
+    return answers, typed_path(arguments.run_dir) if arguments.run_dir else default_run_dir(_name(file))
+
+
+def typed(arguments: Namespace) -> dict[str, str]:
+    """Answers of the command line, by id.
+
+    Raises:
+        InvalidInputError: one is not written as an answer.
+    """
+    found = {}
     if arguments.offload_param_path is not None:
-        typed[OFFLOAD_PATH] = arguments.offload_param_path
+        found[OFFLOAD_PATH] = arguments.offload_param_path
     for assignment in arguments.set:
         key, equals, value = assignment.partition("=")
         if not equals:
             raise InvalidInputError(f"--set {assignment}: write it as --set id=value")
-        typed[key.strip()] = value
-    return typed
+        found[key.strip()] = value
+    return found
 
 
 def _name(file: str) -> str:
@@ -118,9 +132,9 @@ def _print_plan(prepared: Prepared, *, as_json: bool) -> None:
         )
         return
     for name, content in plan.files.items():
-        print(f"# {plan.run_dir / name}\n{content.decode()}")  # noqa: T201
+        print(f"# {plan.home / name}\n{content.decode()}")  # noqa: T201
     environment = " ".join(f"{key}={shlex.quote(value)}" for key, value in plan.environment.items())
-    print(f"# in {plan.run_dir}\n{environment} {shlex.join(plan.argv)}")  # noqa: T201
+    print(f"# in {plan.home}\n{environment} {shlex.join(plan.argv)}")  # noqa: T201
 
 
 def _print_json(content: object) -> None:

@@ -99,7 +99,7 @@ def _of_pictures(backend: Mapping[str, Any], name: str, settings: frozenset[str]
         elif key == "resolution":
             yield _resolution(written, value, backend.get("resolution_type"))
         elif key == "resolution_type":
-            yield Row(written, Fate.TRANSLATED, "resolution is its side in pixels")
+            yield _resolution_type(written, value, settings)
         elif key in _DONE_ANYWAY and any(type(value) is type(one) and value == one for one in _DONE_ANYWAY[key][0]):
             yield Row(written, Fate.TRANSLATED, _DONE_ANYWAY[key][1])
         elif key in settings and key not in _ELSEWHERE:
@@ -113,6 +113,13 @@ def _resolution(key: str, value: Any, kind: Any) -> Row:
         return Row(key, Fate.TRANSLATED, "the side in pixels", {"training.resolution": side_of(value, kind)})
     except ValueError as error:
         return Row(key, Fate.LEFT, str(error))
+
+
+def _resolution_type(key: str, value: Any, settings: frozenset[str]) -> Row:
+    if "resolution_type" not in settings:
+        return Row(key, Fate.TRANSLATED, "resolution is its side in pixels")
+    kind = "pixel_area" if value == "area" else value
+    return Row(key, Fate.TRANSLATED, "resolution stands in pixels", {"training.resolution_type": kind})
 
 
 def _told_id(backend: Mapping[str, Any]) -> str:

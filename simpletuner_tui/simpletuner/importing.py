@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from launcher.config.setting import Level, Problem
@@ -19,12 +20,16 @@ from simpletuner_tui.questions.model import Kind, Question, Resolved, Typed, res
 from simpletuner_tui.simpletuner.backends import Backends, find, read_backends
 from simpletuner_tui.simpletuner.reading import Entry, read_entries
 from simpletuner_tui.simpletuner.rows import Fate, Row
-from simpletuner_tui.simpletuner.translations import OWN_ONCE_THERE, TRANSLATIONS, Options
+from simpletuner_tui.simpletuner.said import Options
+from simpletuner_tui.simpletuner.translations import OWN_ONCE_THERE, TRANSLATIONS
 from simpletuner_tui.simpletuner.values import is_off
 
 BACKENDS = "data_backend_config"
 NAMED = (INLINE, BACKENDS)
 """What may name a file of its own."""
+
+LEFT_OUT: Mapping[str, object] = MappingProxyType({"model_type": "lora"})
+"""What SimpleTuner trains with where a configuration is silent, and would not be trained with here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,9 @@ def _rows(entries: Sequence[Entry], options: Options, questions: Mapping[str, Qu
             yield Row(entry.key, Fate.TRANSLATED, "is not wanted")
         else:
             yield _accepted(_row(entry, options), questions)
+    for name, value in LEFT_OUT.items():
+        if name not in first:
+            yield Row(f"{name} (left out)", Fate.TRANSLATED, "what SimpleTuner does then", {f"training.{name}": value})
 
 
 def _row(entry: Entry, options: Options) -> Row:

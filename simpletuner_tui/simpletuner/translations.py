@@ -4,99 +4,18 @@ What is called as a setting of ``launcher.config.training`` needs none: it is ke
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from launcher.deepspeed.fields import shown
+from simpletuner_tui.simpletuner.said import Options, Said, Translation, alias, already, never
 from simpletuner_tui.simpletuner.values import is_off, number, switch, whole, word
 
 PIXELS_OF_A_MEGAPIXEL = 1024**2
 """As SimpleTuner counts: an area of 1.0 is 1024 × 1024."""
 ALIGNED = 64
 """Pixels that the sides of SDXL's pictures are a multiple of."""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What an option amounts to here."""
-
-    answers: Mapping[str, object]
-    """By question id; empty where it says what is done anyway."""
-    how: str
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """All options of a file, for those that depend on each other."""
-
-    values: Mapping[str, Any]
-    """By name."""
-    settings: frozenset[str]
-    """Names of the training's own settings."""
-    pictures: int | None = None
-    """How many the data backend has; None: not known."""
-    deepspeed: Mapping[str, Any] | None = None
-    """DeepSpeed's configuration as it was written; None: it is not wanted. What it says holds over the options."""
-
-    @property
-    def processes(self) -> int:
-        """How many processes train."""
-        return _at_least_one(self.values.get("num_processes", self.values.get("training_num_processes")))
-
-    @property
-    def global_batch(self) -> int:
-        """Pictures for each optimizer step."""
-        said = self.deepspeed or {}
-        micro = said.get("train_micro_batch_size_per_gpu", self.values.get("train_batch_size"))
-        accumulation = said.get("gradient_accumulation_steps", self.values.get("gradient_accumulation_steps"))
-        return _at_least_one(micro) * _at_least_one(accumulation) * self.processes
-
-
-def _at_least_one(value: Any) -> int:
-    try:
-        return max(1, whole(value))
-    except ValueError:
-        return 1
-
-
-Translation = Callable[[Any, Options], Said]
-"""Raises ValueError with the reason where an option cannot be carried."""
-
-
-def _alias(name: str) -> Translation:
-    def translate(value: Any, options: Options) -> Said:
-        if name not in options.settings:
-            raise ValueError("there is no such setting here")
-        return Said({f"training.{name}": value}, f"is training.{name}")
-
-    return translate
-
-
-def _already(wanted: tuple[object, ...], what: str, otherwise: str) -> Translation:
-    """An option that may only say what is done anyway."""
-
-    def translate(value: Any, _: Options) -> Said:
-        said = value.strip().lower() if isinstance(value, str) else value
-        if any(type(said) is type(each) and said == each for each in wanted):
-            return Said({}, what)
-        raise ValueError(otherwise)
-
-    return translate
-
-
-def _never(why: str) -> Translation:
-    def refuse(_: Any, __: Options) -> Said:
-        raise ValueError(why)
-
-    return refuse
-
-
-def _model_type(value: Any, _: Options) -> Said:
-    if word(value) == "full":
-        return Said({}, "the whole U-Net is what is trained")
-    raise ValueError(f"{shown(value)} is not trained here, only the whole U-Net")
 
 
 def _precision(value: Any, _: Options) -> Said:
@@ -234,7 +153,7 @@ def _resolution(value: Any, options: Options) -> Said:
 
 
 def _resolution_type(value: Any, options: Options) -> Said:
-    side_of(1, value)
+    side_of(1, value)  # refuses what is none
     if "resolution_type" not in options.settings:
         if word(value) == "pixel":
             return Said({}, "resolution is a side in pixels")
@@ -276,10 +195,46 @@ def _dynamo(value: Any, _: Options) -> Said:
     return Said({"accelerate.use_dynamo": True, "accelerate.dynamo_backend": word(value).upper()}, "accelerate's own")
 
 
+def _validation_resolution(value: Any, options: Options) -> Said:
+    if "validation_resolution" not in options.settings:
+        raise ValueError("there is no such setting here")
+    sides = {whole(side) for side in str(value).lower().split("x")}
+    if len(sides) != 1:
+        raise ValueError(f"{shown(value)} is no square, nor one side of it")
+    return Said({"training.validation_resolution": sides.pop()}, "the side of a square" if "x" in str(value) else "")
+
+
 def _of_dynamo(name: str) -> Translation:
     def translate(value: Any, options: Options) -> Said:
         chosen = word(value) if name == "dynamo_mode" else switch(value)
         return Said({"accelerate.dynamo_custom": True, f"accelerate.{name}": chosen}, "accelerate's own")
+
+    return translate
+
+
+NOISE_OFFSET, OFFSET_PROBABILITY = 0.1, 0.25
+"""SimpleTuner's own defaults; they hold where its switch ``offset_noise`` is on."""
+
+
+def _offset_noise(value: Any, options: Options) -> Said:
+    if "noise_offset" not in options.settings:
+        return already((False, "false"), "noise is not offset", "there is no such setting here")(value, options)
+    if not switch(value):
+        return Said({"training.noise_offset": 0.0}, "noise is not offset")
+    answers: dict[str, object] = {}
+    for key, default in (("noise_offset", NOISE_OFFSET), ("noise_offset_probability", OFFSET_PROBABILITY)):
+        if key not in options.values and key in options.settings:
+            answers[f"training.{key}"] = default
+    return Said(answers, "SimpleTuner's own size and share, where they are not said")
+
+
+def _of_offset(key: str) -> Translation:
+    def translate(value: Any, options: Options) -> Said:
+        if key not in options.settings:
+            raise ValueError("there is no such setting here")
+        if not switch(options.values.get("offset_noise", False) or False):
+            return Said({}, "without offset_noise it does nothing")
+        return Said({f"training.{key}": number(value)}, "")
 
     return translate
 
@@ -301,12 +256,11 @@ _CONFIGURES = "SimpleTuner's own interface, no part of a training"
 
 TRANSLATIONS: Mapping[str, Translation] = MappingProxyType(
     {
-        "model_type": _model_type,
-        "model_family": _already(("sdxl",), "SDXL is what is trained", "SDXL is all that is trained here"),
+        "model_family": already(("sdxl",), "SDXL is what is trained", "SDXL is all that is trained here"),
         "mixed_precision": _precision,
         "gradient_accumulation_steps": _accumulation,
         "max_grad_norm": _clipping,
-        "grad_clip_method": _already(
+        "grad_clip_method": already(
             ("norm",), "clipping is by the global norm", "clipping is by the global norm only, not by value"
         ),
         "num_processes": _processes,
@@ -315,7 +269,7 @@ TRANSLATIONS: Mapping[str, Translation] = MappingProxyType(
         "training_num_machines": _machines,
         "lr_warmup_steps": _warm_up,
         "lr_scheduler": _schedule,
-        "lr_end": _never("DeepSpeed's schedules have an end of their own"),
+        "lr_end": never("DeepSpeed's schedules have an end of their own"),
         "optimizer": _optimizer,
         "optimizer_beta1": _beta(0),
         "optimizer_beta2": _beta(1),
@@ -330,10 +284,13 @@ TRANSLATIONS: Mapping[str, Translation] = MappingProxyType(
         "num_train_epochs": _epochs,
         "resume_from_checkpoint": _resume,
         "report_to": _trackers,
-        "checkpoint_step_interval": _alias("checkpointing_steps"),
-        "validation_step_interval": _alias("validation_steps"),
-        "noise_offset": _alias("offset_noise"),
-        "torch_num_threads": _alias("cpu_threads"),
+        "checkpoint_step_interval": alias("checkpointing_steps"),
+        "validation_resolution": _validation_resolution,
+        "validation_step_interval": alias("validation_steps"),
+        "offset_noise": _offset_noise,
+        "noise_offset": _of_offset("noise_offset"),
+        "noise_offset_probability": _of_offset("noise_offset_probability"),
+        "torch_num_threads": alias("cpu_threads"),
         "dynamo_backend": _dynamo,
         "dynamo_mode": _of_dynamo("dynamo_mode"),
         "dynamo_fullgraph": _of_dynamo("dynamo_use_fullgraph"),
@@ -341,26 +298,27 @@ TRANSLATIONS: Mapping[str, Translation] = MappingProxyType(
         "dynamo_dynamic": _of_dynamo("dynamo_use_dynamic"),
         "dynamo_use_dynamic": _of_dynamo("dynamo_use_dynamic"),
         "dynamo_use_regional_compilation": _of_dynamo("dynamo_use_regional_compilation"),
-        "base_model_precision": _already(
+        "lora_type": already(("standard",), "peft's LoRA", "peft's LoRA is trained, no LyCORIS"),
+        "base_model_precision": already(
             ("no_change", "no", "none"), "the base is not quantised", "a quantised model cannot be trained whole"
         ),
         **dict.fromkeys(
             (f"text_encoder_{index}_precision" for index in range(1, 5)),
-            _already(("no_change", "no", "none"), "text encoders are not quantised", "text encoders are not quantised"),
+            already(("no_change", "no", "none"), "text encoders are not quantised", "text encoders are not quantised"),
         ),
-        "attention_mechanism": _already(
+        "attention_mechanism": already(
             ("diffusers",), "PyTorch's own attention is used", "PyTorch's own attention is what is used here"
         ),
         # Hugging Face's download cache there, latents and prompt embeddings here.
-        "cache_dir": _never("is where downloads of the hub are kept: set HF_HOME"),
-        "text_encoder_lr": _never(_ENCODERS),
-        "train_text_encoder": _already((False,), _ENCODERS, _ENCODERS),
-        **dict.fromkeys(("push_to_hub", "push_checkpoints_to_hub"), _already((False, "false"), _UPLOADS, _UPLOADS)),
-        **dict.fromkeys(("hub_model_id", "publishing_config", "webhook_config"), _never(_UPLOADS)),
-        **dict.fromkeys(("configurator", "i_know_what_i_am_doing"), _never(_CONFIGURES)),
+        "cache_dir": never("is where downloads of the hub are kept: set HF_HOME"),
+        "text_encoder_lr": never(_ENCODERS),
+        "train_text_encoder": already((False,), _ENCODERS, _ENCODERS),
+        **dict.fromkeys(("push_to_hub", "push_checkpoints_to_hub"), already((False, "false"), _UPLOADS, _UPLOADS)),
+        **dict.fromkeys(("hub_model_id", "publishing_config", "webhook_config"), never(_UPLOADS)),
+        **dict.fromkeys(("configurator", "i_know_what_i_am_doing"), never(_CONFIGURES)),
     }
 )
 """By name; they hold over a setting of the same name, but for those in :data:`OWN_ONCE_THERE`."""
 
-OWN_ONCE_THERE = frozenset({"model_type", "attention_mechanism", "train_text_encoder"})
+OWN_ONCE_THERE = frozenset({"attention_mechanism", "train_text_encoder"})
 """Said in other words only as long as there is no setting of that name."""

@@ -109,9 +109,7 @@ class WizardApp(QuietApp):
             return
         parts = [f"{name}\n{'-' * len(name)}\n{text}" for name, text in screen.review.files.items()]
         prepared = screen.review.prepared
-        where = (
-            f"A launch would write these files to {prepared.plan.run_dir}." if prepared else "It cannot be launched."
-        )
+        where = f"A launch would write these files to {prepared.plan.home}." if prepared else "It cannot be launched."
         self.push_screen(TextScreen("Dry run: nothing is written", "\n".join([where, "", *parts])))
 
     @work

@@ -12,11 +12,13 @@ import pytest
 import yaml
 
 from harness.fake_model import write_model, write_pictures
+from launcher.config.accelerate import Machines
 from launcher.config.setting import Level
 from launcher.errors import InvalidInputError
 from launcher.judge import judge
 from launcher.machine.host import read_host
 from launcher.plan import PACKAGES, make_plan
+from launcher.runs.directory import create
 
 ANSWERS = b'{"schema": 1}\n'
 FILES = {"answers.json", "accelerate.yaml", "deepspeed.json", "training.json", "plan.json"}
@@ -320,3 +322,32 @@ def test_deepspeed_accepts_every_set_up_that_no_rule_forbids(verdict):
     assert refused == []
     assert len(contents) > 200
     assert "elasticity" in forbidden
+
+
+# several machines
+
+
+@pytest.mark.parametrize(
+    ("rank", "same_network", "options"),
+    [(0, True, ("--rdzv_backend", "static", "--same_network")), (1, False, ("--rdzv_backend", "c10d"))],
+)
+def test_each_machine_starts_its_part_from_a_folder_of_its_own(plan_of, tmp_path, rank, same_network, options):
+    one = plan_of(num_processes=4)
+    machines = Machines(2, rank, "10.0.0.1", 29511, same_network, options[1])
+    settings = replace(one.settings, launch=replace(one.settings.launch, machines=machines))
+    plan = make_plan(settings, b"{}\n", tmp_path / "runs/a")
+    assert plan.run_dir == tmp_path / "runs/a"
+    assert plan.home == (tmp_path / "runs/a/machine-1" if rank else tmp_path / "runs/a")
+    assert plan.argv == (
+        sys.executable,
+        *("-m", "accelerate.commands.launch"),
+        *("--config_file", "accelerate.yaml"),
+        *options,
+        *("-m", "launcher.train", str(tmp_path / "runs/a")),
+    )
+    run = create(plan.home, plan.files)
+    assert run.trains().path == tmp_path / "runs/a"
+    # Half of the processes are here, with all of this machine's cores and half of what they need.
+    assert plan.environment["OMP_NUM_THREADS"] == str(max(1, read_host().cores // 2))
+    assert plan.estimate.host_mib == pytest.approx(one.estimate.host_mib / 2, abs=len(plan.estimate.host))
+    assert plan.estimate.gpu_mib == one.estimate.gpu_mib

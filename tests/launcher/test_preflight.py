@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from harness.fake_model import write_header, write_model, write_pictures
+from launcher.config.accelerate import Machines
 from launcher.config.setting import Level
 from launcher.errors import CannotRunHereError, ExitCode, InvalidInputError
 from launcher.estimate import SDXL
@@ -705,3 +706,37 @@ def test_a_tracker_that_is_not_installed_is_refused_with_how_to_install_it(small
     # accelerate takes either for TensorBoard.
     other = replace(GOOD, has_package=lambda name: name == "tensorboardX")
     assert preflight(small(report_to="tensorboard"), other) == []
+
+
+# machines
+
+
+def over_ssh(plan: Plan, hostfile: Path, **more: str) -> Plan:
+    machines = Machines(2, 0, "10.0.0.1", 29511, launcher="pdsh", hostfile=str(hostfile), **more)
+    launch = replace(plan.settings.launch, machines=machines, num_processes=2)
+    return replace(plan, settings=replace(plan.settings, launch=launch))
+
+
+def test_a_later_machine_may_be_started_before_the_first_one(small):
+    plan = small()
+    (plan.run_dir / "machine-1").mkdir(parents=True)
+    assert preflight(plan, GOOD) == []
+    (plan.run_dir / "mine").touch()
+    (finding,) = preflight(plan, GOOD)
+    assert (finding.field, finding.exit_code) == ("--run-dir", ExitCode.REFUSED_TO_OVERWRITE)
+
+
+def test_pdsh_and_its_hosts_are_looked_for(small, tmp_path):
+    there, missing = replace(GOOD, which=lambda name: f"/usr/bin/{name}"), replace(GOOD, which=lambda name: None)
+    hosts = tmp_path / "hosts"
+    (finding,) = preflight(over_ssh(small(), hosts), there)
+    assert finding.field == "accelerate.ds_hostfile"
+    assert finding.message == f"{hosts} cannot be read: No such file or directory"
+    hosts.write_text("# ours\n\none slots=1\n")
+    (finding,) = preflight(over_ssh(small(), hosts), there)
+    assert finding.message == f"{hosts} names 1 hosts, and there are to be 2 machines"
+    assert preflight(over_ssh(small(), hosts, exclusion_filter="three"), there) == []
+    hosts.write_text("one slots=1\ntwo slots=1\n")
+    assert preflight(over_ssh(small(), hosts), there) == []
+    (finding,) = preflight(over_ssh(small(), hosts), missing)
+    assert (finding.field, finding.exit_code) == ("accelerate.ds_launcher", ExitCode.CANNOT_RUN_HERE)

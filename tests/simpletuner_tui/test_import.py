@@ -16,6 +16,7 @@ from simpletuner_tui.cli import main
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.simpletuner.importing import Imported, import_config
 from simpletuner_tui.simpletuner.rows import Fate
+from simpletuner_tui.simpletuner.said import Options
 from simpletuner_tui.simpletuner.translations import TRANSLATIONS
 
 PROBES = {"deepspeed": True}
@@ -33,6 +34,7 @@ ZERO_2 = {
     "train_micro_batch_size_per_gpu": 2,
 }
 PLAIN = {
+    "model_type": "full",
     "model_family": "sdxl",
     "pretrained_model_name_or_path": "stabilityai/stable-diffusion-xl-base-1.0",
     "data_backend_config": "config/multidatabackend.json",
@@ -95,7 +97,9 @@ def test_keys_are_read_with_and_without_dashes(tuner, dashes):
     assert answers_of(result) == {
         "training.pretrained_model_name_or_path": "stabilityai/stable-diffusion-xl-base-1.0",
         "training.instance_data_dir": "datasets/cats",
+        "training.model_type": "full",
         "training.resolution": 512,
+        "training.resolution_type": "pixel_area",
         "training.output_dir": "output/models",
         "training.train_batch_size": 2,
         "training.learning_rate": 4e-7,
@@ -199,10 +203,48 @@ def test_what_cannot_be_carried_says_why(tuner, key, value, why):
     assert why in row.how
 
 
+def test_a_lora_is_trained_where_nothing_else_is_said_as_simpletuner_does(tuner):
+    silent = {key: value for key, value in PLAIN.items() if key != "model_type"}
+    assert row_of(imported(tuner, silent), "model_type (left out)").answers == {"training.model_type": "lora"}
+    said = imported(tuner, {**silent, "model_type": "lora", "lora_rank": "32", "lora_type": "standard"})
+    assert not said.needed
+    assert answers_of(said)["training.lora_rank"] == 32
+    assert fates(said)["lora_type"] is Fate.TRANSLATED
+
+
+def test_offset_noise_is_simpletuners_switch(tuner):
+    on = answers_of(imported(tuner, {**PLAIN, "offset_noise": True}))
+    assert (on["training.noise_offset"], on["training.noise_offset_probability"]) == (0.1, 0.25)
+    sized = answers_of(imported(tuner, {**PLAIN, "offset_noise": "true", "noise_offset": 0.05}))
+    assert (sized["training.noise_offset"], sized["training.noise_offset_probability"]) == (0.05, 0.25)
+    off = imported(tuner, {**PLAIN, "noise_offset": 0.05})
+    assert row_of(off, "noise_offset").how == "without offset_noise it does nothing"
+    assert "training.noise_offset" not in answers_of(off)
+
+
 def test_a_key_said_twice_is_told(tuner):
     result = imported(tuner, {**PLAIN, "--seed": 9})
     assert answers_of(result)["training.seed"] == 7
     assert row_of(result, "--seed").how == "seed says it before"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "answers"),
+    [
+        ("validation_resolution", "1024x1024", {"training.validation_resolution": 1024}),
+        ("validation_resolution", 512, {"training.validation_resolution": 512}),
+        ("validation_step_interval", 100, {"training.validation_steps": 100}),
+        ("checkpoint_step_interval", 100, {"training.checkpointing_steps": 100}),
+    ],
+)
+def test_what_is_called_otherwise_is_translated_once_there_is_such_a_setting(key, value, answers):
+    (setting,) = (name.removeprefix("training.") for name in answers)
+    assert TRANSLATIONS[key](value, Options({}, frozenset({setting}))).answers == answers
+    with pytest.raises(ValueError, match="no such setting"):
+        TRANSLATIONS[key](value, Options({}, frozenset()))
+    if key == "validation_resolution":
+        with pytest.raises(ValueError, match="no square"):
+            TRANSLATIONS[key]("1024x768", Options({}, frozenset({setting})))
 
 
 def test_a_setting_of_the_same_name_is_kept_by_itself(tuner):

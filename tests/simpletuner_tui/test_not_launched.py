@@ -17,7 +17,13 @@ from simpletuner_tui.session import Session
 
 EVERYTHING = {name: name not in ("mps", "sagemaker_role") for name in PROBES}
 DEEPSPEED = {"use_deepspeed": True}
-SEVERAL = {"num_machines": 2, "main_process_ip": "10.0.0.1", "main_process_port": 29500, "ds_launcher": "standard"}
+SEVERAL = {
+    "num_machines": 2,
+    "num_processes": 2,
+    "main_process_ip": "10.0.0.1",
+    "main_process_port": 29500,
+    "ds_launcher": "standard",
+}
 RUNS = [
     DEEPSPEED,
     {},
@@ -27,6 +33,8 @@ RUNS = [
     {**DEEPSPEED, "use_cpu": True, "num_processes": 2},
     {**DEEPSPEED, "machine": "MULTI_GPU", "num_processes": 2, "debug": True},
     {**DEEPSPEED, "machine": "MULTI_GPU", "mixed_precision": "fp16", "zero_stage": 3},
+    {**DEEPSPEED, "machine": "MULTI_GPU", **SEVERAL},
+    {"machine": "MULTI_GPU", **SEVERAL, "same_network": False, "rdzv_backend": "c10d"},
     {"use_dynamo": True},
     {**DEEPSPEED, "use_dynamo": True, "dynamo_backend": "CUDAGRAPHS", "dynamo_custom": True},
 ]
@@ -38,7 +46,12 @@ SAVED = [
     ({"machine": "MULTI_NPU", **DEEPSPEED}, "machine", "MULTI_NPU"),
     ({"machine": "MULTI_GPU", "use_fsdp": True, "wrap_cls": "Block"}, "use_fsdp", "FSDP"),
     ({"machine": "MULTI_GPU", "use_megatron": True, "num_processes": 2}, "use_megatron", "MEGATRON_LM"),
-    ({**DEEPSPEED, "machine": "MULTI_GPU", **SEVERAL}, "num_machines", "several machines"),
+    (
+        {**DEEPSPEED, "machine": "MULTI_GPU", **SEVERAL, "ds_launcher": "mpich", "ds_hostfile": "hosts"},
+        "ds_launcher",
+        "other launcher",
+    ),
+    ({"machine": "MULTI_CPU", **SEVERAL}, "num_machines", "several machines on CPUs"),
     ({**DEEPSPEED, "mixed_precision": "fp8"}, "mixed_precision", "fp8"),
     ({**DEEPSPEED, "use_moe": True, "moe": "Block"}, "use_moe", "MoE"),
 ]
@@ -51,7 +64,7 @@ def judged(answers, tmp_path, probes=EVERYTHING):
 
 
 @pytest.mark.parametrize("answers", RUNS, ids=str)
-def test_gpus_or_cpus_of_one_machine_are_launched_with_deepspeed_and_without(answers, tmp_path):
+def test_gpus_or_cpus_of_one_machine_or_gpus_of_several_are_launched_with_deepspeed_and_without(answers, tmp_path):
     judged(answers, tmp_path).raise_errors()
 
 

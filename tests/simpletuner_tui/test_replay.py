@@ -218,6 +218,13 @@ def test_offload_param_path_is_both_folders_for_nvme_but_for_one_that_is_named(h
         ]
 
 
+def test_offload_param_path_is_an_answer_that_the_questions_begin_with(home):
+    lines = "model\nrest\npictures\nrest\nlist\nquit\n"
+    asked = cli("--accessible", "--offload_param_path", "fast", cwd=home, stdin=lines)
+    assert ". training.offload_param_path: fast\n" in asked.stdout
+    assert "offload_param_path" not in cli("--accessible", cwd=home, stdin=lines).stdout
+
+
 def test_offload_param_path_fills_a_deepspeed_file_from_the_answers_folder(home, monkeypatch):
     zero = {
         "stage": 3,

@@ -71,7 +71,7 @@ def in_cover(place: str, accumulation: int, world_size: int) -> bool:
     """Half of the product: every place meets each accumulation and each number of processes.
 
     NVMe is left to the whole: what is read back from it is the CPU's to the bit, as the rules' proof sees, and a run on
-    it ends as on the CPU (test_nvme_run).
+    it ends as on the CPU (test_troubleshooting).
     """
     if "nvme" in place:
         return False

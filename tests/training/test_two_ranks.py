@@ -6,16 +6,18 @@ second process reads it; the second time it comes to its end.
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.distributed import run as elastic
 
 from harness.data import scan
 from harness.runs import end_run, events, wait_for, wait_until_over
-from launcher.config.accelerate import LaunchSettings
+from launcher.config.accelerate import LaunchSettings, Machines
 from launcher.config.deepspeed import DeepSpeedSettings
 from launcher.config.settings import Settings
 from launcher.config.training import (
@@ -47,7 +49,7 @@ PICTURES = 24
 SECRET = "hf_" + "aSecretOfTheShell" * 2
 
 
-def new_run(folder, assets, steps=STEPS):
+def new_run(folder, assets, steps=STEPS, machines=None):
     training = TrainingSettings(
         model=ModelSettings(pretrained_model_name_or_path=str(assets / "model")),
         data=DataSettings(instance_data_dir=str(assets / "pictures"), resolution=32),
@@ -66,9 +68,9 @@ def new_run(folder, assets, steps=STEPS):
         runtime=RuntimeSettings(cpu_threads=1),
     )
     deepspeed = DeepSpeedSettings(stage=2, reduce_bucket_size=200_000, allgather_bucket_size=200_000)
-    settings = Settings(LaunchSettings(num_processes=2, use_cpu=True), deepspeed, training)
+    settings = Settings(LaunchSettings(num_processes=2, use_cpu=True, machines=machines), deepspeed, training)
     plan = make_plan(settings, b"{}\n", folder / "run")
-    return create(plan.run_dir, plan.files)
+    return create(plan.home, plan.files)
 
 
 def damage_a_picture(run, model, alone):
@@ -234,4 +236,94 @@ def test_no_secret_of_the_shell_is_written_anywhere(launches):
     assert [folder for folder in (run, launches.home, Path.cwd()) if (folder / ".deepspeed_env").exists()] == []
     files = [path for folder in (run, launches.home) for path in folder.rglob("*") if path.is_file()]
     assert {run / "plan.json", run / "train.log", run / "events.jsonl"} <= set(files)
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+
+
+def test_torch_elastic_leaves_the_threads_that_the_plan_gives_each_process(launches, monkeypatch):
+    threads = launches.run.plan()["environment"]["OMP_NUM_THREADS"]
+    arguments = elastic.parse_args(["--nproc_per_node", "2", "script.py"])
+    for given, left in (({"OMP_NUM_THREADS": threads}, threads), ({"OMP_NUM_THREADS": "7"}, "7"), ({}, "1")):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        elastic.config_from_args(arguments)
+        assert os.environ["OMP_NUM_THREADS"] == left
+    assert named(launches.told[0], "configuration")[0]["platform"]["threads"] == int(threads)
+
+
+# two machines: two launches of one run on this one, each with a process
+
+
+@pytest.fixture(scope="module")
+def machines(assets, tmp_path_factory):
+    """The first and the second machine of a run, the second one started first."""
+    folder = tmp_path_factory.mktemp("two-machines")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    both = [new_run(folder, assets, LOST_AT - 1, Machines(2, rank, "127.0.0.1", port)) for rank in (0, 1)]
+    try:
+        for run in reversed(both):
+            launch(run)
+        yield both, [wait_until_over(run, 240) for run in both]
+    finally:
+        for run in both:
+            end_run(run)
+
+
+def test_two_machines_train_what_two_processes_of_one_do(machines, launches):
+    (first, second), ended = machines
+    told = (first.log.read_text() + second.log.read_text())[-6000:]
+    assert [(each.state["result"], each.state["exit_code"]) for each in ended] == [("completed", 0)] * 2, told
+    assert steps(events(first)) == steps(launches.told[0])
+    assert named(events(first), "model")[0]["world_size"] == 2
+
+
+def test_each_machine_has_its_own_supervisor_and_the_first_one_writes_for_both(machines):
+    (first, second), ended = machines
+    assert second.path == first.path / "machine-1"
+    assert [event["event"] for event in events(second)] == ["start", "end"]
+    assert ended[1].state["message"] == "its part is done"
+    assert ended[0].state["message"] == f"trained {LOST_AT - 1} steps"
+    sizes = json.loads((first.path / f"checkpoints/checkpoint-{LOST_AT - 1}" / MARKER).read_text())
+    assert all(any(f"rank_{rank}_" in name for name in sizes) for rank in (0, 1))
+    assert not (second.path / "checkpoints").exists()
+    assert list(first.path.glob(".seen-*")) == []
+
+
+PDSH = """#!/usr/bin/env python3
+import os, subprocess, sys
+hosts, command = sys.argv[sys.argv.index("-w") + 1].split(","), sys.argv[sys.argv.index("-w") + 2 :]
+bare = {"HOME": os.environ["HOME"], "PATH": "/usr/bin:/bin"}
+started = [
+    subprocess.Popen(["bash", "-c", " ".join(command).replace("%n", str(rank))], env=bare, cwd="/")
+    for rank, host in enumerate(hosts)
+]
+sys.exit(max(each.wait() for each in started))
+"""
+"""Starts on this machine what pdsh would start on others: in a shell that knows nothing but what it is told."""
+
+
+@pytest.mark.exhaustive
+def test_pdsh_starts_all_machines_from_the_first_one_and_tells_no_secret(assets, launches, tmp_path, monkeypatch):
+    for name, content in (("pdsh", PDSH), ("ssh", "#!/bin/sh\nexit 0\n")):
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "hosts").write_text("one slots=1\ntwo slots=1\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(launches.home))
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    both = Machines(2, 0, "127.0.0.1", port, launcher="pdsh", hostfile=str(tmp_path / "hosts"))
+    started = Launches(new_run(tmp_path, assets, LOST_AT - 1, both))
+    try:
+        started.launch()
+    finally:
+        end_run(started.run)
+    assert started.ended[0].state["result"] == "completed", log(started)
+    assert steps(started.told[0]) == steps(launches.told[0])
+    assert not (started.run.path / ".deepspeed_env").exists()
+    files = [path for path in started.run.path.rglob("*") if path.is_file()]
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []

@@ -190,7 +190,10 @@ DEEPSPEED_PLUGIN = (
     ask.menu(
         "ds_launcher",
         "Which Type of launcher do you want to use?",
-        LAUNCHERS,
+        (
+            Choice(name, name, "" if name in ("pdsh", "standard") else NOT_LAUNCHED["other launcher"])
+            for name in LAUNCHERS
+        ),
         "deepspeed_config.deepspeed_multinode_launcher",
         when=AllOf(DEEPSPEED, MoreThan("accelerate.num_machines", 1)),
         help="standard: start it on every machine yourself. pdsh and the others start it on all of them over SSH, MPI "

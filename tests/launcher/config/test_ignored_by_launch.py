@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from launcher.config.accelerate import ignored_by_accelerate_launch
+from launcher.config.ignored_by_launch import ignored_by_accelerate_launch
 
 LOCAL = {
     "compute_environment": "LOCAL_MACHINE",

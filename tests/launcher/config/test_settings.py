@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from launcher.config.accelerate import Dynamo
+from launcher.config.accelerate import Dynamo, Machines
 from launcher.config.deepspeed import split
 from launcher.config.setting import Setting, counted, declarations
 from launcher.config.settings import Settings, read_settings
@@ -279,13 +279,17 @@ def test_without_deepspeed_nothing_is_partitioned_or_offloaded(kind):
     assert settings.deepspeed_json()["zero_optimization"] == {"stage": 0}
 
 
+SLURM = {"zero_stage": 2, "deepspeed_multinode_launcher": "slurm"}
+
+
 @pytest.mark.parametrize(
     ("changed", "field"),
     [
         ({"compute_environment": "AMAZON_SAGEMAKER"}, "accelerate.environment"),
         ({"distributed_type": "FSDP"}, "accelerate.use_fsdp"),
         ({"distributed_type": "MULTI_NPU"}, "accelerate.machine"),
-        ({"num_machines": 2}, "accelerate.num_machines"),
+        ({"num_machines": 2, "num_processes": 2, "deepspeed_config": SLURM}, "accelerate.ds_launcher"),
+        ({"num_machines": 2, "num_processes": 2, "distributed_type": "MULTI_CPU"}, "accelerate.num_machines"),
         ({"dynamo_config": {"dynamo_backend": "NVPRIMS_NVFUSER"}}, "accelerate.dynamo_backend"),
         ({"deepspeed_config": {"zero_stage": 2, "deepspeed_moe_layer_cls_names": "A"}}, "accelerate.use_moe"),
     ],
@@ -391,3 +395,48 @@ def test_the_global_batch_counts_accumulation_and_processes():
 )
 def test_one_of_a_unit_is_told_in_the_singular(number, unit, told):
     assert counted(number, unit) == told
+
+
+STANDARD = {"deepspeed_config": {"zero_stage": 2, "deepspeed_multinode_launcher": "standard"}}
+OF_TWO = {
+    "num_machines": 2,
+    "num_processes": 4,
+    "machine_rank": 1,
+    "main_process_ip": "10.0.0.1",
+    "main_process_port": 29511,
+    "same_network": False,
+    "rdzv_backend": "c10d",
+}
+
+
+def test_several_machines_are_launched_as_the_file_says():
+    settings, problems = read({**ACCELERATE, **STANDARD, **OF_TWO})
+    assert problems == []
+    assert settings.launch.machines == Machines(2, 1, "10.0.0.1", 29511, same_network=False, rdzv_backend="c10d")
+    assert (settings.launch.processes_here, settings.global_batch_size) == (2, 4)
+    launched = settings.launch.to_yaml_object()
+    assert launched.items() >= OF_TWO.items()
+    assert launched["deepspeed_config"]["deepspeed_multinode_launcher"] == "standard"
+
+
+def test_each_machine_trains_with_equally_many_processes():
+    (problem,) = read({**ACCELERATE, **STANDARD, **OF_TWO, "num_processes": 3})[1]
+    assert problem.field == "accelerate.num_processes"
+    assert problem.message.startswith("must be a multiple of the 2 machines")
+
+
+def test_pdsh_starts_them_from_the_first_one():
+    inline = {"zero_stage": 2, "deepspeed_hostfile": "/hosts", "deepspeed_exclusion_filter": "three"}
+    content = {**ACCELERATE, **OF_TWO, "deepspeed_config": {**inline, "deepspeed_multinode_launcher": "pdsh"}}
+    settings, problems = read({**content, "machine_rank": 0})
+    assert problems == []
+    assert settings.launch.machines.over_ssh
+    assert settings.launch.to_yaml_object()["deepspeed_config"] == {
+        "deepspeed_config_file": "deepspeed.json",
+        "zero3_init_flag": False,
+        "deepspeed_multinode_launcher": "pdsh",
+        "deepspeed_hostfile": "/hosts",
+        "deepspeed_exclusion_filter": "three",
+    }
+    (problem,) = read(content)[1]
+    assert (problem.field, problem.message.startswith("pdsh starts all machines")) == ("accelerate.machine_rank", True)
