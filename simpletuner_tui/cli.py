@@ -181,7 +181,16 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--now", action="store_true", help="without a checkpoint")
         else:
             command.add_argument("--follow", action="store_true", help="until the run ends")
+    _add_checkpoints(commands)
     return parser
+
+
+def _add_checkpoints(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "a checkpoint that any ZeRO stage, number of processes and plain PyTorch continue, made of one of a run"
+    command = commands.add_parser("convert", help=text, description=text)
+    command.add_argument("checkpoint", metavar="CHECKPOINT", help="a run's folder checkpoint-N; it stays as it is")
+    command.add_argument("folder", metavar="FOLDER", nargs="?", help="of checkpoints; beside CHECKPOINT by default")
+    command.set_defaults(command=_of("convert.convert"))
 
 
 def _add_templates(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,22 +1,27 @@
 """Which checkpoints an output folder holds, and whether a run can continue one. Torch-free.
 
 A checkpoint is ``checkpoint-N`` with the engine's files, ``checkpoint.json`` (what it was made with) and, written
-last, ``COMPLETE`` with the size of every file. A folder without a true marker does not count.
+last, ``COMPLETE`` (``marker``). A folder without a true marker does not count. ``checkpoint-N-universal``
+is one that ``convert`` made: any engine, ZeRO stage and number of processes continues it.
 """
 
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from launcher.config.training import TrainingSettings
+from launcher.errors import InvalidInputError
+from launcher.runs.marker import why_damaged, why_not_whole
 
-MARKER = "COMPLETE"
 FACTS = "checkpoint.json"
-
+UNIVERSAL = "universal"
+"""What a converted checkpoint's name ends with, and its form in ``checkpoint.json``."""
+_NAME = re.compile(rf"checkpoint-(\d+)(-{UNIVERSAL})?")
 
 IN_MEMORY = "GPU or host memory"
 """Where an optimizer keeps its states unless it swaps them."""
@@ -54,6 +59,11 @@ MUST_AGREE = {
 }
 """No engine can load a state across these: DeepSpeed fails with an empty message, or needs other files."""
 
+CONVERTIBLE = ("AdamW", "Adam", "Adagrad", "Lion")
+"""Optimizers whose states can be carried from one engine, stage and number of processes to another."""
+ALIKE = {"Adam": "AdamW"}
+"""Optimizers with the states of another."""
+
 SHOULD_AGREE = {
     "model": ("model", "the checkpoint's U-Net is trained on, with this model's VAE and text encoders"),
     "resolution": ("resolution", "training goes on at the new one"),
@@ -72,6 +82,11 @@ class Checkpoint:
     step: int
     facts: Mapping[str, Any]
     """What it was made with: :class:`Identity` and the optimizer's implementation."""
+
+    @property
+    def universal(self) -> bool:
+        """Whether any engine continues it."""
+        return self.facts.get("form") == UNIVERSAL
 
     @property
     def torch_adam(self) -> bool:
@@ -133,7 +148,28 @@ def newest(output_dir: Path, ignored: Callable[[str], None] = lambda _: None) ->
             ignored(f"{path} is not a whole checkpoint ({reason}) and is ignored")
     if not whole:
         return None
-    path, step = whole[-1]
+    return _read(*whole[-1])
+
+
+def checkpoint_at(path: Path) -> Checkpoint:
+    """The whole checkpoint in a folder, its content looked at.
+
+    Raises:
+        InvalidInputError: it is none, or damaged; an older whole one is named, if there is one.
+    """
+    path = path.absolute()
+    match = _NAME.fullmatch(path.name)
+    if match is None or not path.is_dir():
+        raise InvalidInputError(f"{path} is no checkpoint; those of a run are folders named checkpoint-N")
+    if reason := why_not_whole(path) or why_damaged(path):
+        step = int(match[1])
+        older = [each for each, its in numbered(path.parent) if its < step and why_not_whole(each) is None]
+        offer = f"; {older[-1]} is an older one that is whole" if older else ""
+        raise InvalidInputError(f"{path} is not a whole checkpoint ({reason}){offer}")
+    return _read(path, int(match[1]))
+
+
+def _read(path: Path, step: int) -> Checkpoint:
     return Checkpoint(path, step, json.loads((path / FACTS).read_bytes()))
 
 
@@ -141,17 +177,27 @@ def why_not_resumed(checkpoint: Checkpoint, mine: Identity) -> str | None:
     """Why a run cannot continue a checkpoint; None where it can."""
     here = mine.facts()
     there = {"optimizer_on": IN_MEMORY, **checkpoint.facts}  # earlier ones, which do not say it, knew no NVMe
-    differs = [
-        f"{name} {_named(there.get(key))} there, {_named(here[key])} here"
+    differs = {
+        key: f"{name} {_named(there.get(key))} there, {_named(here[key])} here"
         for key, name in MUST_AGREE.items()
         if there.get(key) != here[key]
-    ]
-    if not differs:
+    }
+    same_states = ALIKE.get(mine.optimizer, mine.optimizer) == ALIKE.get(there["optimizer"], there["optimizer"])
+    if not differs or (checkpoint.universal and same_states):
         return None
-    return (
-        f"{checkpoint.path} cannot be resumed with these settings: {'; '.join(differs)}. Use its own settings, or "
-        "train into another output folder"
-    )
+    reason = f"{checkpoint.path} cannot be resumed with these settings: {'; '.join(differs.values())}. "
+    if same_states and mine.optimizer in CONVERTIBLE:
+        return (
+            f"{reason}To continue it with them, run: {convert_command(checkpoint.path)} - it makes one beside it that "
+            "any ZeRO stage, number of processes and plain PyTorch continue. Or use its own settings, or train into "
+            "another output folder"
+        )
+    return f"{reason}Use its own settings, or train into another output folder"
+
+
+def convert_command(checkpoint: Path) -> str:
+    """What a person types to continue a checkpoint with other settings."""
+    return f"simpletuner-tui convert {shlex.quote(str(checkpoint))}"
 
 
 def what_changes(checkpoint: Checkpoint, mine: Identity) -> list[str]:
@@ -165,30 +211,17 @@ def what_changes(checkpoint: Checkpoint, mine: Identity) -> list[str]:
 
 
 def numbered(folder: Path) -> list[tuple[Path, int]]:
-    """Checkpoint folders, oldest first, whole or not; none where they cannot be listed."""
+    """Checkpoint folders, oldest first, whole or not; none where they cannot be listed.
+
+    A converted one comes after the one that it was made of.
+    """
     try:
         names = os.listdir(folder)  # noqa: PTH208 - Path.iterdir raises where this does
     except OSError:
         return []
-    found = [(folder / name, int(match[1])) for name in names if (match := re.fullmatch(r"checkpoint-(\d+)", name))]
-    return sorted(found, key=lambda item: item[1])
-
-
-def why_not_whole(path: Path) -> str | None:
-    """Why a folder is not a whole checkpoint; None when it is."""
-    try:
-        sizes = dict(json.loads((path / MARKER).read_bytes()))
-    except FileNotFoundError:
-        return f"no {MARKER} marker: its save did not finish"
-    except (OSError, ValueError, TypeError) as error:
-        return f"{MARKER} is unreadable: {error}"
-    for name, size in sizes.items():
-        file = path / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size} bytes instead of {size}"
-    return None
+    matches = (_NAME.fullmatch(name) for name in names)
+    found = [(folder / match[0], int(match[1])) for match in matches if match]
+    return sorted(found, key=lambda pair: (pair[1], pair[0].name))
 
 
 def _named(value: object) -> str:

@@ -18,16 +18,15 @@ import torch
 from launcher.errors import InvalidInputError, RefusedToOverwriteError, RunFailedError
 from launcher.runs.checkpoints import (
     FACTS,
-    MARKER,
     Checkpoint,
     Identity,
     newest,
     numbered,
     what_changes,
     why_not_resumed,
-    why_not_whole,
 )
 from launcher.runs.directory import write_atomic
+from launcher.runs.marker import MARKER, mark, why_not_whole
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
 from launcher.train.report import Report
@@ -114,7 +113,10 @@ class Checkpoints:
         if checkpoint is None:
             return 0
         try:
-            engine.load(checkpoint.path)
+            if checkpoint.universal:
+                engine.load_universal(checkpoint.path, checkpoint.step)
+            else:
+                engine.load(checkpoint.path)
         except (KeyError, ValueError, RuntimeError) as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
@@ -153,8 +155,7 @@ class Checkpoints:
             "versions": {name: version(name) for name in ("deepspeed", "torch", "diffusers")},
         }
         write_atomic(path / FACTS, json.dumps(facts, indent=2).encode())
-        sizes = {str(file.relative_to(path)): file.stat().st_size for file in _files(path)}
-        write_atomic(path / MARKER, json.dumps(sizes, indent=2).encode())
+        size = mark(path)
         removed = []
         # A folder without its marker is not ours to count or to remove: it was named at the start.
         whole = [old for old, _ in numbered(self._folder) if why_not_whole(old) is None]
@@ -165,7 +166,7 @@ class Checkpoints:
             "checkpoint",
             path=str(path),
             step=step,
-            bytes=sum(sizes.values()),
+            bytes=size,
             seconds=round(time.monotonic() - started, 3),
             removed=removed,
         )
@@ -175,10 +176,6 @@ def _discard(path: Path) -> None:
     """Removes a checkpoint, marker first, so that a half-removed one never counts."""
     (path / MARKER).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
-
-
-def _files(path: Path) -> list[Path]:
-    return [file for file in sorted(path.rglob("*")) if file.is_file() and file.name != MARKER]
 
 
 def _last_line(error: BaseException) -> str:

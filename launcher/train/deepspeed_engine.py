@@ -10,9 +10,12 @@ from deepspeed.utils import safe_get_full_fp32_param
 
 from launcher.train.extensions import uses_torch_adam
 from launcher.train.swap import restore_states
+from launcher.train.universal import into_deepspeed
 
 TAG = "engine"
 """Folder of DeepSpeed's own files inside a checkpoint."""
+LAYOUT = "layout"
+"""Key in them of what they say for whoever reads them without an engine."""
 
 
 def trainable(model: torch.nn.Module) -> Iterator[torch.nn.Parameter]:
@@ -38,6 +41,8 @@ class DeepSpeedEngine:
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=unet, model_parameters=trainable(unet), config=dict(config)
         )
+        self._optimizer_type: str = config["optimizer"]["type"]
+        self._names = {parameter: name for name, parameter in unet.named_parameters() if parameter.requires_grad}
 
     def __call__(self, sample: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> Any:
         """The U-Net's forward pass."""
@@ -68,7 +73,8 @@ class DeepSpeedEngine:
 
     def save(self, folder: Path) -> None:
         """Writes everything a resume needs below ``folder``; every rank calls it."""
-        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+        state = {LAYOUT: into_deepspeed.layout(self._engine, self._names)}
+        self._engine.save_checkpoint(str(folder), tag=TAG, client_state=state, save_latest=False)
 
     def load(self, folder: Path) -> None:
         """Restores what :meth:`save` wrote; every rank calls it."""
@@ -79,8 +85,17 @@ class DeepSpeedEngine:
             (states,) = (folder / TAG).glob(f"*zero_pp_rank_{self._engine.global_rank}_mp_rank_00_optim_states.pt")
             restore_states(self._engine, states)
 
+    def load_universal(self, folder: Path, step: int) -> None:
+        """Continues a universal checkpoint of ``step`` steps; every rank calls it."""
+        into_deepspeed.load(self._engine, self._names, folder, self._optimizer_type, step)
+
     def master_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Each parameter's fp32 master by name, whole; every rank must go through all of them."""
+        kept: dict[torch.nn.Parameter, torch.Tensor] = {}
+        if self._engine.zero_optimization_stage() == 0:
+            kept = dict(into_deepspeed.unpartitioned_masters(self._engine, self._names))
         for name, parameter in self._unet.named_parameters():
-            master = safe_get_full_fp32_param(parameter)  # None where the weights are their own masters
+            master = kept.get(parameter)
+            if master is None:
+                master = safe_get_full_fp32_param(parameter)  # None where the weights are their own masters
             yield name, parameter.detach() if master is None else master

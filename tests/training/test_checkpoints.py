@@ -8,7 +8,8 @@ import torch
 from harness.recorder import Recorder
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json, with_overrides
 from launcher.errors import ExitCode, InvalidInputError, RefusedToOverwriteError, RunFailedError
-from launcher.runs.checkpoints import FACTS, MARKER, Identity
+from launcher.runs.checkpoints import FACTS, Identity
+from launcher.runs.marker import MARKER
 from launcher.train.checkpoint import Checkpoints
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.extensions import TORCH_ADAM
