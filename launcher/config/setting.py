@@ -6,6 +6,7 @@ stores or explains a setting reads :func:`declarations` and repeats nothing.
 
 import dataclasses
 import math
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,10 @@ class Setting:
     """A path that may also be the id of a model on the hub."""
     required: bool = False
     """An empty string is not an answer."""
+    pattern: str = ""
+    """A regular expression that a text matches whole."""
+    expected: str = ""
+    """What that is, in words."""
 
     def parse(self, value: object) -> Value:
         """The value as its kind, checked against bounds and choices.
@@ -68,6 +73,8 @@ class Setting:
         for number in parsed if isinstance(parsed, tuple) else (parsed,):
             if isinstance(number, int | float) and not isinstance(number, bool):
                 self._check_bounds(number)
+        if self.pattern and isinstance(parsed, str) and not re.fullmatch(self.pattern, parsed):
+            raise ValueError(f"must be {self.expected}, not {parsed!r}")
         if self.required and parsed == "":
             raise ValueError("must not be empty")
         if isinstance(parsed, str) and any(ord(character) < 32 for character in parsed):
@@ -148,6 +155,8 @@ def setting(
     path: bool = False,
     hub: bool = False,
     required: bool = False,
+    pattern: str = "",
+    expected: str = "",
 ) -> Any:
     """A dataclass field that carries the declaration of a setting."""
     facts = {
@@ -159,6 +168,8 @@ def setting(
         "path": path,
         "hub": hub,
         "required": required,
+        "pattern": pattern,
+        "expected": expected,
     }
     return dataclasses.field(default=default, metadata=facts)
 

@@ -245,15 +245,19 @@ def _checkpoints_together(settings: Settings) -> int:
 
 
 def _checkpoint_bytes(settings: Settings, model: ModelFacts) -> float:
-    ds = settings.deepspeed
+    ds, contents, alone = settings.deepspeed, settings.training.checkpoints.checkpoint_contents, 0
+    if contents != "full":
+        alone = 4 if settings.training.export.export_dtype == "fp32" else 2
+    if contents == "weights":
+        return alone * model.parameters
     weights = 4 if ds.precision == "no" else 2
     if ds.stage == 3:
         weights = 0  # stage 3 keeps its weights as masters only
-    return (weights + _master_bytes(settings) + 4 * _moments(ds)) * model.parameters
+    return (alone + weights + _master_bytes(settings) + 4 * _moments(ds)) * model.parameters
 
 
 def checkpoint_mib(settings: Settings, model: ModelFacts) -> int:
-    """One checkpoint: 14 bytes a parameter with Adam in half precision at stages 1 and 2."""
+    """One checkpoint: 14 bytes a parameter with Adam in half precision at stages 1 and 2, 2 for weights alone."""
     return round(_checkpoint_bytes(settings, model) / MIB)
 
 

@@ -5,6 +5,7 @@ last, ``COMPLETE`` (``marker``). A folder without a true marker does not count. 
 is one that ``convert`` made: any engine, ZeRO stage and number of processes continues it.
 """
 
+import itertools
 import json
 import os
 import re
@@ -89,6 +90,11 @@ class Checkpoint:
         return self.facts.get("form") == UNIVERSAL
 
     @property
+    def resumable(self) -> bool:
+        """Whether it holds more than weights."""
+        return self.facts.get("contents") != "weights"
+
+    @property
     def torch_adam(self) -> bool:
         """Whether its optimizer state is torch's own AdamW's, which CPUAdam cannot read."""
         return bool(self.facts.get("torch_adam"))
@@ -132,23 +138,86 @@ def _swaps_optimizer(config: Mapping[str, Any]) -> bool:
     return bool(zero["stage"] == 3 and zero.get("offload_optimizer", {}).get("device") == "nvme")
 
 
-def newest(output_dir: Path, ignored: Callable[[str], None] = lambda _: None) -> Checkpoint | None:
-    """The newest whole checkpoint of an output folder.
+def whole(folder: Path, ignored: Callable[[str], None] = lambda _: None) -> list[Checkpoint]:
+    """The whole checkpoints in a folder, oldest first, by names and sizes.
+
+    Args:
+        folder: ``checkpoints`` of an output folder.
+        ignored: told of each that is not whole.
+    """
+    found = []
+    for path, step in numbered(folder):
+        if reason := why_not_read(path):
+            ignored(f"{path} is not a whole checkpoint ({reason}) and is ignored")
+        else:
+            found.append(_read(path, step))
+    return found
+
+
+def why_not_read(path: Path) -> str | None:
+    """Why a folder is not a whole checkpoint, as far as can be told without reading all of it; None when it is."""
+    if reason := why_not_whole(path):
+        return reason
+    try:
+        facts = json.loads((path / FACTS).read_bytes())
+        identity_there = {name for name in Identity.__slots__ if name in facts}
+    except (OSError, ValueError, TypeError) as error:
+        return f"{FACTS} is unreadable: {error}"
+    if missing := {"zero_stage", *MUST_AGREE} - {"optimizer_on"} - identity_there:
+        return f"{FACTS} does not say {min(missing)}"
+    return None
+
+
+def to_resume(output_dir: Path, wanted: str, ignored: Callable[[str], None] = lambda _: None) -> Checkpoint | None:
+    """The checkpoint that a run begins with, its content not looked at; None where it begins anew.
 
     Args:
         output_dir: checkpoints lie in its folder ``checkpoints``.
+        wanted: ``training.resume_from_checkpoint``: ``latest``, or the name of one.
         ignored: told of each that is not whole.
+
+    Raises:
+        InvalidInputError: the one that is named is not there, not whole or cannot be resumed.
     """
-    whole = []
-    for path, step in numbered(output_dir / "checkpoints"):
-        reason = why_not_whole(path)
-        if reason is None:
-            whole.append((path, step))
-        else:
-            ignored(f"{path} is not a whole checkpoint ({reason}) and is ignored")
-    if not whole:
-        return None
-    return _read(*whole[-1])
+    if wanted == "latest":
+        found = [each for each in whole(output_dir / "checkpoints", ignored) if each.resumable]
+        return found[-1] if found else None
+    path = (output_dir / "checkpoints" / wanted).absolute()
+    if not path.is_dir():
+        names = ", ".join(each.path.name for each in whole(path.parent) if each.resumable) or "none"
+        raise InvalidInputError(f"{path} is not there; checkpoints that can be resumed: {names}")
+    if reason := why_not_read(path):
+        raise InvalidInputError(not_whole(path, reason))
+    checkpoint = _read(path, numbered_as(path))
+    if not checkpoint.resumable:
+        raise InvalidInputError(f"{path} holds weights alone and cannot be resumed")
+    return checkpoint
+
+
+def numbered_as(path: Path) -> int:
+    """The step in a checkpoint's name.
+
+    Raises:
+        InvalidInputError: it is not called as checkpoints are.
+    """
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        raise InvalidInputError(f"{path} is no checkpoint; those of a run are folders named checkpoint-N")
+    return int(match[1])
+
+
+def not_whole(path: Path, reason: str) -> str:
+    """What to tell of a checkpoint that is damaged, and which older one is whole."""
+    older = older_than(path)
+    offer = f"; {older[-1].path.name} is an older one that is whole" if older else ""
+    return f"{path} is not a whole checkpoint ({reason}){offer}"
+
+
+def older_than(path: Path) -> list[Checkpoint]:
+    """The whole checkpoints beside another that come before it and can be resumed, oldest first."""
+    before = itertools.takewhile(lambda pair: pair[0].name != path.name, numbered(path.parent))
+    names = {each.name for each, _ in before}
+    return [each for each in whole(path.parent) if each.resumable and each.path.name in names]
 
 
 def checkpoint_at(path: Path) -> Checkpoint:
@@ -158,15 +227,12 @@ def checkpoint_at(path: Path) -> Checkpoint:
         InvalidInputError: it is none, or damaged; an older whole one is named, if there is one.
     """
     path = path.absolute()
-    match = _NAME.fullmatch(path.name)
-    if match is None or not path.is_dir():
-        raise InvalidInputError(f"{path} is no checkpoint; those of a run are folders named checkpoint-N")
-    if reason := why_not_whole(path) or why_damaged(path):
-        step = int(match[1])
-        older = [each for each, its in numbered(path.parent) if its < step and why_not_whole(each) is None]
-        offer = f"; {older[-1]} is an older one that is whole" if older else ""
-        raise InvalidInputError(f"{path} is not a whole checkpoint ({reason}){offer}")
-    return _read(path, int(match[1]))
+    step = numbered_as(path)
+    if not path.is_dir():
+        raise InvalidInputError(f"{path} is not there")
+    if reason := why_not_read(path) or why_damaged(path):
+        raise InvalidInputError(not_whole(path, reason))
+    return _read(path, step)
 
 
 def _read(path: Path, step: int) -> Checkpoint:

@@ -4,6 +4,7 @@ import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from launcher.train.compiling import compile_unet
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
-from launcher.train.export import draw_samples, export_pipeline
+from launcher.train.export import draw_samples, export_pipeline, write_unet
 from launcher.train.extensions import build_optimizer, build_swapping
 from launcher.train.models import resolve_model
 from launcher.train.objective import noise_prediction_loss, require_noise_prediction
@@ -63,12 +64,11 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     mine = identity(
         config, training, deepspeed=run.uses_deepspeed(), world_size=world.world_size, pictures=len(pictures)
     )
-    checkpoints = Checkpoints(output_dir, training.checkpoints.checkpoints_total_limit, mine, world, report)
-    if training.checkpoints.resume_from_checkpoint == "latest":
-        newest = checkpoints.find()
-    else:
-        newest = None
-        checkpoints.require_none()
+    saving = training.checkpoints
+    checkpoints = Checkpoints(
+        output_dir, saving.checkpoints_total_limit, mine, world, report, contents=saving.checkpoint_contents
+    )
+    newest = checkpoints.find(saving.resume_from_checkpoint)
 
     if mine.zero_stage is not None:
         with report.phase("compile"):
@@ -115,9 +115,12 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
 
     loop = Loop(engine, batches, scheduler, division, world, report, stop_reason)
     loop.evaluate("before", done, optimization.num_eval_images)
-    every = training.checkpoints.checkpointing_steps
+    write_weights = partial(write_unet, model=model, dtype=training.export.export_dtype, world=world)
     done, reason = loop.steps(
-        done, optimization.max_train_steps, save_every=every, save=lambda step: checkpoints.save(engine, step)
+        done,
+        optimization.max_train_steps,
+        save_every=saving.checkpointing_steps,
+        save=lambda step: checkpoints.save(engine, step, write_weights),
     )
     if reason:
         return _stopped(report, reason, done)

@@ -216,10 +216,19 @@ class ModelSource:
         for name in COMPONENTS:
             if name != "unet":
                 _copy_component(self.vae_folder if name == "vae" else self.folder / name, folder / name)
+        self.write_unet(state, folder / "unet")
+
+    def write_unet(self, state: dict[str, torch.Tensor], folder: Path) -> None:
+        """Writes a U-Net of this model's shape.
+
+        Args:
+            state: its weights, in the dtype to write. They are not copied.
+            folder: must not exist.
+        """
         with torch.device("meta"):
             unet = UNet2DConditionModel.from_config(component_config(self.folder, "unet"))
         unet.load_state_dict(state, assign=True)
-        unet.save_pretrained(folder / "unet", safe_serialization=True)
+        unet.save_pretrained(folder, safe_serialization=True)
 
 
 def _copy_component(source: Path, target: Path) -> None:

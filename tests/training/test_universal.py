@@ -10,7 +10,7 @@ from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.zero.partition_parameters import Init
 
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json, with_overrides
-from launcher.runs.checkpoints import CONVERTIBLE, Checkpoint, Identity, newest
+from launcher.runs.checkpoints import CONVERTIBLE, Checkpoint, Identity, to_resume
 from launcher.runs.converting import conversion
 from launcher.train.checkpoint import Checkpoints
 from launcher.train.convert import convert
@@ -111,7 +111,7 @@ def saved_and_converted(world, engine, folder, report, optimizer="AdamW", **iden
     mine = replace(IDENTITY, optimizer=optimizer, **identity)
     path = Checkpoints(folder, 10, mine, world, report).save(engine, 3)
     convert(conversion(path, None), lambda done, total: None)
-    found = newest(folder)
+    found = to_resume(folder, "latest")
     assert found.universal
     return found
 

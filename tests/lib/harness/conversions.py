@@ -19,7 +19,7 @@ from harness.recorder import Recorder
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
 from launcher.config.training import DataSettings, TrainingSettings
 from launcher.pictures import scan
-from launcher.runs.checkpoints import Identity, newest
+from launcher.runs.checkpoints import Identity, to_resume
 from launcher.runs.swap import swap_folders
 from launcher.train import caches
 from launcher.train.batches import Batches, Division
@@ -118,7 +118,7 @@ class Trainer:
         )
         done = 0
         if run.source:
-            found = newest(Path(run.source).parent.parent)
+            found = to_resume(Path(run.source).parent.parent, "latest")
             assert str(found.path) == run.source
             done = checkpoints.resume(engine, found)
         loop = Loop(engine, batches, self.model.noise_scheduler(), division, self.world, recorder, lambda: None)
