@@ -64,6 +64,8 @@ CONVERTIBLE = ("AdamW", "Adam", "Adagrad", "Lion")
 """Optimizers whose states can be carried from one engine, stage and number of processes to another."""
 ALIKE = {"Adam": "AdamW"}
 """Optimizers with the states of another."""
+CARRIED = {"zero_stage", "precision", "optimizer", "world_size", "optimizer_on", "weight_decay_exclude"}
+"""Of :data:`MUST_AGREE`, what a converted checkpoint does not depend on, where the optimizer's states are alike."""
 
 SHOULD_AGREE = {
     "model": ("model", "the checkpoint's U-Net is trained on, with this model's VAE and text encoders"),
@@ -220,8 +222,12 @@ def older_than(path: Path) -> list[Checkpoint]:
     return [each for each in whole(path.parent) if each.resumable and each.path.name in names]
 
 
-def checkpoint_at(path: Path) -> Checkpoint:
-    """The whole checkpoint in a folder, its content looked at.
+def checkpoint_at(path: Path, *, content: bool) -> Checkpoint:
+    """The whole checkpoint in a folder.
+
+    Args:
+        path: the folder.
+        content: whether all of it is read and held against its checksums.
 
     Raises:
         InvalidInputError: it is none, or damaged; an older whole one is named, if there is one.
@@ -230,7 +236,7 @@ def checkpoint_at(path: Path) -> Checkpoint:
     step = numbered_as(path)
     if not path.is_dir():
         raise InvalidInputError(f"{path} is not there")
-    if reason := why_not_read(path) or why_damaged(path):
+    if reason := why_not_read(path) or (why_damaged(path) if content else None):
         raise InvalidInputError(not_whole(path, reason))
     return _read(path, step)
 
@@ -249,10 +255,11 @@ def why_not_resumed(checkpoint: Checkpoint, mine: Identity) -> str | None:
         if there.get(key) != here[key]
     }
     same_states = ALIKE.get(mine.optimizer, mine.optimizer) == ALIKE.get(there["optimizer"], there["optimizer"])
-    if not differs or (checkpoint.universal and same_states):
+    convertible = same_states and mine.optimizer in CONVERTIBLE and differs.keys() <= CARRIED
+    if not differs or (checkpoint.universal and convertible):
         return None
     reason = f"{checkpoint.path} cannot be resumed with these settings: {'; '.join(differs.values())}. "
-    if same_states and mine.optimizer in CONVERTIBLE:
+    if convertible:
         return (
             f"{reason}To continue it with them, run: {convert_command(checkpoint.path)} - it makes one beside it that "
             "any ZeRO stage, number of processes and plain PyTorch continue. Or use its own settings, or train into "

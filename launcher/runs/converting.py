@@ -24,21 +24,24 @@ class Conversion:
         return self.target.with_name(f"{self.target.name}.unfinished")
 
 
-def conversion(source: Path, folder: Path | None) -> Conversion:
+def conversion(source: Path, folder: Path | None, *, content: bool = True) -> Conversion:
     """Plans it; nothing is written.
 
     Args:
         source: a checkpoint of any engine.
         folder: of the checkpoints that the new one joins; the source's own by default.
+        content: whether all of the source is read and held against its checksums.
 
     Raises:
         LauncherError: the source is not whole or cannot be converted, or the target cannot be written.
     """
-    checkpoint = checkpoint_at(source)
+    checkpoint = checkpoint_at(source, content=content)
     if checkpoint.universal:
         raise InvalidInputError(
             f"{checkpoint.path} is converted already: any ZeRO stage, number of processes and plain PyTorch continue it"
         )
+    if not checkpoint.resumable:
+        raise InvalidInputError(f"{checkpoint.path} holds weights alone: there is nothing to continue")
     if (optimizer := checkpoint.facts["optimizer"]) not in CONVERTIBLE:
         raise InvalidInputError(
             f"{checkpoint.path} was trained with {optimizer}, whose states cannot be carried over; those of "

@@ -225,10 +225,17 @@ class ModelSource:
             state: its weights, in the dtype to write. They are not copied.
             folder: must not exist.
         """
-        with torch.device("meta"):
-            unet = UNet2DConditionModel.from_config(component_config(self.folder, "unet"))
+        unet = self._empty_unet()
         unet.load_state_dict(state, assign=True)
         unet.save_pretrained(folder, safe_serialization=True)
+
+    def unet_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the U-Net's weights by name."""
+        return {name: tuple(weight.shape) for name, weight in self._empty_unet().state_dict().items()}
+
+    def _empty_unet(self) -> UNet2DConditionModel:
+        with torch.device("meta"):
+            return UNet2DConditionModel.from_config(component_config(self.folder, "unet"))
 
 
 def _copy_component(source: Path, target: Path) -> None:
