@@ -1,5 +1,6 @@
 """What refuses to start: each finding with its question, words, level, exit code, and whether force overrides it."""
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -19,6 +20,8 @@ from launcher.machine.toolchain import Toolchain
 from launcher.plan import Plan
 from launcher.preflight import Finding, Machine, preflight, raise_for
 from launcher.preflight.finding import size
+from launcher.runs.checkpoints import FACTS, identity
+from launcher.runs.marker import mark
 from launcher.runs.swap import swap_folders
 
 MIB = 2**20
@@ -608,3 +611,51 @@ def test_warnings_stop_nothing(findings):
 @pytest.mark.parametrize(("mib", "shown"), [(0, "0 MiB"), (1023, "1023 MiB"), (1024, "1.0 GiB"), (36_500, "35.6 GiB")])
 def test_sizes_are_read_at_a_glance(mib, shown):
     assert size(mib) == shown
+
+
+# checkpoints
+
+
+def checkpoint_of(plan: Plan, step: int, **facts) -> Path:
+    """A checkpoint that a run of this plan could have made, but for some facts."""
+    mine = identity(plan.settings.deepspeed_json(), plan.settings.training, deepspeed=True, world_size=1, pictures=4)
+    path = plan.run_dir / "checkpoints" / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / FACTS).write_text(json.dumps({**mine.facts(), **facts}))
+    mark(path)
+    return path
+
+
+def of_resume(plan: Plan) -> list[str]:
+    return [each.message for each in preflight(plan, GOOD) if each.field == "training.resume_from_checkpoint"]
+
+
+def test_a_checkpoint_of_another_stage_is_refused_with_the_command_that_converts_it(small):
+    plan = small()
+    path = checkpoint_of(plan, 3, zero_stage=1)
+    (message,) = of_resume(plan)
+    assert f"run: simpletuner-tui convert {path} - it makes" in message
+    shutil.copytree(path, path.with_name("checkpoint-3-universal"))
+    converted = path.with_name("checkpoint-3-universal") / FACTS
+    converted.write_text(json.dumps({**json.loads(converted.read_text()), "form": "universal"}))
+    mark(converted.parent)
+    assert of_resume(plan) == []
+
+
+def test_a_named_checkpoint_must_be_there_and_whole(small):
+    plan = small(resume_from_checkpoint="checkpoint-7")
+    checkpoint_of(plan, 3)
+    damaged = checkpoint_of(plan, 9)
+    (message,) = of_resume(plan)
+    assert message.endswith("checkpoint-7 is not there; checkpoints that can be resumed: checkpoint-3, checkpoint-9")
+    (damaged / FACTS).write_text("{}")
+    (message,) = of_resume(small(resume_from_checkpoint="checkpoint-9"))
+    assert f"{FACTS} has 2 bytes instead of" in message
+    assert "checkpoint-3 is an older one that is whole" in message
+    assert of_resume(small(resume_from_checkpoint="checkpoint-3")) == []
+
+
+def test_checkpoints_of_weights_alone_are_a_warning(small):
+    finding = only(small(checkpoint_contents="weights"))
+    assert (finding.field, finding.level) == ("training.checkpoint_contents", Level.WARNING)
+    assert "cannot be continued" in finding.message
