@@ -29,6 +29,7 @@ TITLES = {
     "compile_communication": "compile communication",
     "compile": "compile DeepSpeed's optimizer",
     "download": "download the model",
+    "contents": "look through pictures and caches",
     "convert": "convert the model",
     "captions": "prompt embeddings",
     "latents": "latents",
@@ -148,6 +149,8 @@ class _Lines:
             self._line(f"  continues from step {event['step']}: {event['path']}")
         elif kind == "checkpoint":
             self._line(f"  checkpoint of step {event['step']}: {event['bytes'] / 2**20:,.0f} MiB")
+        elif kind == "swap_removed":
+            self._line(f"  removed what a dead run left on NVMe, {event['bytes'] / 2**20:,.0f} MiB: {event['path']}")
         elif kind == "warning":
             self._line(f"warning: {event['message']}")
 
@@ -187,6 +190,8 @@ class _Lines:
             parts.append("…" if not self._ascii else "...")
         if progress.phase == "train" and progress.step:
             parts += _training_figures(progress)
+        elif progress.seconds_left:
+            parts.append(f"{duration(progress.seconds_left)} left")
         return " ".join(parts)[:width]
 
 

@@ -1,7 +1,8 @@
-"""The checks, all at once; those of disks and of NVMe offload have files of their own."""
+"""The checks, all at once; those of the data, of disks and of NVMe offload have files of their own."""
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from launcher.config.setting import Level
@@ -9,9 +10,18 @@ from launcher.errors import ExitCode, InvalidInputError, RefusedToOverwriteError
 from launcher.machine.gpus import Gpus, visible
 from launcher.machine.host import Host
 from launcher.machine.toolchain import Toolchain
-from launcher.model_files import check_components, check_whole, is_file, is_folder, resolution_step, weight_files
-from launcher.pictures import Picture, scan
+from launcher.model_files import (
+    check_components,
+    check_whole,
+    component_config,
+    is_file,
+    is_folder,
+    resolution_step,
+    weight_files,
+)
+from launcher.noise_schedule import remarks
 from launcher.plan import Plan
+from launcher.preflight.data import data, resolution
 from launcher.preflight.disks import disks, folders, places
 from launcher.preflight.finding import Finding, size
 from launcher.preflight.machine import Machine
@@ -31,10 +41,17 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
     if not launch.use_cpu:
         chosen = os.environ.get("CUDA_VISIBLE_DEVICES") if launch.gpu_ids == "all" else launch.gpu_ids
         gpus = visible(machine.gpus(), chosen)
+        if not gpus.gpus and machine.amd_is_idle():
+            gpus = replace(gpus, reason=f"{gpus.reason}; the GPU of AMD's is not trained on, only NVIDIA's are")
     of_model = list(_model(plan))
-    findings = [*_vae(plan), *_data(plan), *folders(plan), *_taken(plan), *_resume(plan), *_saves(plan), *disks(plan)]
-    findings += [*_gpus(plan, gpus), *_host(plan, machine.host()), *_toolchain(plan, machine.toolchain())]
-    findings += nvme(plan, machine)
+    findings = [*_vae(plan), *data(plan), *folders(plan), *_taken(plan), *_resume(plan), *_saves(plan), *disks(plan)]
+    findings += [
+        *_platform(plan, machine),
+        *_gpus(plan, gpus),
+        *_host(plan, machine.host()),
+        *_toolchain(plan, machine.toolchain()),
+    ]
+    findings += [*nvme(plan, machine), *_trackers(plan, machine)]
     if plan.model.assumed and any(finding.field == MODEL for finding in of_model):
         # There is no model; what an estimate of SDXL says would be of another one than is meant.
         findings = [each for each in findings if each.level is Level.ERROR and not each.forceable]
@@ -48,6 +65,8 @@ def _model(plan: Plan) -> Iterator[Finding]:
         if is_folder(path):
             check_components(path)
             step = resolution_step(path)
+            for remark in remarks(component_config(path, "scheduler"), plan.settings.training.objective):
+                yield Finding(remark.field, remark.message, Level.ERROR if remark.refused else Level.WARNING)
         elif is_file(path):
             _check_single_file(path)
             yield from _absent(plan, "pretrained_model_config")
@@ -56,7 +75,7 @@ def _model(plan: Plan) -> Iterator[Finding]:
     except InvalidInputError as error:
         yield Finding(MODEL, str(error))
     else:
-        yield from _resolution(plan, step)
+        yield from resolution(plan, step)
 
 
 def _check_single_file(path: Path) -> None:
@@ -80,32 +99,6 @@ def _absent(plan: Plan, key: str) -> Iterator[Finding]:
     name: str = getattr(plan.settings.training.model, key)
     if Path(name).is_absolute() and not is_folder(Path(name)):
         yield Finding(f"training.{key}", f"{name} is no folder; give a diffusers folder or a hub id")
-
-
-def _resolution(plan: Plan, step: int) -> Iterator[Finding]:
-    side = plan.settings.training.data.resolution
-    if side % step:
-        below, above = side // step * step, (side // step + 1) * step
-        nearest = f"{below} or {above}" if below else str(above)
-        yield Finding("training.resolution", f"must be a multiple of {step} for this model: {nearest}, not {side}")
-
-
-def _data(plan: Plan) -> Iterator[Finding]:
-    data = plan.settings.training.data
-    try:
-        pictures: list[Picture] = scan(Path(data.instance_data_dir), data.resolution)
-    except InvalidInputError as error:
-        yield Finding("training.instance_data_dir", str(error))
-        return
-    batch = plan.settings.global_batch_size
-    if batch > len(pictures):
-        yield Finding(
-            "training.train_batch_size",
-            f"one step takes {batch} pictures ({plan.settings.training.optimization.train_batch_size} a micro-batch "
-            f"x {plan.settings.deepspeed.gradient_accumulation_steps} accumulation x "
-            f"{plan.settings.launch.num_processes} processes), but there are only {len(pictures)}; lower one of "
-            "them or add pictures",
-        )
 
 
 def _taken(plan: Plan) -> Iterator[Finding]:
@@ -157,6 +150,22 @@ def _saves(plan: Plan) -> Iterator[Finding]:
     if plan.settings.training.checkpoints.checkpoint_contents == "weights":
         message = "checkpoints of weights alone: a run that ends early, or is stopped, cannot be continued"
         yield Finding("training.checkpoint_contents", message, level=Level.WARNING)
+
+
+PACKAGES_OF = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}
+"""Which packages accelerate writes with for a tracker, the usual one first."""
+
+
+def _trackers(plan: Plan, machine: Machine) -> Iterator[Finding]:
+    for name in plan.settings.training.tracking.trackers:
+        if not any(machine.has_package(package) for package in PACKAGES_OF[name]):
+            message = f"{name} is not installed; pip install {PACKAGES_OF[name][0]}, or leave it out"
+            yield Finding("training.report_to", message, exit_code=ExitCode.CANNOT_RUN_HERE)
+
+
+def _platform(plan: Plan, machine: Machine) -> Iterator[Finding]:
+    if not plan.settings.launch.use_cpu and (reason := machine.why_not_cuda()):
+        yield Finding("accelerate.use_cpu", reason, exit_code=ExitCode.CANNOT_RUN_HERE)
 
 
 def _gpus(plan: Plan, gpus: Gpus) -> Iterator[Finding]:

@@ -1,30 +1,34 @@
 """Which picture, noise and timestep each step trains on: a function of the seed and the step, nothing else.
 
-Every picture drawn has a number, counted over the whole run and over all ranks. Its place in the data order,
+Every picture drawn has a number, counted over the whole run and over all ranks. Which picture it is (``order.py``),
 its noise and its timestep come from generators seeded by (seed, number), made on the CPU. So a resumed run
 continues bit for bit without saving generator states, and the same global batch holds the same samples
 however it is divided into ranks and micro-batches.
 """
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from launcher.config.training import ObjectiveSettings
+from launcher.data.buckets import Size
 from launcher.train.caches import CachedDataset, Sample
+from launcher.train.order import Order
+from launcher.train.seeds import seeded
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One micro-batch on the training device; b pictures of latent shape (c, h, w)."""
+    """One micro-batch on the training device; b pictures of one bucket, of latent shape (c, h, w)."""
 
     latents: torch.Tensor
     """(b, c, h, w) fp32, drawn from the VAE's posterior and scaled."""
     noise: torch.Tensor
-    """(b, c, h, w) fp32, standard normal."""
+    """(b, c, h, w) fp32, standard normal, with its offset."""
     timesteps: torch.Tensor
     """(b,) int64."""
     prompt_embeds: torch.Tensor
@@ -33,6 +37,10 @@ class Batch:
     """(b, p) in the training precision."""
     time_ids: torch.Tensor
     """(b, 6) in the training precision: original size, crop, target size, each (height, width)."""
+    paths: tuple[Path, ...]
+    """Of the pictures."""
+    perturbation: torch.Tensor | None = None
+    """(b, c, h, w) fp32, added to the noise in what the U-Net sees; None where it sees the noise alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +63,6 @@ class Division:
         return range(micro_batch * self.micro_batch_size, (micro_batch + 1) * self.micro_batch_size)
 
 
-def seeded(purpose: str, *numbers: int) -> torch.Generator:
-    """A CPU generator of its own for each purpose and numbers.
-
-    Hashed, because generators seeded with neighbouring integers start alike.
-    """
-    text = ":".join([purpose, *map(str, numbers)])
-    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
-    return torch.Generator().manual_seed(seed)
-
-
-@lru_cache(maxsize=2)
-def epoch_order(seed: int, epoch: int, pictures: int) -> tuple[int, ...]:
-    """The order in which an epoch goes through the data set."""
-    return tuple(torch.randperm(pictures, generator=seeded("order", seed, epoch)).tolist())
-
-
 class Batches:
     """Makes micro-batches from the caches, one ahead of the step that needs it."""
 
@@ -83,6 +75,7 @@ class Batches:
         timesteps: int,
         device: torch.device,
         dtype: torch.dtype,
+        objective: ObjectiveSettings | None = None,
     ) -> None:
         """Reads nothing yet.
 
@@ -93,12 +86,17 @@ class Batches:
             timesteps: length of the noise schedule.
             device: where batches go.
             dtype: training precision.
+            objective: from which timesteps and with which noise; the whole schedule and plain noise by default.
         """
         self._dataset, self._seed, self._scaling_factor = dataset, seed, scaling_factor
-        self._timesteps, self._device, self._dtype = timesteps, device, dtype
+        self._device, self._dtype = device, dtype
+        self._pictures = [entry.picture for entry in dataset.entries]
+        self._objective = objective or ObjectiveSettings()
+        self._timesteps = range(self._objective.min_timestep, min(self._objective.max_timestep, timesteps))
 
     def run(self, division: Division, first_step: int, last_step: int) -> Iterator[Batch]:
         """Micro-batches from a 0-based first step up to, not including, the last, in order."""
+        order = Order(self._pictures, self._seed, division.global_batch_size)
         wanted = (
             division.numbers(step, micro_step)
             for step in range(first_step, last_step)
@@ -107,41 +105,73 @@ class Batches:
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as reader:
             ahead = None
             for numbers in wanted:
-                following = reader.submit(self._training_batch, numbers)
+                following = reader.submit(self._training_batch, numbers, order)
                 if ahead is not None:
                     yield self._to_device(ahead.result())
                 ahead = following
             if ahead is not None:
                 yield self._to_device(ahead.result())
 
-    def evaluation(self, indices: range, of: int) -> Batch:
-        """Pictures with held-out noise: never drawn in training, the same at every call.
+    def evaluation_batches(self, of: int, size: int) -> list[list[int]]:
+        """What an evaluation takes, in batches of one bucket each, for :meth:`evaluation`.
 
         Args:
-            indices: which of the evaluation's pictures.
+            of: how many pictures the evaluation has.
+            size: of a batch at the most.
+        """
+        by_bucket: dict[Size, list[int]] = {}
+        for index in range(of):
+            by_bucket.setdefault(self._pictures[self._evaluated(index, of)].bucket, []).append(index)
+        return [
+            indices[first : first + size] for indices in by_bucket.values() for first in range(0, len(indices), size)
+        ]
+
+    def evaluation(self, indices: Sequence[int], of: int) -> Batch:
+        """Pictures with held-out noise, neither offset nor perturbed: never drawn in training, the same at every call.
+
+        Args:
+            indices: which of the evaluation's pictures, of one bucket.
             of: how many the evaluation has; pictures and timesteps are spread evenly over them.
         """
-        pictures = len(self._dataset)
         samples, noises, steps = [], [], []
         for index in indices:
-            sample = self._dataset[index * pictures // of % pictures]
+            sample = self._dataset[self._evaluated(index, of)]
             generator = seeded("evaluation", self._seed, index)
             samples.append((sample, torch.randn(sample.mean.shape, generator=generator)))
             noises.append(torch.randn(sample.mean.shape, generator=generator))
-            steps.append((2 * index + 1) * self._timesteps // (2 * of))
+            steps.append(self._timesteps.start + (2 * index + 1) * len(self._timesteps) // (2 * of))
         return self._to_device(self._collate(samples, noises, steps))
 
-    def _training_batch(self, numbers: range) -> Batch:
-        pictures = len(self._dataset)
+    def _evaluated(self, index: int, of: int) -> int:
+        return index * len(self._pictures) // of % len(self._pictures)
+
+    def _training_batch(self, numbers: range, order: Order) -> Batch:
         samples, noises, steps = [], [], []
         for number in numbers:
-            epoch, position = divmod(number, pictures)
-            sample = self._dataset[epoch_order(self._seed, epoch, pictures)[position]]
+            sample = self._dataset[order[number]]
             generator = seeded("noise", self._seed, number)
             samples.append((sample, torch.randn(sample.mean.shape, generator=generator)))
             noises.append(torch.randn(sample.mean.shape, generator=generator))
-            steps.append(int(torch.randint(self._timesteps, (), generator=generator)))
-        return self._collate(samples, noises, steps)
+            steps.append(int(torch.randint(self._timesteps.start, self._timesteps.stop, (), generator=generator)))
+        return self._disturbed(self._collate(samples, noises, steps), numbers)
+
+    def _disturbed(self, batch: Batch, numbers: range) -> Batch:
+        """With the noise offset and the input perturbed as the objective says, from draws of their own."""
+        objective, channels = self._objective, batch.noise.shape[1]
+        if objective.noise_offset:
+            offsets = torch.stack([self._offset(number, channels) for number in numbers])
+            batch = replace(batch, noise=batch.noise + objective.noise_offset * offsets)
+        if objective.input_perturbation:
+            shape = batch.noise.shape[1:]
+            draws = [torch.randn(shape, generator=seeded("perturbation", self._seed, number)) for number in numbers]
+            batch = replace(batch, perturbation=objective.input_perturbation * torch.stack(draws))
+        return batch
+
+    def _offset(self, number: int, channels: int) -> torch.Tensor:
+        """(c, 1, 1), standard normal, or 0 for a picture whose noise is not offset."""
+        generator = seeded("offset", self._seed, number)
+        offset = torch.rand((), generator=generator) < self._objective.noise_offset_probability
+        return offset * torch.randn(channels, 1, 1, generator=generator)
 
     def _collate(
         self, samples: list[tuple[Sample, torch.Tensor]], noises: list[torch.Tensor], steps: list[int]
@@ -155,7 +185,12 @@ class Batches:
             prompt_embeds=torch.stack([sample.prompt_embeds for sample, _ in samples]).to(self._dtype),
             pooled=torch.stack([sample.pooled for sample, _ in samples]).to(self._dtype),
             time_ids=torch.stack([sample.time_ids for sample, _ in samples]).to(self._dtype),
+            paths=tuple(sample.path for sample, _ in samples),
         )
 
     def _to_device(self, batch: Batch) -> Batch:
-        return Batch(*(getattr(batch, name).to(self._device) for name in Batch.__slots__))
+        fields = {name: getattr(batch, name) for name in Batch.__slots__}
+        tensors: dict[str, Any] = {
+            name: value.to(self._device) for name, value in fields.items() if isinstance(value, torch.Tensor)
+        }
+        return replace(batch, **tensors)

@@ -71,6 +71,19 @@ class DeepSpeedEngine:
         norm = self._engine.get_global_grad_norm()
         return None if norm is None else float(norm)
 
+    @property
+    def loss_scale(self) -> float | None:
+        """What the next loss is multiplied with in fp16; None in other precisions."""
+        if not self._engine.fp16_enabled():
+            return None
+        # Without ZeRO the optimizer keeps it elsewhere than with.
+        return float(getattr(self._optimizer, "loss_scale_config", self._optimizer).cur_scale)
+
+    @property
+    def updated(self) -> bool:
+        """Whether the last step changed the weights; in fp16 one whose gradients overflow does not."""
+        return bool(self._engine.was_step_applied())
+
     def save(self, folder: Path) -> None:
         """Writes everything a resume needs below ``folder``; every rank calls it."""
         state = {LAYOUT: into_deepspeed.layout(self._engine, self._names)}

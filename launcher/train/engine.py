@@ -37,6 +37,14 @@ class Engine(UNet, Protocol):
     def gradient_norm(self) -> float | None:
         """Global norm of the last update's gradients before clipping; None where it is not told."""
 
+    @property
+    def loss_scale(self) -> float | None:
+        """What the next loss is multiplied with in fp16; None in other precisions."""
+
+    @property
+    def updated(self) -> bool:
+        """Whether the last step changed the weights; in fp16 one whose gradients overflow does not."""
+
     def save(self, folder: Path) -> None:
         """Writes everything a resume needs below ``folder``."""
 

@@ -5,28 +5,29 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
 
-from launcher.pictures import scan
-from launcher.runs.checkpoints import identity, precision
+from launcher.runs.checkpoints import Identity, identity, precision
 from launcher.runs.directory import RunDirectory
 from launcher.runs.outcome import Outcome
 from launcher.train import caches
 from launcher.train.batches import Batches, Division
 from launcher.train.checkpoint import Checkpoints
 from launcher.train.compiling import compile_unet
+from launcher.train.dataset import find_pictures
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
 from launcher.train.export import draw_samples, export_pipeline, write_unet
 from launcher.train.extensions import build_optimizer, build_swapping
-from launcher.train.models import resolve_model
-from launcher.train.objective import noise_prediction_loss, require_noise_prediction
+from launcher.train.models import ModelSource, resolve_model
+from launcher.train.objective import diffusion_loss, require_trainable
 from launcher.train.plain_engine import PlainEngine
 from launcher.train.report import Report
+from launcher.train.step_loss import StepLoss
 from launcher.train.steps import StepClock, agree
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
@@ -58,7 +59,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         micro_batch_size=optimization.train_batch_size,
         accumulation=config["gradient_accumulation_steps"],
     )
-    pictures = scan(Path(training.data.instance_data_dir), training.data.resolution)
+    pictures = find_pictures(training, division.global_batch_size, world, report)
 
     # What it continues from, before anything is compiled, downloaded or loaded for it.
     mine = identity(
@@ -77,31 +78,16 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
 
     # Everything that is not the U-Net comes and goes before the U-Net is loaded.
     model = resolve_model(training, world, report)
+    require_trainable(model, report)
     scheduler = model.noise_scheduler()
-    require_noise_prediction(scheduler)
-    dataset = caches.prepare(training, model, pictures, dtype, world, report)
-    if reason := world.from_main(stop_reason()):
-        return _stopped(report, reason, step=newest.step if newest else 0)
-
-    with report.phase("load"):
-        unet = model.unet(dtype)
-        if optimization.gradient_checkpointing:
-            unet.enable_gradient_checkpointing()
-        if dynamo := run.dynamo():
-            compile_unet(unet, dynamo)
-    with report.phase("engine"):
-        engine: Engine = PlainEngine(unet, config, world) if mine.zero_stage is None else DeepSpeedEngine(unet, config)
-        del unet
-    report.event(
-        "model",
-        parameters=model.unet_parameters,
-        trainable=model.unet_parameters,
-        dtype=str(dtype).removeprefix("torch."),
-        zero_stage=mine.zero_stage,
-        world_size=world.world_size,
-        compiled=dynamo.backend.lower() if dynamo else None,
-        device=torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU",
+    dataset = caches.prepare(
+        training, model, pictures, dtype, world, report, stopping=lambda: stop_reason() is not None
     )
+    reason = world.from_main(stop_reason())
+    if dataset is None or reason:
+        return _stopped(report, reason or "another process was asked to stop", step=newest.step if newest else 0)
+
+    engine = _load(run, model, mine, config, world, report)
 
     batches = Batches(
         dataset,
@@ -110,10 +96,11 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         timesteps=scheduler.config.num_train_timesteps,
         device=world.device,
         dtype=dtype,
+        objective=training.objective,
     )
     done = checkpoints.resume(engine, newest)
 
-    loop = Loop(engine, batches, scheduler, division, world, report, stop_reason)
+    loop = Loop(engine, batches, scheduler, division, world, report, stop_reason, training.objective.snr_gamma)
     loop.evaluate("before", done, optimization.num_eval_images)
     write_weights = partial(write_unet, model=model, dtype=training.export.export_dtype, world=world)
     done, reason = loop.steps(
@@ -148,6 +135,7 @@ class Loop:
     world: World
     report: Report
     stop_reason: StopReason
+    snr_gamma: float = 0.0
 
     def steps(
         self, done: int, last_step: int, *, save_every: int, save: Callable[[int], object]
@@ -162,34 +150,40 @@ class Loop:
 
         Returns:
             Steps trained in all, and why it stopped early, if it did.
+
+        Raises:
+            RunFailedError: a loss is not finite; the step is not taken and nothing is saved.
         """
         micro_batches = self.batches.run(self.division, done, last_step)
         clock = StepClock(self.world.device)
         with self.report.phase("train") as progress:
             for step in range(done + 1, last_step + 1):
-                mean_loss = torch.zeros((), device=self.world.device)
+                losses = StepLoss(self.division.accumulation)
                 for _ in range(self.division.accumulation):
                     with clock.phase("data"):
                         batch = next(micro_batches)
                     with clock.phase("forward"):
-                        loss = noise_prediction_loss(self.engine, self.scheduler, batch)
+                        loss = diffusion_loss(self.engine, self.scheduler, batch, self.snr_gamma)
                     with clock.phase("backward"):
                         self.engine.backward(loss)
-                    mean_loss += loss.detach() / self.division.accumulation
+                    if losses.add(loss, batch.paths):
+                        mean_loss = losses.agree(self.world, step)
                     learning_rate = self.engine.learning_rate
                     with clock.phase("optimizer"):
                         self.engine.step()
 
                 reason = self.stop_reason()
-                agreed = agree(self.world, mean_loss, stop=reason is not None)
+                agreed = agree(self.world, stop=reason is not None)
                 seconds = clock.read()
                 self.report.event(
                     "step",
                     step=step,
                     max_steps=last_step,
-                    loss=agreed.loss,
+                    loss=mean_loss,
                     lr=learning_rate,
                     grad_norm=self.engine.gradient_norm,
+                    loss_scale=self.engine.loss_scale,
+                    skipped=not self.engine.updated,
                     seconds=seconds,
                     samples_per_second=round(self.division.global_batch_size / seconds["total"], 3),
                     vram_mib=agreed.vram_mib,
@@ -205,23 +199,23 @@ class Loop:
 
     @torch.no_grad()
     def evaluate(self, when: str, step: int, pictures: int) -> float | None:
-        """Mean loss over ``pictures`` pictures on fixed, held-out noise; None without pictures.
+        """Mean loss over ``pictures`` pictures on fixed, held-out noise, all weighed alike; None without pictures.
 
-        Every rank takes equally many batches, as ZeRO-3's collectives need: past the last picture a rank
-        repeats it without counting it.
+        Every rank takes equally many batches, as ZeRO-3's collectives need: past the last one a rank repeats its
+        last picture without counting it.
         """
         if pictures == 0:
             return None
-        size = self.division.micro_batch_size
-        rounds = math.ceil(pictures / (size * self.world.world_size))
+        taken = self.batches.evaluation_batches(pictures, self.division.micro_batch_size)
+        rounds = math.ceil(len(taken) / self.world.world_size)
         total = counted = 0.0
         with self.report.phase("evaluate") as progress:
             self.engine.evaluating(True)
             for turn in range(rounds):
-                first = (turn * self.world.world_size + self.world.rank) * size
-                mine = range(first, min(first + size, pictures))
-                batch = self.batches.evaluation(mine or range(pictures - 1, pictures), pictures)
-                loss = float(noise_prediction_loss(self.engine, self.scheduler, batch))
+                place = turn * self.world.world_size + self.world.rank
+                mine = taken[place] if place < len(taken) else []
+                batch = self.batches.evaluation(mine or taken[-1][-1:], pictures)
+                loss = float(diffusion_loss(self.engine, self.scheduler, batch))
                 total, counted = total + loss * len(mine), counted + len(mine)
                 progress.progress(turn + 1, rounds)
             self.engine.evaluating(False)
@@ -229,6 +223,32 @@ class Loop:
         mean = sum(row[0] for row in rows) / sum(row[1] for row in rows)
         self.report.event("evaluation", when=when, loss=mean, step=step)
         return mean
+
+
+def _load(
+    run: RunDirectory, model: ModelSource, mine: Identity, config: dict[str, Any], world: World, report: Report
+) -> Engine:
+    """The U-Net, in the hands of an engine."""
+    dtype, dynamo = DTYPES[mine.precision], run.dynamo()
+    with report.phase("load"):
+        unet = model.unet(dtype)
+        if run.training().optimization.gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
+        if dynamo:
+            compile_unet(unet, dynamo)
+    with report.phase("engine"):
+        engine: Engine = PlainEngine(unet, config, world) if mine.zero_stage is None else DeepSpeedEngine(unet, config)
+    report.event(
+        "model",
+        parameters=model.unet_parameters,
+        trainable=model.unet_parameters,
+        dtype=str(dtype).removeprefix("torch."),
+        zero_stage=mine.zero_stage,
+        world_size=world.world_size,
+        compiled=dynamo.backend.lower() if dynamo else None,
+        device=torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU",
+    )
+    return engine
 
 
 def _stopped(report: Report, reason: str, step: int) -> Outcome:

@@ -9,7 +9,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from diffusers import (
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import SafetensorError
 
-from launcher.config.training import TrainingSettings
+from launcher.config.training import ObjectiveSettings, TrainingSettings
 from launcher.errors import CannotRunHereError, InvalidInputError
 from launcher.model_files import (
     COMPONENTS,
@@ -36,8 +36,10 @@ from launcher.model_files import (
     variant,
     weight_files,
 )
+from launcher.noise_schedule import trained_schedule
 from launcher.train.distributed import World
 from launcher.train.hub import download
+from launcher.train.known import KnownFiles
 from launcher.train.report import Report
 
 
@@ -48,18 +50,8 @@ def resolve_model(training: TrainingSettings, world: World, report: Report) -> "
         InvalidInputError: there is no such model, or a component of it is missing.
         CannotRunHereError: the hub cannot be reached or its model does not fit on the disk.
     """
-    found: tuple[Path, Path] | None = None
-    failure: Exception | None = None
-    if world.is_main:
-        try:
-            found = _locate(training, report)
-        except Exception as error:
-            failure = error  # the others wait for word: they must hear of it too
-    found, failure = world.from_main((found, failure))
-    if failure is not None:
-        raise failure
-    assert found is not None
-    return ModelSource(*found)
+    folder, vae_folder = world.on_main(lambda: _locate(training, report))
+    return ModelSource(folder, vae_folder, training.objective)
 
 
 def _locate(training: TrainingSettings, report: Report) -> tuple[Path, Path]:
@@ -86,7 +78,8 @@ def _convert(file: Path, training: TrainingSettings, report: Report) -> Path:
         raise InvalidInputError(f"{file} is not a .safetensors file; convert it first")
     check_whole(file)
     cache = Path(training.data.cache_dir) / "models"
-    folder = cache / hashlib.sha256(_digest([file]).encode()).hexdigest()[:16]
+    content = KnownFiles(cache.parent / "known.json").fingerprint([file])
+    folder = cache / hashlib.sha256(content.encode()).hexdigest()[:16]
     if (folder / "model_index.json").exists():
         return folder
     config = _folder(training.model.pretrained_model_config, report)
@@ -140,6 +133,8 @@ class ModelSource:
 
     folder: Path
     vae_folder: Path
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    """What it is trained for, which its noise schedule must say."""
 
     def unet(self, dtype: torch.dtype) -> UNet2DConditionModel:
         """The U-Net on the CPU, in training mode."""
@@ -163,8 +158,13 @@ class ModelSource:
         )
 
     def noise_scheduler(self) -> DDPMScheduler:
-        """The model's own noise schedule, in the form that adds noise in training."""
-        return DDPMScheduler.from_pretrained(self.folder, subfolder="scheduler")
+        """The noise schedule it is trained with, in the form that adds noise in training."""
+        return DDPMScheduler.from_config(trained_schedule(self.own_schedule, self.objective))
+
+    @cached_property
+    def own_schedule(self) -> dict[str, Any]:
+        """The configuration of the model's own scheduler."""
+        return component_config(self.folder, "scheduler")
 
     @cached_property
     def vae_config(self) -> dict[str, Any]:
@@ -186,13 +186,13 @@ class ModelSource:
         """Tensors of the U-Net."""
         return read_weights(self.folder / "unet").tensors
 
-    @cached_property
-    def vae_fingerprint(self) -> str:
+    @property
+    def vae_files(self) -> list[Path]:
         """What latents depend on: the VAE's configuration and weights."""
-        return _digest([self.vae_folder / "config.json", *weight_files(self.vae_folder)])
+        return [self.vae_folder / "config.json", *weight_files(self.vae_folder)]
 
-    @cached_property
-    def text_fingerprint(self) -> str:
+    @property
+    def text_files(self) -> list[Path]:
         """What prompt embeddings depend on: encoders and tokenizers."""
         folders = [self.folder / name for name in ("text_encoder", "text_encoder_2")]
         weights = [file for folder in folders for file in [folder / "config.json", *weight_files(folder)]]
@@ -202,10 +202,10 @@ class ModelSource:
             for file in sorted((self.folder / name).iterdir())
             if file.is_file()
         ]
-        return _digest(weights + tokenizers)
+        return weights + tokenizers
 
     def write_pipeline(self, state: dict[str, torch.Tensor], folder: Path) -> None:
-        """Writes a pipeline folder: this model with another U-Net.
+        """Writes a pipeline folder: this model with another U-Net, sampled as it was trained.
 
         Args:
             state: the U-Net's weights, in the dtype to write. They are not copied.
@@ -216,6 +216,9 @@ class ModelSource:
         for name in COMPONENTS:
             if name != "unet":
                 _copy_component(self.vae_folder if name == "vae" else self.folder / name, folder / name)
+        schedule = trained_schedule(self.own_schedule, self.objective)
+        if schedule != self.own_schedule:
+            (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(schedule, indent=2) + "\n")
         self.write_unet(state, folder / "unet")
 
     def write_unet(self, state: dict[str, torch.Tensor], folder: Path) -> None:
@@ -247,15 +250,6 @@ def _copy_component(source: Path, target: Path) -> None:
             copy.write_text(file.read_text().replace(".fp16", ""))
         else:
             shutil.copy2(file, copy)
-
-
-def _digest(files: list[Path]) -> str:
-    """sha256 over the contents of files, in order."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
 
 
 def cache_key(**dependencies: object) -> str:

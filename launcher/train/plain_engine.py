@@ -54,6 +54,7 @@ class PlainEngine:
         )
         self._micro_steps = 0
         self._norm: float | None = None
+        self._updated = False
 
     def __call__(self, sample: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> Any:
         """The U-Net's forward pass; ranks exchange gradients in the last micro-batch of a step only."""
@@ -78,7 +79,8 @@ class PlainEngine:
         scale = self._scaler.get_scale()
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        if self._scaler.get_scale() >= scale:  # a smaller one says that a gradient was not finite
+        self._updated = self._scaler.get_scale() >= scale  # a smaller one says that a gradient was not finite
+        if self._updated:
             self._schedule.step()
         self._weights_from_masters()
         self._unet.zero_grad()
@@ -97,6 +99,16 @@ class PlainEngine:
     def gradient_norm(self) -> float | None:
         """Global norm of the last update's gradients before clipping."""
         return self._norm
+
+    @property
+    def loss_scale(self) -> float | None:
+        """What the next loss is multiplied with in fp16; None in other precisions."""
+        return float(self._scaler.get_scale()) if self._scaler.is_enabled() else None
+
+    @property
+    def updated(self) -> bool:
+        """Whether the last step changed the weights; in fp16 one whose gradients overflow does not."""
+        return self._updated
 
     def save(self, folder: Path) -> None:
         """Writes everything a resume needs below ``folder``; every rank calls it."""

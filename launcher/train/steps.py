@@ -59,8 +59,6 @@ def _between(begun: "torch.cuda.Event | float", ended: "torch.cuda.Event | float
 class Agreement:
     """What the ranks tell each other at the end of a step."""
 
-    loss: float
-    """Mean over the global batch."""
     stop: bool
     """Whether any rank saw a stop request."""
     vram_mib: list[dict[str, int]]
@@ -69,23 +67,21 @@ class Agreement:
     """Resident memory of all ranks together."""
 
 
-def agree(world: World, loss: torch.Tensor, stop: bool) -> Agreement:
-    """One collective a step: loss, stop requests and memory of every rank.
+def agree(world: World, stop: bool) -> Agreement:
+    """One collective: stop requests and memory of every rank.
 
     Args:
         world: the ranks.
-        loss: this rank's mean over its micro-batches, a scalar.
         stop: whether this rank saw a stop request.
     """
-    rows = world.gather([float(loss), float(stop), *_memory(world.device)])
+    rows = world.gather([float(stop), *_memory(world.device)])
     by_name = ("allocated", "reserved", "peak")
     return Agreement(
-        loss=sum(row[0] for row in rows) / len(rows),
-        stop=any(row[1] for row in rows),
-        vram_mib=[{name: int(value) for name, value in zip(by_name, row[2:5], strict=True)} for row in rows]
+        stop=any(row[0] for row in rows),
+        vram_mib=[{name: int(value) for name, value in zip(by_name, row[1:4], strict=True)} for row in rows]
         if world.device.type == "cuda"
         else [],
-        rss_mib=int(sum(row[5] for row in rows)),
+        rss_mib=int(sum(row[4] for row in rows)),
     )
 
 

@@ -112,7 +112,7 @@ def test_a_missing_component_is_the_models_fault(small, tmp_path):
 @pytest.mark.parametrize(("side", "nearest"), [(60, "56 or 64"), (100, "96 or 104"), (17, "16 or 24")])
 def test_a_resolution_between_the_models_steps_is_told_its_neighbours(small, side, nearest, tmp_path):
     write_pictures(tmp_path / "pictures", side=200)
-    finding = only(small(resolution=side))
+    finding = only(small(resolution=side, crop=True))
     assert finding.field == "training.resolution"
     assert finding.message == f"must be a multiple of 8 for this model: {nearest}, not {side}"
     assert finding.exit_code is ExitCode.USAGE
@@ -156,6 +156,21 @@ def test_a_single_file_needs_its_configuration(sdxl, tmp_path):
     finding = only(sdxl(**single, pretrained_model_config="/nowhere"))
     assert finding.field == "training.pretrained_model_config"
     assert finding.message == "/nowhere is no folder; give a diffusers folder or a hub id"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "chosen", "field", "level"),
+    [
+        ({}, {"rescale_betas_zero_snr": True}, "prediction_type", Level.ERROR),
+        ({"prediction_type": "sample"}, {}, "pretrained_model_name_or_path", Level.ERROR),
+        ({"num_train_timesteps": 500}, {"min_timestep": 500}, "min_timestep", Level.ERROR),
+        ({}, {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}, "prediction_type", Level.WARNING),
+    ],
+)
+def test_the_models_noise_schedule_must_go_with_the_objective(small, tmp_path, schedule, chosen, field, level):
+    (tmp_path / "model/scheduler/scheduler_config.json").write_text(json.dumps(schedule))
+    finding = only(small(**chosen))
+    assert (finding.field, finding.level) == (f"training.{field}", level)
 
 
 def test_another_vae_is_looked_at_too(small, tmp_path):
@@ -611,6 +626,37 @@ def test_warnings_stop_nothing(findings):
 @pytest.mark.parametrize(("mib", "shown"), [(0, "0 MiB"), (1023, "1023 MiB"), (1024, "1.0 GiB"), (36_500, "35.6 GiB")])
 def test_sizes_are_read_at_a_glance(mib, shown):
     assert size(mib) == shown
+
+
+# platform
+
+
+def test_a_gpu_that_is_not_nvidias_is_refused_unless_the_cpu_is_chosen(small):
+    amd = replace(machine(reason="no NVIDIA driver answers"), why_not_cuda=lambda: "torch is built for AMD's ROCm")
+    (finding,) = [each for each in preflight(small(), amd) if each.level is Level.ERROR]
+    assert (finding.field, finding.message) == ("accelerate.use_cpu", "torch is built for AMD's ROCm")
+    assert finding.exit_code is ExitCode.CANNOT_RUN_HERE
+    assert not finding.forceable
+    assert preflight(small(use_cpu=True), amd) == []
+
+
+# trackers
+
+
+def test_a_tracker_that_is_not_installed_is_refused_with_how_to_install_it(small):
+    lacks = replace(GOOD, has_package=lambda name: False)
+    both = [
+        (each.field, each.message, each.exit_code) for each in preflight(small(report_to="tensorboard,wandb"), lacks)
+    ]
+    field, code = "training.report_to", ExitCode.CANNOT_RUN_HERE
+    assert both == [
+        (field, "tensorboard is not installed; pip install tensorboard, or leave it out", code),
+        (field, "wandb is not installed; pip install wandb, or leave it out", code),
+    ]
+    assert preflight(small(), lacks) == []
+    # accelerate takes either for TensorBoard.
+    other = replace(GOOD, has_package=lambda name: name == "tensorboardX")
+    assert preflight(small(report_to="tensorboard"), other) == []
 
 
 # checkpoints

@@ -18,7 +18,7 @@ from launcher.train.checkpoint import Checkpoints
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.export import DTYPES, draw_samples, export_pipeline, write_unet
 from launcher.train.exporting import Wanted, export
-from launcher.train.objective import noise_prediction_loss
+from launcher.train.objective import diffusion_loss
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def engine(group, model, dataset) -> DeepSpeedEngine:
         dtype=torch.bfloat16,
     )
     for batch in batches.run(Division(0, 1, 2, 1), 0, 4):
-        engine.backward(noise_prediction_loss(engine, model.noise_scheduler(), batch))
+        engine.backward(diffusion_loss(engine, model.noise_scheduler(), batch))
         engine.step()
     return engine
 

@@ -25,7 +25,7 @@ import torch
 
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
 from launcher.train.batches import Batches, Division
-from launcher.train.objective import noise_prediction_loss
+from launcher.train.objective import diffusion_loss
 
 STEPS, SEED, PICTURES_A_STEP = 20, 7, 8
 LEARNING_RATE, WARMUP_STEPS, CLIPPING = 1e-3, 5, 1.0
@@ -127,7 +127,7 @@ def reference(model, dataset):
         for group in optimizer.param_groups:
             # DeepSpeed's schedule begins to count after the first update.
             group["lr"] = LEARNING_RATE * min(1.0, max(0, step - 1) / WARMUP_STEPS)
-        loss = noise_prediction_loss(unet, scheduler, batch)
+        loss = diffusion_loss(unet, scheduler, batch)
         optimizer.zero_grad()
         loss.backward()
         norms.append(float(torch.nn.utils.clip_grad_norm_(unet.parameters(), CLIPPING)))

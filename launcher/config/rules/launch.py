@@ -1,4 +1,4 @@
-"""Which ZeRO stage goes with which offload, optimizer, precision and compiler."""
+"""Which ZeRO stage goes with which offload, optimizer, precision and compiler; what an objective must say."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from launcher.config.accelerate import LaunchSettings
 from launcher.config.deepspeed import DeepSpeedSettings
 from launcher.config.setting import Level
 from launcher.config.training import TrainingSettings
+from launcher.noise_schedule import ZERO_SNR_NEEDS_VELOCITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,18 @@ RULES: tuple[Rule, ...] = (
         MUON_NEEDS_DEEPSPEED,
         lambda launch, ds, _: not launch.deepspeed and ds.optimizer_type == "Muon",
         source="torch.optim.Muon is another: it takes no other weights beside matrices",
+    ),
+    Rule(
+        "offload-path-without-nvme",
+        "training.offload_param_path",
+        "is not used: nothing is offloaded to nvme at ZeRO stage 3 that names no folder of its own",
+        lambda launch, ds, training: (
+            bool(training.runtime.offload_param_path)
+            and training.runtime.offload_param_path
+            not in [getattr(ds, f"{part}_nvme_path") for part in ds.nvme_parts if launch.deepspeed]
+        ),
+        source="deepspeed/runtime/engine.py: below stage 3 nvme is taken for cpu",
+        level=Level.WARNING,
     ),
     Rule(
         "muon-decays-as-one",
@@ -72,5 +85,30 @@ RULES: tuple[Rule, ...] = (
         "in fullgraph mode that is an error; answer no to one of the two",
         lambda launch, _, __: launch.dynamo is not None and launch.dynamo.fullgraph and launch.dynamo.regional,
         source="run: torch 2.13 found no compiled frames in the first convolution",
+    ),
+    Rule(
+        "zero-snr-needs-velocity",
+        "training.rescale_betas_zero_snr",
+        ZERO_SNR_NEEDS_VELOCITY,
+        lambda _, __, training: (
+            training.objective.rescale_betas_zero_snr and training.objective.prediction_type == "epsilon"
+        ),
+        source="Lin et al. 2023, section 3.2",
+    ),
+    Rule(
+        "min-snr-at-zero-snr",
+        "training.snr_gamma",
+        "min-SNR gives the last timestep of a schedule with zero terminal SNR the weight 0, so that what the rescaling "
+        "is for, to begin from pure noise, is not learnt; set it to 0",
+        lambda _, __, training: training.objective.snr_gamma > 0 and training.objective.rescale_betas_zero_snr,
+        source="Hang et al. 2023: the weight of velocity is min(SNR, gamma) / (SNR + 1)",
+        level=Level.WARNING,
+    ),
+    Rule(
+        "timesteps-to-train",
+        "training.min_timestep",
+        "leaves no timestep below training.max_timestep; lower it, or raise that",
+        lambda _, __, training: training.objective.min_timestep >= training.objective.max_timestep,
+        source="the range holds its first timestep and not its last",
     ),
 )

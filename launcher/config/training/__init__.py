@@ -14,8 +14,11 @@ from launcher.config.training.checkpoints import CheckpointSettings
 from launcher.config.training.data import DataSettings
 from launcher.config.training.export import ExportSettings
 from launcher.config.training.model import ModelSettings
+from launcher.config.training.objective import ObjectiveSettings
 from launcher.config.training.optimization import OptimizationSettings
+from launcher.config.training.preparation import PreparationSettings
 from launcher.config.training.runtime import RuntimeSettings
+from launcher.config.training.tracking import TrackingSettings
 
 __all__ = [
     "TOPICS",
@@ -23,8 +26,11 @@ __all__ = [
     "DataSettings",
     "ExportSettings",
     "ModelSettings",
+    "ObjectiveSettings",
     "OptimizationSettings",
+    "PreparationSettings",
     "RuntimeSettings",
+    "TrackingSettings",
     "TrainingSettings",
     "read_training",
     "training_declarations",
@@ -37,9 +43,12 @@ class TrainingSettings:
 
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
+    preparation: PreparationSettings = field(default_factory=PreparationSettings)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
 
     def to_json(self) -> dict[str, Value]:
@@ -54,9 +63,12 @@ class TrainingSettings:
 TOPICS: dict[str, type] = {
     "model": ModelSettings,
     "data": DataSettings,
+    "preparation": PreparationSettings,
+    "objective": ObjectiveSettings,
     "optimization": OptimizationSettings,
     "checkpoints": CheckpointSettings,
     "export": ExportSettings,
+    "tracking": TrackingSettings,
     "runtime": RuntimeSettings,
 }
 """Topic dataclasses by their name in :class:`TrainingSettings`."""

@@ -17,3 +17,17 @@ class RuntimeSettings:
         minimum=0,
         maximum=4096,
     )
+    max_workers: int = setting(
+        0,
+        "Threads of each process that read and decode pictures while latents are computed. 0: as many as it has "
+        "for work on the CPU, 8 at the most.",
+        unit="threads",
+        minimum=0,
+        maximum=256,
+    )
+    offload_param_path: str = setting(
+        "",
+        "Folder for NVMe offload of parameters and optimizer states where their own paths are left out, blank or "
+        "`none`. Empty: there is none.",
+        path=True,
+    )

@@ -8,16 +8,22 @@ from simpletuner_tui.questions.training.checkpoints import CHECKPOINTS
 from simpletuner_tui.questions.training.data import DATA
 from simpletuner_tui.questions.training.export import EXPORT
 from simpletuner_tui.questions.training.model import MODEL
+from simpletuner_tui.questions.training.objective import OBJECTIVE
 from simpletuner_tui.questions.training.optimization import OPTIMIZATION
+from simpletuner_tui.questions.training.preparation import PREPARATION
 from simpletuner_tui.questions.training.runtime import RUNTIME
 from simpletuner_tui.questions.training.topic import Topic
+from simpletuner_tui.questions.training.tracking import TRACKING
 
 TOPICS: dict[str, Topic] = {
     "model": MODEL,
     "data": DATA,
+    "preparation": PREPARATION,
+    "objective": OBJECTIVE,
     "optimization": OPTIMIZATION,
     "checkpoints": CHECKPOINTS,
     "export": EXPORT,
+    "tracking": TRACKING,
     "runtime": RUNTIME,
 }
 """How each topic is asked, by its name; the order is that of the settings."""

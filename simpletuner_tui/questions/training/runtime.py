@@ -6,5 +6,11 @@ RUNTIME = Topic(
     section="Machine",
     texts={
         "cpu_threads": "How many CPU threads per process?",
+        "max_workers": "How many threads should decode pictures while latents are computed?",
+        "offload_param_path": "In which folder should what is offloaded to NVMe lie?",
     },
+    gate="Change how many threads it uses?",
+    gate_help="Unchanged, processes share the physical cores, and a few threads each decode pictures.",
+    # accelerate asks for both folders where one is needed; this one is for those who bring it.
+    only_given=frozenset({"offload_param_path"}),
 )

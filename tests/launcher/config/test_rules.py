@@ -9,7 +9,13 @@ from launcher.config.deepspeed import DeepSpeedSettings, deepspeed_declarations
 from launcher.config.rules import broken_rules
 from launcher.config.rules.launch import RULES
 from launcher.config.setting import Level
-from launcher.config.training import OptimizationSettings, TrainingSettings, training_declarations
+from launcher.config.training import (
+    ObjectiveSettings,
+    OptimizationSettings,
+    RuntimeSettings,
+    TrainingSettings,
+    training_declarations,
+)
 
 NO_OFFLOAD = {"offload_optimizer_device": "none"}
 STAGE_3 = {"stage": 3}
@@ -17,6 +23,13 @@ MUON = {"optimizer_type": "Muon", "gradient_clipping": 0.0}
 PLAIN = {"launch": LaunchSettings(deepspeed=False)}
 COMPILED = {"launch": LaunchSettings(dynamo=Dynamo())}
 IN_ONE_PIECE = {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True))}
+SWAPPED = {"runtime": RuntimeSettings(offload_param_path="/nvme")}
+ON_NVME = {"offload_optimizer_device": "nvme", "offload_optimizer_nvme_path": "/nvme"}
+
+
+def objective(**chosen) -> dict:
+    return {"objective": ObjectiveSettings(**chosen)}
+
 
 BREAKS = [
     ("lion-needs-deepspeed", {"optimizer_type": "Lion", "stage": 0, **NO_OFFLOAD}, PLAIN),
@@ -24,6 +37,12 @@ BREAKS = [
     ("muon-decays-as-one", {**MUON, "scheduler_type": "WarmupDecayLR"}, {}),
     ("compiled-at-stage-3", STAGE_3, COMPILED),
     ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True, regional=True))}),
+    ("zero-snr-needs-velocity", {}, objective(rescale_betas_zero_snr=True, prediction_type="epsilon")),
+    ("min-snr-at-zero-snr", {}, objective(rescale_betas_zero_snr=True, snr_gamma=5.0)),
+    ("timesteps-to-train", {}, objective(min_timestep=500, max_timestep=500)),
+    ("offload-path-without-nvme", {}, SWAPPED),
+    ("offload-path-without-nvme", {"stage": 2, **ON_NVME}, SWAPPED),
+    ("offload-path-without-nvme", {**STAGE_3, **ON_NVME, "offload_optimizer_nvme_path": "/other"}, SWAPPED),
 ]
 KEEPS = [
     ("lion-needs-deepspeed", {"optimizer_type": "Adagrad", "stage": 0, **NO_OFFLOAD}, PLAIN),
@@ -38,6 +57,13 @@ KEEPS = [
     ("regions-in-one-piece", {}, IN_ONE_PIECE),
     ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(regional=True))}),
     ("one-graph-at-stage-3", {"stage": 2}, IN_ONE_PIECE),
+    ("zero-snr-needs-velocity", {}, objective(rescale_betas_zero_snr=True)),
+    ("zero-snr-needs-velocity", {}, objective(prediction_type="epsilon")),
+    ("min-snr-at-zero-snr", {}, objective(rescale_betas_zero_snr=True)),
+    ("min-snr-at-zero-snr", {}, objective(snr_gamma=5.0)),
+    ("timesteps-to-train", {}, objective(min_timestep=499, max_timestep=500)),
+    ("offload-path-without-nvme", {**STAGE_3, **ON_NVME}, SWAPPED),
+    ("offload-path-without-nvme", {**STAGE_3, **ON_NVME, "offload_optimizer_nvme_path": "/other"}, {}),
 ]
 IDS = [rule.id for rule in RULES]
 
@@ -45,8 +71,10 @@ IDS = [rule.id for rule in RULES]
 def judged(deepspeed: dict, rest: dict) -> list[str]:
     """Rules broken by DeepSpeed's settings, and by those of the training or the launch."""
     launch = rest.get("launch", LaunchSettings())
-    optimization = {key: value for key, value in rest.items() if key != "launch"}
-    training = TrainingSettings(optimization=OptimizationSettings(**optimization))
+    topics = {"objective": ObjectiveSettings(), "runtime": RuntimeSettings()}
+    topics |= {name: rest[name] for name in topics if name in rest}
+    optimization = {key: value for key, value in rest.items() if key not in ("launch", *topics)}
+    training = TrainingSettings(optimization=OptimizationSettings(**optimization), **topics)
     return [problem.rule for problem in broken_rules(launch, replace(DeepSpeedSettings(), **deepspeed), training)]
 
 
@@ -85,6 +113,5 @@ def test_a_rule_names_a_setting_its_source_and_what_is_wrong(rule):
 
 
 def test_what_deepspeed_only_ignores_warns_and_what_it_gets_wrong_stops():
-    levels = {rule.id: rule.level for rule in RULES}
-    assert levels.pop("compiled-at-stage-3") is Level.WARNING
-    assert set(levels.values()) == {Level.ERROR}
+    warned = {rule.id for rule in RULES if rule.level is Level.WARNING}
+    assert warned == {"compiled-at-stage-3", "min-snr-at-zero-snr", "offload-path-without-nvme"}

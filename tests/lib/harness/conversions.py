@@ -8,6 +8,7 @@ for what it told. In a process of one rank a test makes the :class:`Trainer` its
 import gc
 import json
 import os
+import shutil
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,10 +16,10 @@ from pathlib import Path
 import torch
 from deepspeed.runtime.zero.partition_parameters import Init
 
+from harness.data import scan
 from harness.recorder import Recorder
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
 from launcher.config.training import DataSettings, TrainingSettings
-from launcher.pictures import scan
 from launcher.runs.checkpoints import Identity, to_resume
 from launcher.runs.swap import swap_folders
 from launcher.train import caches
@@ -31,7 +32,6 @@ from launcher.train.loop import Loop
 from launcher.train.models import ModelSource
 from launcher.train.plain_engine import PlainEngine
 from launcher.train.report import Report
-from launcher.train.swap import discard
 
 STEPS, SEED, PICTURES_A_STEP = 20, 7, 4
 PLACES = {
@@ -129,7 +129,8 @@ class Trainer:
         told = {key: [event[key] for event in recorder.named("step")] for key in ("step", "loss", "lr")}
         del engine, loop, unet
         gc.collect()
-        discard(swap_folders(config, here).values())
+        for swapped in swap_folders(config, here).values():
+            shutil.rmtree(swapped, ignore_errors=True)
         self.world.barrier()
         return {**told, "weights": weights}
 

@@ -10,15 +10,16 @@ import gc
 import hashlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import torch
 from deepspeed.runtime.zero.partition_parameters import Init
 
+from harness.data import scan
 from harness.recorder import Recorder
 from launcher.config.training import DataSettings, TrainingSettings
-from launcher.pictures import scan
 from launcher.runs.checkpoints import Identity
 from launcher.runs.swap import swap_folders
 from launcher.train import caches
@@ -30,7 +31,6 @@ from launcher.train.extensions import build_swapping
 from launcher.train.loop import DTYPES, Loop
 from launcher.train.models import ModelSource
 from launcher.train.report import Report
-from launcher.train.swap import discard
 
 TOLD = ("step", "loss", "lr", "grad_norm")
 """What a step tells that may not depend on when it ran."""
@@ -44,7 +44,8 @@ class RecordedBatches(Batches):
     def run(self, division, first_step, last_step):
         for batch in super().run(division, first_step, last_step):
             digest = hashlib.sha256()
-            for tensor in (getattr(batch, name) for name in batch.__slots__):
+            values = (getattr(batch, name) for name in batch.__slots__)
+            for tensor in (value for value in values if isinstance(value, torch.Tensor)):
                 digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
             self.digests.append(digest.hexdigest())
             yield batch
@@ -87,7 +88,8 @@ class Case:
         """From the newest checkpoint in the folder, if there is one, to the last step, which is saved."""
         recorder = Recorder()
         self.batches.digests = []
-        discard(swap_folders(self.config, folder).values())
+        for swapped in swap_folders(self.config, folder).values():  # as each launch of a run begins
+            shutil.rmtree(swapped, ignore_errors=True)
         Init.param_id = 0  # swapped files are named by it, and a process that resumes begins to count anew
         engine = DeepSpeedEngine(self.model.unet(self.dtype), build_swapping(self.config, folder, self.world))
         checkpoints = Checkpoints(folder, 10, self.identity, self.world, recorder)
