@@ -204,6 +204,7 @@ def _add_checkpoints(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     form.add_argument("--unet", action="store_true", help="the U-Net alone, in diffusers' layout")
     form.add_argument("--single-file", action="store_true", help="one .safetensors in the original layout of SDXL")
     command.add_argument("--dtype", choices=("bf16", "fp16", "fp32"), default="bf16", help="of the U-Net; bf16")
+    command.add_argument("--ema", action="store_true", help="the moving average of the weights, where there is one")
     command.add_argument("--model", metavar="MODEL", help="has the other components; the one that was trained")
     command.set_defaults(command=_of("export.export"))
 

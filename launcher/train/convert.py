@@ -13,7 +13,7 @@ from launcher.runs.directory import write_atomic
 from launcher.runs.marker import mark
 from launcher.train.alone import Progress, run_alone
 from launcher.train.models import first_line
-from launcher.train.universal.form import MASTER, STATES, Parameter, write
+from launcher.train.universal.form import AVERAGE, MASTER, STATES, Parameter, write
 from launcher.train.universal.sources import Source, open_source
 
 
@@ -31,7 +31,7 @@ def convert(wanted: Conversion, progress: Progress) -> Path:
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        kinds = (MASTER, *STATES[source.facts["optimizer"]])
+        kinds = (MASTER, *STATES[source.facts["optimizer"]], *((AVERAGE,) if state.has_average else ()))
         write(unfinished, _told(state, kinds, progress), state.counters)
         facts = {**source.facts, "form": UNIVERSAL, "torch_adam": False, "converted_from": source.path.name}
         write_atomic(unfinished / FACTS, json.dumps(facts, indent=2).encode())

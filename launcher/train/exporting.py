@@ -1,7 +1,7 @@
 """``python -m launcher.train.exporting WANTED``: a checkpoint of any engine as other programs load it; on a CPU.
 
 WANTED is a JSON object: ``checkpoint``, ``out``, ``form`` (``pipeline``, ``unet``, ``single-file``), ``dtype`` and
-``model``, which has the other components; None takes the one that was trained.
+``model``, which has the other components, None takes the one that was trained; ``ema`` takes the moving average.
 """
 
 import json
@@ -28,7 +28,7 @@ from launcher.train.export import DTYPES
 from launcher.train.models import ModelSource, first_line, resolve_model
 from launcher.train.report import Report
 from launcher.train.single_file import single_file
-from launcher.train.universal.form import MASTER
+from launcher.train.universal.form import AVERAGE, MASTER
 from launcher.train.universal.sources import open_source
 
 GIB = 2**30
@@ -45,6 +45,7 @@ class Wanted:
     form: str
     dtype: str
     model: str | None = None
+    ema: bool = False
 
 
 def export(wanted: Wanted, progress: Progress) -> Path:
@@ -59,7 +60,7 @@ def export(wanted: Wanted, progress: Progress) -> Path:
     checkpoint = checkpoint_at(wanted.checkpoint, content=True)
     model = _model(checkpoint, wanted.model)
     state = {}
-    for count, (name, weights) in enumerate(_weights(checkpoint), start=1):
+    for count, (name, weights) in enumerate(_weights(checkpoint, ema=wanted.ema), start=1):
         state[name] = weights.to(DTYPES[wanted.dtype], copy=True).contiguous()
         progress(count, model.unet_tensors)
     _require_same(model, state, checkpoint)
@@ -102,11 +103,17 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _weights(checkpoint: Checkpoint) -> Iterator[tuple[str, torch.Tensor]]:
+def _weights(checkpoint: Checkpoint, *, ema: bool) -> Iterator[tuple[str, torch.Tensor]]:
+    kind = AVERAGE if ema else MASTER
     if checkpoint.resumable:
-        for name, tensors in open_source(checkpoint).parameters((MASTER,)):
-            yield name, tensors[MASTER]
+        source = open_source(checkpoint)
+        if ema and not source.has_average:
+            raise InvalidInputError(f"{checkpoint.path} holds no moving average of the weights; leave --ema out")
+        for name, tensors in source.parameters((kind,)):
+            yield name, tensors[kind]
         return
+    if ema:
+        raise InvalidInputError(f"{checkpoint.path} holds weights alone; leave --ema out")
     for path in weight_files(checkpoint.path / "unet"):
         yield from load_file(path).items()
 

@@ -32,5 +32,6 @@ def export(arguments: Namespace) -> ExitCode:
         "form": "single-file" if arguments.single_file else "unet" if arguments.unet else "pipeline",
         "dtype": arguments.dtype,
         "model": model,
+        "ema": arguments.ema,
     }
     return in_torch("exporting", [json.dumps(wanted)])

@@ -13,6 +13,7 @@ from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
 from launcher.config.training import DataSettings, ExportSettings, TrainingSettings
 from launcher.errors import InvalidInputError, RunFailedError
 from launcher.runs.checkpoints import FACTS, Identity
+from launcher.runs.marker import mark
 from launcher.train.batches import Batches, Division
 from launcher.train.checkpoint import Checkpoints
 from launcher.train.deepspeed_engine import DeepSpeedEngine
@@ -131,6 +132,19 @@ def test_a_checkpoint_of_weights_alone_is_one_that_diffusers_loads_and_is_export
     folder = export(Wanted(alone, tmp_path / "out", "unet", "bf16"), told)
     exported = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.bfloat16)
     assert all(torch.equal(weight, masters[name].bfloat16()) for name, weight in exported.named_parameters())
+
+
+def test_a_moving_average_is_exported_where_there_is_one(engine, checkpoint, tmp_path):
+    with pytest.raises(InvalidInputError, match="holds no moving average of the weights; leave --ema out"):
+        export(Wanted(checkpoint, tmp_path / "out", "unet", "fp32", ema=True), told)
+    averaged = tmp_path / checkpoint.name
+    shutil.copytree(checkpoint, averaged)
+    averages = [partition.detach() * 2 for partition in engine._optimizer.single_partition_of_fp32_groups]
+    torch.save({"updates": 4, "average": averages}, averaged / "ema-rank-0.pt")
+    mark(averaged)
+    folder = export(Wanted(averaged, tmp_path / "out", "unet", "fp32", ema=True), told)
+    masters, unet = dict(engine.master_weights()), UNet2DConditionModel.from_pretrained(folder)
+    assert all(torch.equal(weight, masters[name] * 2) for name, weight in unet.named_parameters())
 
 
 def test_a_checkpoint_of_another_model_is_not_exported(checkpoint, model, tmp_path):

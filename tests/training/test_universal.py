@@ -12,12 +12,13 @@ from deepspeed.runtime.zero.partition_parameters import Init
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json, with_overrides
 from launcher.runs.checkpoints import CONVERTIBLE, Checkpoint, Identity, to_resume
 from launcher.runs.converting import conversion
+from launcher.runs.marker import mark
 from launcher.train.checkpoint import Checkpoints
 from launcher.train.convert import convert
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.extensions import TORCH_ADAM
 from launcher.train.plain_engine import PlainEngine
-from launcher.train.universal.form import STATES, Universal
+from launcher.train.universal.form import AVERAGE, MASTER, STATES, Universal
 
 WIDTH = 600
 """Its larger weights take more than the MiB below which nothing is swapped."""
@@ -186,6 +187,35 @@ def test_other_optimizers(group, report, tmp_path, kind, stages, settings):
             third = new_engine(group, stage, optimizer_type=kind, **settings)
             train(third, 3)
             assert_continues(third, second, tolerance)
+
+
+def shares(engine) -> list[torch.Tensor]:
+    """This rank's masters as the engine keeps them, which is how a moving average of them is kept."""
+    if isinstance(engine, PlainEngine):
+        return engine._masters
+    optimizer = engine._optimizer
+    for name in ("single_partition_of_fp32_groups", "fp32_partitioned_groups_flat"):
+        if hasattr(optimizer, name):
+            return getattr(optimizer, name)
+    return list(engine._names)
+
+
+@pytest.mark.parametrize("place", ["plain", "zero0", "zero1", "zero3"])
+def test_a_moving_average_is_carried_over(group, report, tmp_path, place):
+    engine = new_engine(group, **ENGINES[place])
+    train(engine, 1)
+    path = Checkpoints(tmp_path, 10, replace(IDENTITY, zero_stage=ENGINES[place]["stage"]), group, report).save(
+        engine, 1
+    )
+    averages = [master.detach().clone() * 2 for master in shares(engine)]
+    torch.save({"updates": 17, "average": averages}, path / "ema-rank-0.pt")
+    mark(path)
+    convert(conversion(path, None), lambda done, total: None)
+    with Universal(to_resume(tmp_path, "latest").path) as held:
+        assert held.counters.averaged == 17
+        for name, master in masters(engine).items():
+            assert torch.equal(held.tensor(AVERAGE, name), master * 2), name
+            assert torch.equal(held.tensor(MASTER, name), master), name
 
 
 def test_what_can_be_converted_is_what_has_names_for_its_states():

@@ -1,8 +1,8 @@
 """What a universal checkpoint is on disk: whole tensors by parameter name, and the counters beside them.
 
 Below ``universal/``: ``state.json`` and shards of at most 1 GiB, ``NNNNN.safetensors``, which hold for every trained
-parameter its fp32 master (``fp32/NAME``) and its optimizer states (``exp_avg/NAME`` and so on), each in the
-parameter's shape. Nothing in it depends on how the training was divided.
+parameter its fp32 master (``fp32/NAME``), its optimizer states (``exp_avg/NAME`` and so on) and, where there is one,
+its moving average (``ema/NAME``), each in the parameter's shape. Nothing in it depends on how the training was divided.
 """
 
 import json
@@ -21,6 +21,8 @@ from launcher.errors import InvalidInputError
 FOLDER, STATE = "universal", "state.json"
 MASTER = "fp32"
 """Kind of tensor beside the kinds of optimizer state."""
+AVERAGE = "ema"
+"""Kind of the moving average of the weights, where a run keeps one."""
 SHARD_BYTES = 2**30
 """Of tensors held in memory while a shard is written."""
 
@@ -55,6 +57,8 @@ class Counters:
     skipped: int = 0
     """Steps whose gradients were not finite."""
     loss_scale: LossScale | None = None
+    averaged: int = 0
+    """Updates that the moving average has taken in."""
 
     def to_json(self) -> dict[str, Any]:
         """As ``state.json`` stores it."""

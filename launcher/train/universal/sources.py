@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,19 @@ from launcher.errors import InvalidInputError
 from launcher.runs.checkpoints import Checkpoint
 from launcher.train.deepspeed_engine import LAYOUT, TAG
 from launcher.train.plain_engine import STATE
-from launcher.train.universal.form import DEEPSPEEDS_NAMES, MASTER, STATES, Counters, LossScale, Parameter, Universal
+from launcher.train.universal.form import (
+    AVERAGE,
+    DEEPSPEEDS_NAMES,
+    MASTER,
+    STATES,
+    Counters,
+    LossScale,
+    Parameter,
+    Universal,
+)
+
+AVERAGES = "ema-rank-{rank}.pt"
+"""Of each rank: its share of the moving average, and how many updates are in it."""
 
 
 @dataclass(slots=True)
@@ -41,6 +53,11 @@ class Source:
                     raise InvalidInputError(f"{kind} of {name} has {found} numbers instead of {shape.numel()}")
                 tensors[kind] = (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(shape)
             yield name, tensors
+
+    @property
+    def has_average(self) -> bool:
+        """Whether a moving average was kept."""
+        return any(AVERAGE in kinds for kinds in self.pieces.values())
 
     def add(self, name: str, kind: str, piece: torch.Tensor) -> None:
         """One more piece, after those that are there."""
@@ -75,8 +92,9 @@ def _load(path: Path) -> Any:
 def _universal(folder: Path, optimizer: str) -> Source:
     opened = Universal(folder)
     source = Source(opened.counters, {})
+    averages = (AVERAGE,) if opened.counters.averaged else ()
     for name in opened.names():
-        for kind in (MASTER, *STATES[optimizer]):
+        for kind in (MASTER, *STATES[optimizer], *averages):
             tensor = opened.tensor(kind, name)
             source.shapes[name] = tensor.shape
             source.add(name, kind, tensor.flatten())
@@ -91,7 +109,9 @@ def _plain(folder: Path, optimizer: str, step: int) -> Source:
     states = state["optimizer"]["state"]
     updates = _updates(states.values())
     counters = Counters(updates, _place(state["schedule"]), skipped=step - updates, loss_scale=scale)
-    source = Source(counters, {name: master.shape for name, master in masters.items()})
+    source = _with_average(Source(counters, {name: master.shape for name, master in masters.items()}), folder)
+    for name, tensor in zip(masters, _averages(folder, 0), strict=False):
+        source.add(name, AVERAGE, tensor.flatten())
     for index, name in enumerate(state.get("order", masters)):
         source.add(name, MASTER, masters[name].detach().flatten())
         for kind, tensor in _tensors(states.get(index, {}), optimizer):
@@ -107,6 +127,11 @@ def _unpartitioned(folder: Path, optimizer: str) -> Source:
     base = held.get("optimizer_state_dict", held)
     states = base["state"]
     source = Source(_counters(saved, states.values(), held), {name: module[name].shape for name in names})
+    source = _with_average(source, folder.parent)
+    in_half = "fp32_groups_flat" in held or "fp32_groups" in held
+    order = names if in_half else [name for name in module if name in source.shapes]
+    for name, tensor in zip(order, _averages(folder.parent, 0), strict=False):
+        source.add(name, AVERAGE, tensor.flatten())
     if "fp32_groups_flat" in held:
         for index, (group, flat) in enumerate(zip(groups, held["fp32_groups_flat"], strict=True)):
             kinds = [(MASTER, flat.detach()), *_tensors(states.get(index, {}), optimizer)]
@@ -126,13 +151,14 @@ def _flat_partitions(folder: Path, optimizer: str) -> Source:
     ranks = _ranks(folder)
     shapes = {name: torch.Size(shape) for group in saved["param_shapes"] for name, shape in group.items()}
     first = ranks[0]["base_optimizer_state"]["state"]
-    source = Source(_counters(saved, first.values(), ranks[0]), shapes)
-    for rank in ranks:
-        states = rank["base_optimizer_state"]["state"]
+    source = _with_average(Source(_counters(saved, first.values(), ranks[0]), shapes), folder.parent)
+    for number, rank in enumerate(ranks):
+        states, averages = rank["base_optimizer_state"]["state"], _averages(folder.parent, number)
         for index, (flat, places) in enumerate(
             zip(rank["single_partition_of_fp32_groups"], rank["param_slice_mappings"], strict=True)
         ):
             kinds = [(MASTER, flat.detach()), *_tensors(states.get(index, {}), optimizer)]
+            kinds += [(AVERAGE, averages[index])] if averages else []
             for name, place in places.items():
                 for kind, tensor in kinds:
                     source.add(name, kind, tensor.narrow(0, place.start, place.numel))
@@ -147,9 +173,9 @@ def _partitioned_parameters(folder: Path, optimizer: str) -> Source:
     swapped_as = saved[LAYOUT]["swapped"]
     parts = {name: torch.Size([math.ceil(shape.numel() / len(ranks))]) for name, shape in shapes.items()}
     first = ranks[0]["optimizer_state_dict"]["state"]
-    source = Source(_counters(saved, first.values(), ranks[0]), shapes)
+    source = _with_average(Source(_counters(saved, first.values(), ranks[0]), shapes), folder.parent)
     for rank, held in enumerate(ranks):
-        states = held["optimizer_state_dict"]["state"]
+        states, averages = held["optimizer_state_dict"]["state"], _averages(folder.parent, rank)
         files = folder / "offloaded_tensors" / f"rank{rank:02}"
         for index, (group, swapped) in enumerate(zip(saved["param_shapes"], swapped_as, strict=True)):
             if swapped is None:
@@ -158,7 +184,21 @@ def _partitioned_parameters(folder: Path, optimizer: str) -> Source:
             else:
                 size = sum(parts[name].numel() for name in group)
                 kinds = [(kind, _swapped(files, swapped, kind, size)) for kind in (MASTER, *STATES[optimizer])]
+            kinds += [(AVERAGE, averages[index])] if averages else []
             _split(source, group, kinds, parts, rank)
+    return source
+
+
+def _averages(folder: Path, rank: int) -> list[torch.Tensor]:
+    """A rank's moving averages, in the order of the engine's shares of the masters; none where there is none."""
+    file = folder / AVERAGES.format(rank=rank)
+    return list(_load(file)["average"]) if file.is_file() else []
+
+
+def _with_average(source: Source, folder: Path) -> Source:
+    file = folder / AVERAGES.format(rank=0)
+    if file.is_file():
+        source.counters = replace(source.counters, averaged=int(_load(file)["updates"]))
     return source
 
 
