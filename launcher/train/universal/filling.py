@@ -90,6 +90,8 @@ def scale_of_deepspeed(scaler: Any, checkpoint: Universal, steps: int) -> None:
     if kept is not None and getattr(scaler, "last_overflow_iter", None) is not None:
         scaler.cur_scale, scaler.cur_iter = kept.scale, steps
         scaler.last_overflow_iter = steps - kept.good_steps - 1
+        if kept.hysteresis is not None and hasattr(scaler, "cur_hysteresis"):
+            scaler.cur_hysteresis = kept.hysteresis
 
 
 def scale_of_torch(state: Mapping[str, Any], checkpoint: Universal) -> dict[str, Any]:

@@ -44,6 +44,8 @@ class LossScale:
     scale: float
     good_steps: int
     """Steps since a gradient was not finite."""
+    hysteresis: int | None = None
+    """How many more such steps DeepSpeed bears before it lowers the scale; torch bears none."""
 
 
 @dataclass(frozen=True, slots=True)

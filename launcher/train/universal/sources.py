@@ -255,7 +255,8 @@ def _loss_scale(optimizer: Mapping[str, Any]) -> LossScale | None:
     if not optimizer.get("dynamic_loss_scale"):
         return None
     held = vars(optimizer["loss_scaler"]) if "loss_scaler" in optimizer else optimizer
-    return LossScale(float(held["cur_scale"]), held["cur_iter"] - held["last_overflow_iter"] - 1)
+    good_steps = held["cur_iter"] - held["last_overflow_iter"] - 1
+    return LossScale(float(held["cur_scale"]), good_steps, held.get("cur_hysteresis"))
 
 
 def _tensors(state: Mapping[str, Any], optimizer: str) -> list[tuple[str, torch.Tensor]]:
