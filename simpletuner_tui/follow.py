@@ -140,7 +140,7 @@ class _Lines:
             width = f"{event['world_size']} process" + ("es" if event["world_size"] > 1 else "")
             stage = event["zero_stage"]
             self._line(
-                f"  U-Net with {event['parameters'] / 1e6:,.1f} M parameters in {event['dtype']}, "
+                f"  {_trained(event)} in {event['dtype']}, "
                 f"{'plain PyTorch' if stage is None else f'ZeRO-{stage}'}, {width} on {event['device']}"
             )
         elif kind == "evaluation":
@@ -195,6 +195,13 @@ class _Lines:
         return " ".join(parts)[:width]
 
 
+def _trained(model: dict[str, Any]) -> str:
+    rank, whole = model.get("lora_rank"), f"{model['parameters'] / 1e6:,.1f} M"
+    if rank is None:
+        return f"U-Net with {whole} parameters"
+    return f"LoRA of rank {rank}, {model['trainable'] / 1e6:,.1f} M of {whole} parameters trained,"
+
+
 def _amount(done: float, total: float) -> str:
     if total >= 10 * 2**20:  # bytes of a download
         return f"{done / 2**20:,.0f}/{total / 2**20:,.0f} MiB"
@@ -241,7 +248,7 @@ def _results(run: RunDirectory, progress: Progress, current: RunStatus) -> list[
         lines.append(f"  loss on held-out noise  {before:.4f} before, {after:.4f} after")
     for name, path in (
         ("checkpoint", progress.checkpoint),
-        ("pipeline", progress.pipeline),
+        (Path(progress.pipeline).name, progress.pipeline),
         ("pictures", progress.pictures),
         ("run", str(run.path)),
     ):

@@ -21,6 +21,7 @@ from launcher.model_files import (
 )
 from launcher.noise_schedule import remarks
 from launcher.plan import Plan
+from launcher.preflight.adapter import adapter
 from launcher.preflight.data import data, resolution
 from launcher.preflight.disks import disks, folders, places
 from launcher.preflight.finding import Finding, size
@@ -44,7 +45,8 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
         if not gpus.gpus and machine.amd_is_idle():
             gpus = replace(gpus, reason=f"{gpus.reason}; the GPU of AMD's is not trained on, only NVIDIA's are")
     of_model = list(_model(plan))
-    findings = [*_vae(plan), *data(plan), *folders(plan), *_taken(plan), *_resume(plan), *_saves(plan), *disks(plan)]
+    findings = [*_vae(plan), *adapter(plan), *data(plan), *folders(plan), *_taken(plan), *_resume(plan), *_saves(plan)]
+    findings += disks(plan)
     findings += [
         *_platform(plan, machine),
         *_gpus(plan, gpus),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.config.training import TrainingSettings
+from launcher.config.training import AdapterSettings, TrainingSettings
 from launcher.errors import InvalidInputError
 from launcher.runs.marker import why_damaged, why_not_whole
 
@@ -45,6 +45,12 @@ class Identity:
     pictures: int
     optimizer_on: str = IN_MEMORY
     """Where the optimizer's states are kept: there, or on ``NVMe``."""
+    model_type: str = "full"
+    """``full`` or ``lora``; the other facts of a LoRA are empty without one."""
+    lora_rank: int | None = None
+    lora_alpha: float | None = None
+    lora_target_modules: str | None = None
+    """Ends of the adapted layers' names, sorted, separated by commas."""
 
     def facts(self) -> dict[str, Any]:
         """As ``checkpoint.json`` stores it."""
@@ -57,8 +63,16 @@ MUST_AGREE = {
     "optimizer": "optimizer",
     "world_size": "number of processes",
     "optimizer_on": "optimizer in",
+    "model_type": "model type",
+    "lora_rank": "LoRA rank",
+    "lora_alpha": "LoRA alpha",
+    "lora_target_modules": "LoRA of",
 }
-"""No engine can load a state across these: DeepSpeed fails with an empty message, or needs other files."""
+"""No engine can load a state across these: DeepSpeed fails with an empty message, or needs other files. Across an
+alpha it could, and would go on with another function than the one that was trained."""
+
+EARLIER = {"optimizer_on": IN_MEMORY, "model_type": "full"}
+"""What checkpoints are that do not say it: there was nothing else when they were made."""
 
 CONVERTIBLE = ("AdamW", "Adam", "Adagrad", "Lion")
 """Optimizers whose states can be carried from one engine, stage and number of processes to another."""
@@ -132,7 +146,19 @@ def identity(
         global_batch_size=batch,
         pictures=pictures,
         optimizer_on="NVMe" if _swaps_optimizer(config) else IN_MEMORY,
+        **_adapter(training.adapter),
     )
+
+
+def _adapter(settings: AdapterSettings) -> dict[str, Any]:
+    if not settings.is_lora:
+        return {}
+    return {
+        "model_type": settings.model_type,
+        "lora_rank": settings.lora_rank,
+        "lora_alpha": settings.alpha,
+        "lora_target_modules": ",".join(settings.targets),
+    }
 
 
 def _swaps_optimizer(config: Mapping[str, Any]) -> bool:
@@ -248,11 +274,12 @@ def _read(path: Path, step: int) -> Checkpoint:
 def why_not_resumed(checkpoint: Checkpoint, mine: Identity) -> str | None:
     """Why a run cannot continue a checkpoint; None where it can."""
     here = mine.facts()
-    there = {"optimizer_on": IN_MEMORY, **checkpoint.facts}  # earlier ones, which do not say it, knew no NVMe
+    there = {**EARLIER, **checkpoint.facts}
+    both_lora = there["model_type"] == here["model_type"] == "lora"
     differs = {
         key: f"{name} {_named(there.get(key))} there, {_named(here[key])} here"
         for key, name in MUST_AGREE.items()
-        if there.get(key) != here[key]
+        if there.get(key) != here[key] and (both_lora or not key.startswith("lora_"))
     }
     same_states = ALIKE.get(mine.optimizer, mine.optimizer) == ALIKE.get(there["optimizer"], there["optimizer"])
     convertible = same_states and mine.optimizer in CONVERTIBLE and differs.keys() <= CARRIED

@@ -55,4 +55,4 @@ class Engine(UNet, Protocol):
         """Continues a universal checkpoint of ``step`` steps, whichever engine it is from."""
 
     def master_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Each parameter's fp32 master by name, whole."""
+        """Each trained parameter's fp32 master by name, whole."""

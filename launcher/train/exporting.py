@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from launcher.config.training import ModelSettings, TrainingSettings
+from launcher.config.training import AdapterSettings, ModelSettings, TrainingSettings
 from launcher.errors import CannotRunHereError, InvalidInputError
 from launcher.machine.disk import free_bytes
 from launcher.model_files import component_files, weight_files
@@ -25,6 +25,8 @@ from launcher.runs.directory import RunDirectory
 from launcher.train.alone import Progress, run_alone
 from launcher.train.distributed import World
 from launcher.train.export import DTYPES
+from launcher.train.lora import FOLDER as LORA
+from launcher.train.lora import layer_of, write_adapter
 from launcher.train.models import ModelSource, first_line, resolve_model
 from launcher.train.report import Report
 from launcher.train.single_file import single_file
@@ -58,6 +60,8 @@ def export(wanted: Wanted, progress: Progress) -> Path:
         LauncherError: the checkpoint or the model cannot be read, or the result not be written.
     """
     checkpoint = checkpoint_at(wanted.checkpoint, content=True)
+    if checkpoint.facts.get("model_type") == "lora":
+        return _export_lora(checkpoint, wanted, progress)
     model = _model(checkpoint, wanted.model)
     state = {}
     for count, (name, weights) in enumerate(_weights(checkpoint, ema=wanted.ema), start=1):
@@ -80,6 +84,30 @@ def export(wanted: Wanted, progress: Progress) -> Path:
             f"{wanted.out} could not be written ({free:.1f} GiB free there): {first_line(error)}; the checkpoint is "
             "untouched"
         ) from error
+    return wanted.out
+
+
+def _export_lora(checkpoint: Checkpoint, wanted: Wanted, progress: Progress) -> Path:
+    """Diffusers' file and kohya's, in a folder."""
+    if wanted.form != "pipeline":
+        raise InvalidInputError(
+            f"{checkpoint.path} is a LoRA: OUT becomes a folder with a file for diffusers and one for kohya's tools; "
+            "leave --unet and --single-file out"
+        )
+    if not checkpoint.resumable:
+        raise InvalidInputError(f"{checkpoint.path / LORA} holds the LoRA's files already")
+    facts = checkpoint.facts
+    adapter = AdapterSettings(
+        "lora", facts["lora_rank"], facts["lora_alpha"], lora_target_modules=facts["lora_target_modules"]
+    )
+    held = dict(_weights(checkpoint, ema=wanted.ema))
+    state = {layer_of(name): weights.to(DTYPES[wanted.dtype], copy=True) for name, weights in held.items()}
+    progress(len(state), len(held))
+    try:
+        with _whole(wanted.out) as unfinished:
+            write_adapter(state, adapter, unfinished)
+    except (OSError, SafetensorError) as error:
+        raise CannotRunHereError(f"{wanted.out} could not be written: {first_line(error)}") from error
     return wanted.out
 
 

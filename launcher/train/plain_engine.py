@@ -154,7 +154,7 @@ class PlainEngine:
         return [names[id(master)] for group in self._optimizer.param_groups for master in group["params"]]
 
     def master_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Each parameter's fp32 master by name, whole."""
+        """Each trained parameter's fp32 master by name, whole."""
         yield from zip(self._names, (master.detach() for master in self._masters), strict=True)
 
     def _weights_from_masters(self) -> None:

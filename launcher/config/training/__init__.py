@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from launcher.config.setting import Problem, Setting, Value, declarations, read_topic
+from launcher.config.training.adapter import AdapterSettings
 from launcher.config.training.checkpoints import CheckpointSettings
 from launcher.config.training.data import DataSettings
 from launcher.config.training.export import ExportSettings
@@ -22,6 +23,7 @@ from launcher.config.training.tracking import TrackingSettings
 
 __all__ = [
     "TOPICS",
+    "AdapterSettings",
     "CheckpointSettings",
     "DataSettings",
     "ExportSettings",
@@ -42,6 +44,7 @@ class TrainingSettings:
     """Everything that is neither accelerate's nor DeepSpeed's."""
 
     model: ModelSettings = field(default_factory=ModelSettings)
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
     data: DataSettings = field(default_factory=DataSettings)
     preparation: PreparationSettings = field(default_factory=PreparationSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
@@ -62,6 +65,7 @@ class TrainingSettings:
 
 TOPICS: dict[str, type] = {
     "model": ModelSettings,
+    "adapter": AdapterSettings,
     "data": DataSettings,
     "preparation": PreparationSettings,
     "objective": ObjectiveSettings,

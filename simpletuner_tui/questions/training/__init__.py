@@ -4,6 +4,7 @@ from itertools import groupby
 
 from launcher.config.training import training_declarations
 from simpletuner_tui.questions.model import Question
+from simpletuner_tui.questions.training.adapter import ADAPTER
 from simpletuner_tui.questions.training.checkpoints import CHECKPOINTS
 from simpletuner_tui.questions.training.data import DATA
 from simpletuner_tui.questions.training.export import EXPORT
@@ -17,6 +18,7 @@ from simpletuner_tui.questions.training.tracking import TRACKING
 
 TOPICS: dict[str, Topic] = {
     "model": MODEL,
+    "adapter": ADAPTER,
     "data": DATA,
     "preparation": PREPARATION,
     "objective": OBJECTIVE,

@@ -10,6 +10,7 @@ from launcher.config.rules import broken_rules
 from launcher.config.rules.launch import RULES
 from launcher.config.setting import Level
 from launcher.config.training import (
+    AdapterSettings,
     ObjectiveSettings,
     OptimizationSettings,
     RuntimeSettings,
@@ -20,6 +21,7 @@ from launcher.config.training import (
 NO_OFFLOAD = {"offload_optimizer_device": "none"}
 STAGE_3 = {"stage": 3}
 MUON = {"optimizer_type": "Muon", "gradient_clipping": 0.0}
+LORA = {"adapter": AdapterSettings(model_type="lora")}
 PLAIN = {"launch": LaunchSettings(deepspeed=False)}
 COMPILED = {"launch": LaunchSettings(dynamo=Dynamo())}
 IN_ONE_PIECE = {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True))}
@@ -35,6 +37,7 @@ BREAKS = [
     ("lion-needs-deepspeed", {"optimizer_type": "Lion", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-needs-deepspeed", {"optimizer_type": "Muon", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-decays-as-one", {**MUON, "scheduler_type": "WarmupDecayLR"}, {}),
+    ("lora-learns-faster", {}, LORA),
     ("compiled-at-stage-3", STAGE_3, COMPILED),
     ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True, regional=True))}),
     ("zero-snr-needs-velocity", {}, objective(rescale_betas_zero_snr=True, prediction_type="epsilon")),
@@ -51,6 +54,7 @@ KEEPS = [
     ("muon-needs-deepspeed", {"stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-decays-as-one", MUON, {}),
     ("muon-decays-as-one", {"scheduler_type": "WarmupDecayLR"}, {}),
+    ("lora-learns-faster", {}, {**LORA, "learning_rate": 1e-4}),
     ("compiled-at-stage-3", {"stage": 2}, COMPILED),
     ("compiled-at-stage-3", STAGE_3, {}),
     ("one-graph-at-stage-3", STAGE_3, COMPILED),
@@ -71,7 +75,7 @@ IDS = [rule.id for rule in RULES]
 def judged(deepspeed: dict, rest: dict) -> list[str]:
     """Rules broken by DeepSpeed's settings, and by those of the training or the launch."""
     launch = rest.get("launch", LaunchSettings())
-    topics = {"objective": ObjectiveSettings(), "runtime": RuntimeSettings()}
+    topics = {"adapter": AdapterSettings(), "objective": ObjectiveSettings(), "runtime": RuntimeSettings()}
     topics |= {name: rest[name] for name in topics if name in rest}
     optimization = {key: value for key, value in rest.items() if key not in ("launch", *topics)}
     training = TrainingSettings(optimization=OptimizationSettings(**optimization), **topics)
@@ -114,4 +118,4 @@ def test_a_rule_names_a_setting_its_source_and_what_is_wrong(rule):
 
 def test_what_deepspeed_only_ignores_warns_and_what_it_gets_wrong_stops():
     warned = {rule.id for rule in RULES if rule.level is Level.WARNING}
-    assert warned == {"compiled-at-stage-3", "min-snr-at-zero-snr", "offload-path-without-nvme"}
+    assert warned == {"compiled-at-stage-3", "lora-learns-faster", "min-snr-at-zero-snr", "offload-path-without-nvme"}
