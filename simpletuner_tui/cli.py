@@ -165,6 +165,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true")
     command.set_defaults(command=_of("questions.questions"))
 
+    _add_runs(commands)
+    _add_checkpoints(commands)
+    return parser
+
+
+def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser("runs", help="the runs there are")
     command.add_argument("--json", action="store_true")
     command.set_defaults(command=_of("runs.list_runs"))
@@ -184,7 +190,28 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--now", action="store_true", help="without a checkpoint")
         else:
             command.add_argument("--follow", action="store_true", help="until the run ends")
-    return parser
+
+
+def _add_checkpoints(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "a checkpoint that any ZeRO stage, number of processes and plain PyTorch continue, made of one of a run"
+    command = commands.add_parser("convert", help=text, description=text)
+    command.add_argument("checkpoint", metavar="CHECKPOINT", help="a run's folder checkpoint-N; it stays as it is")
+    command.add_argument("folder", metavar="FOLDER", nargs="?", help="of checkpoints; beside CHECKPOINT by default")
+    command.set_defaults(command=_of("convert.convert"))
+
+    text = (
+        "a checkpoint of any ZeRO stage and number of processes as a diffusers pipeline, its U-Net alone, or one file"
+    )
+    command = commands.add_parser("export", help=text, description=text)
+    command.add_argument("checkpoint", metavar="CHECKPOINT", help="a run's folder checkpoint-N; it stays as it is")
+    command.add_argument("out", metavar="OUT", help="a folder, or a file with --single-file; must not be there")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--unet", action="store_true", help="the U-Net alone, in diffusers' layout")
+    form.add_argument("--single-file", action="store_true", help="one .safetensors in the original layout of SDXL")
+    command.add_argument("--dtype", choices=("bf16", "fp16", "fp32"), default="bf16", help="of the U-Net; bf16")
+    command.add_argument("--ema", action="store_true", help="the moving average of the weights, where there is one")
+    command.add_argument("--model", metavar="MODEL", help="has the other components; the one that was trained")
+    command.set_defaults(command=_of("export.export"))
 
 
 def _add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -33,6 +33,7 @@ TITLES = {
     "convert": "convert the model",
     "captions": "prompt embeddings",
     "latents": "latents",
+    "verify": "verify the checkpoint",
     "load": "load the U-Net",
     "engine": "start the optimizer",
     "evaluate": "loss on held-out noise",

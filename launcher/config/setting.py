@@ -6,6 +6,7 @@ stores or explains a setting reads :func:`declarations` and repeats nothing.
 
 import dataclasses
 import math
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,10 @@ class Setting:
     """An empty string is not an answer."""
     instead: str = ""
     """The key of a setting that makes an answer needless, where it has one."""
+    pattern: str = ""
+    """A regular expression that a text matches whole."""
+    expected: str = ""
+    """What that is, in words."""
 
     def parse(self, value: object) -> Value:
         """The value as its kind, checked against bounds and choices.
@@ -73,6 +78,8 @@ class Setting:
         for number in parsed if isinstance(parsed, tuple) else (parsed,):
             if isinstance(number, int | float) and not isinstance(number, bool):
                 self._check_bounds(number)
+        if self.pattern and isinstance(parsed, str) and not re.fullmatch(self.pattern, parsed):
+            raise ValueError(f"must be {self.expected}, not {parsed!r}")
         if self.required and parsed == "":
             raise ValueError("must not be empty")
         for text in parsed if isinstance(parsed, tuple) else (parsed,):
@@ -161,6 +168,8 @@ def setting(
     hub: bool = False,
     required: bool = False,
     instead: str = "",
+    pattern: str = "",
+    expected: str = "",
 ) -> Any:
     """A dataclass field that carries the declaration of a setting."""
     facts = {
@@ -173,6 +182,8 @@ def setting(
         "hub": hub,
         "required": required,
         "instead": instead,
+        "pattern": pattern,
+        "expected": expected,
     }
     return dataclasses.field(default=default, metadata=facts)
 

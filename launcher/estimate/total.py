@@ -277,17 +277,22 @@ def _checkpoints_together(settings: Settings) -> int:
 
 
 def _checkpoint_bytes(settings: Settings, model: ModelFacts) -> float:
-    ds = settings.deepspeed
+    ds, contents, alone = settings.deepspeed, settings.training.checkpoints.checkpoint_contents, 0
+    parameters = trained(settings.training.adapter, model).parameters
+    if contents != "full":
+        alone = 4 if settings.training.export.export_dtype == "fp32" else 2
+        alone *= 2 if settings.training.adapter.is_lora else 1  # diffusers' file and kohya's
+    if contents == "weights":
+        return alone * parameters
     weights = 4 if ds.precision == "no" else 2
     if ds.stage == 3:
         weights = 0  # stage 3 keeps its weights as masters only
-    parameters = trained(settings.training.adapter, model).parameters
-    states = (weights + _master_bytes(settings) + 4 * _moments(ds)) * parameters
+    states = (alone + weights + _master_bytes(settings) + 4 * _moments(ds)) * parameters
     return states + _average_bytes(settings, model)
 
 
 def checkpoint_mib(settings: Settings, model: ModelFacts) -> int:
-    """One checkpoint: 14 bytes a parameter with Adam in half precision at stages 1 and 2."""
+    """One checkpoint: 14 bytes a parameter with Adam in half precision at stages 1 and 2, 2 for weights alone."""
     return round(_checkpoint_bytes(settings, model) / MIB)
 
 

@@ -28,7 +28,7 @@ from launcher.preflight.finding import Finding, size
 from launcher.preflight.machine import Machine
 from launcher.preflight.machines import machines
 from launcher.preflight.nvme import nvme
-from launcher.runs.checkpoints import identity, newest, why_not_resumed
+from launcher.runs.checkpoints import identity, to_resume, whole, why_not_resumed
 from launcher.runs.directory import MACHINE, RunDirectory
 from launcher.runs.state import refuse_taken
 
@@ -46,7 +46,8 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
         if not gpus.gpus and machine.amd_is_idle():
             gpus = replace(gpus, reason=f"{gpus.reason}; the GPU of AMD's is not trained on, only NVIDIA's are")
     of_model = list(_model(plan))
-    findings = [*_vae(plan), *adapter(plan), *data(plan), *folders(plan), *_taken(plan), *_resume(plan), *disks(plan)]
+    findings = [*_vae(plan), *adapter(plan), *data(plan), *folders(plan), *_taken(plan), *_resume(plan), *_saves(plan)]
+    findings += disks(plan)
     findings += [
         *_platform(plan, machine),
         *_gpus(plan, gpus),
@@ -124,12 +125,18 @@ def _taken(plan: Plan) -> Iterator[Finding]:
 def _resume(plan: Plan) -> Iterator[Finding]:
     """A checkpoint that this run could not continue, before its own answers are replaced by ones that cannot."""
     training, field = plan.settings.training, "training.resume_from_checkpoint"
-    found = newest(places(plan)["training.output_dir"])
-    if training.checkpoints.resume_from_checkpoint == "no":
-        held = found.path if found else plan.home
-        if found or RunDirectory(plan.home).plan_json.exists():
+    output, wanted = places(plan)["training.output_dir"], training.checkpoints.resume_from_checkpoint
+    if wanted == "no":
+        there = whole(output / "checkpoints")
+        held = there[-1].path if there else plan.home
+        if there or RunDirectory(plan.home).plan_json.exists():
             message = f"{held} is there already; answer `latest` to continue it, or train into another folder"
             yield Finding(field, message, exit_code=ExitCode.REFUSED_TO_OVERWRITE)
+        return
+    try:
+        found = to_resume(output, wanted)
+    except InvalidInputError as error:
+        yield Finding(field, str(error))
         return
     launch = plan.settings.launch
     mine = identity(
@@ -141,6 +148,12 @@ def _resume(plan: Plan) -> Iterator[Finding]:
     )
     if found and (reason := why_not_resumed(found, mine)):
         yield Finding(field, reason)
+
+
+def _saves(plan: Plan) -> Iterator[Finding]:
+    if plan.settings.training.checkpoints.checkpoint_contents == "weights":
+        message = "checkpoints of weights alone: a run that ends early, or is stopped, cannot be continued"
+        yield Finding("training.checkpoint_contents", message, level=Level.WARNING)
 
 
 PACKAGES_OF = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}

@@ -56,8 +56,8 @@ def disks(plan: Plan) -> Iterator[Finding]:
         yield Finding(
             "training.output_dir",
             f"{output} needs {size(total)} ({parts}), and {size(free)} are free on its disk. One checkpoint takes "
-            f"{size(checkpoint_mib(plan.settings, plan.model))}: lower training.checkpoints_total_limit, turn off "
-            "training.export_pipeline, or choose another disk",
+            f"{size(checkpoint_mib(plan.settings, plan.model))}: lower training.checkpoints_total_limit, set "
+            "training.checkpoint_contents to weights, turn off training.export_pipeline, or choose another disk",
             exit_code=ExitCode.CANNOT_RUN_HERE,
             forceable=True,
         )

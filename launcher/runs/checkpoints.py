@@ -1,22 +1,28 @@
 """Which checkpoints an output folder holds, and whether a run can continue one. Torch-free.
 
 A checkpoint is ``checkpoint-N`` with the engine's files, ``checkpoint.json`` (what it was made with) and, written
-last, ``COMPLETE`` with the size of every file. A folder without a true marker does not count.
+last, ``COMPLETE`` (``marker``). A folder without a true marker does not count. ``checkpoint-N-universal``
+is one that ``convert`` made: any engine, ZeRO stage and number of processes continues it.
 """
 
+import itertools
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from launcher.config.training import AdapterSettings, TrainingSettings
+from launcher.errors import InvalidInputError
+from launcher.runs.marker import why_damaged, why_not_whole
 
-MARKER = "COMPLETE"
 FACTS = "checkpoint.json"
-
+UNIVERSAL = "universal"
+"""What a converted checkpoint's name ends with, and its form in ``checkpoint.json``."""
+_NAME = re.compile(rf"checkpoint-(\d+)(-{UNIVERSAL})?")
 
 IN_MEMORY = "GPU or host memory"
 """Where an optimizer keeps its states unless it swaps them."""
@@ -68,6 +74,13 @@ alpha it could, and would go on with another function than the one that was trai
 EARLIER = {"optimizer_on": IN_MEMORY, "model_type": "full"}
 """What checkpoints are that do not say it: there was nothing else when they were made."""
 
+CONVERTIBLE = ("AdamW", "Adam", "Adagrad", "Lion")
+"""Optimizers whose states can be carried from one engine, stage and number of processes to another."""
+ALIKE = {"Adam": "AdamW"}
+"""Optimizers with the states of another."""
+CARRIED = {"zero_stage", "precision", "optimizer", "world_size", "optimizer_on", "weight_decay_exclude"}
+"""Of :data:`MUST_AGREE`, what a converted checkpoint does not depend on, where the optimizer's states are alike."""
+
 SHOULD_AGREE = {
     "model": ("model", "the checkpoint's U-Net is trained on, with this model's VAE and text encoders"),
     "resolution": ("resolution", "training goes on at the new one"),
@@ -86,6 +99,16 @@ class Checkpoint:
     step: int
     facts: Mapping[str, Any]
     """What it was made with: :class:`Identity` and the optimizer's implementation."""
+
+    @property
+    def universal(self) -> bool:
+        """Whether any engine continues it."""
+        return self.facts.get("form") == UNIVERSAL
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it holds more than weights."""
+        return self.facts.get("contents") != "weights"
 
     @property
     def torch_adam(self) -> bool:
@@ -143,23 +166,108 @@ def _swaps_optimizer(config: Mapping[str, Any]) -> bool:
     return bool(zero["stage"] == 3 and zero.get("offload_optimizer", {}).get("device") == "nvme")
 
 
-def newest(output_dir: Path, ignored: Callable[[str], None] = lambda _: None) -> Checkpoint | None:
-    """The newest whole checkpoint of an output folder.
+def whole(folder: Path, ignored: Callable[[str], None] = lambda _: None) -> list[Checkpoint]:
+    """The whole checkpoints in a folder, oldest first, by names and sizes.
+
+    Args:
+        folder: ``checkpoints`` of an output folder.
+        ignored: told of each that is not whole.
+    """
+    found = []
+    for path, step in numbered(folder):
+        if reason := why_not_read(path):
+            ignored(f"{path} is not a whole checkpoint ({reason}) and is ignored")
+        else:
+            found.append(_read(path, step))
+    return found
+
+
+def why_not_read(path: Path) -> str | None:
+    """Why a folder is not a whole checkpoint, as far as can be told without reading all of it; None when it is."""
+    if reason := why_not_whole(path):
+        return reason
+    try:
+        facts = json.loads((path / FACTS).read_bytes())
+        identity_there = {name for name in Identity.__slots__ if name in facts}
+    except (OSError, ValueError, TypeError) as error:
+        return f"{FACTS} is unreadable: {error}"
+    if missing := {"zero_stage", *MUST_AGREE} - {"optimizer_on"} - identity_there:
+        return f"{FACTS} does not say {min(missing)}"
+    return None
+
+
+def to_resume(output_dir: Path, wanted: str, ignored: Callable[[str], None] = lambda _: None) -> Checkpoint | None:
+    """The checkpoint that a run begins with, its content not looked at; None where it begins anew.
 
     Args:
         output_dir: checkpoints lie in its folder ``checkpoints``.
+        wanted: ``training.resume_from_checkpoint``: ``latest``, or the name of one.
         ignored: told of each that is not whole.
+
+    Raises:
+        InvalidInputError: the one that is named is not there, not whole or cannot be resumed.
     """
-    whole = []
-    for path, step in numbered(output_dir / "checkpoints"):
-        reason = why_not_whole(path)
-        if reason is None:
-            whole.append((path, step))
-        else:
-            ignored(f"{path} is not a whole checkpoint ({reason}) and is ignored")
-    if not whole:
-        return None
-    path, step = whole[-1]
+    if wanted == "latest":
+        found = [each for each in whole(output_dir / "checkpoints", ignored) if each.resumable]
+        return found[-1] if found else None
+    path = (output_dir / "checkpoints" / wanted).absolute()
+    if not path.is_dir():
+        names = ", ".join(each.path.name for each in whole(path.parent) if each.resumable) or "none"
+        raise InvalidInputError(f"{path} is not there; checkpoints that can be resumed: {names}")
+    if reason := why_not_read(path):
+        raise InvalidInputError(not_whole(path, reason))
+    checkpoint = _read(path, numbered_as(path))
+    if not checkpoint.resumable:
+        raise InvalidInputError(f"{path} holds weights alone and cannot be resumed")
+    return checkpoint
+
+
+def numbered_as(path: Path) -> int:
+    """The step in a checkpoint's name.
+
+    Raises:
+        InvalidInputError: it is not called as checkpoints are.
+    """
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        raise InvalidInputError(f"{path} is no checkpoint; those of a run are folders named checkpoint-N")
+    return int(match[1])
+
+
+def not_whole(path: Path, reason: str) -> str:
+    """What to tell of a checkpoint that is damaged, and which older one is whole."""
+    older = older_than(path)
+    offer = f"; {older[-1].path.name} is an older one that is whole" if older else ""
+    return f"{path} is not a whole checkpoint ({reason}){offer}"
+
+
+def older_than(path: Path) -> list[Checkpoint]:
+    """The whole checkpoints beside another that come before it and can be resumed, oldest first."""
+    before = itertools.takewhile(lambda pair: pair[0].name != path.name, numbered(path.parent))
+    names = {each.name for each, _ in before}
+    return [each for each in whole(path.parent) if each.resumable and each.path.name in names]
+
+
+def checkpoint_at(path: Path, *, content: bool) -> Checkpoint:
+    """The whole checkpoint in a folder.
+
+    Args:
+        path: the folder.
+        content: whether all of it is read and held against its checksums.
+
+    Raises:
+        InvalidInputError: it is none, or damaged; an older whole one is named, if there is one.
+    """
+    path = path.absolute()
+    step = numbered_as(path)
+    if not path.is_dir():
+        raise InvalidInputError(f"{path} is not there")
+    if reason := why_not_read(path) or (why_damaged(path) if content else None):
+        raise InvalidInputError(not_whole(path, reason))
+    return _read(path, step)
+
+
+def _read(path: Path, step: int) -> Checkpoint:
     return Checkpoint(path, step, json.loads((path / FACTS).read_bytes()))
 
 
@@ -168,17 +276,28 @@ def why_not_resumed(checkpoint: Checkpoint, mine: Identity) -> str | None:
     here = mine.facts()
     there = {**EARLIER, **checkpoint.facts}
     both_lora = there["model_type"] == here["model_type"] == "lora"
-    differs = [
-        f"{name} {_named(there.get(key))} there, {_named(here[key])} here"
+    differs = {
+        key: f"{name} {_named(there.get(key))} there, {_named(here[key])} here"
         for key, name in MUST_AGREE.items()
         if there.get(key) != here[key] and (both_lora or not key.startswith("lora_"))
-    ]
-    if not differs:
+    }
+    same_states = ALIKE.get(mine.optimizer, mine.optimizer) == ALIKE.get(there["optimizer"], there["optimizer"])
+    convertible = same_states and mine.optimizer in CONVERTIBLE and differs.keys() <= CARRIED
+    if not differs or (checkpoint.universal and convertible):
         return None
-    return (
-        f"{checkpoint.path} cannot be resumed with these settings: {'; '.join(differs)}. Use its own settings, or "
-        "train into another output folder"
-    )
+    reason = f"{checkpoint.path} cannot be resumed with these settings: {'; '.join(differs.values())}. "
+    if convertible:
+        return (
+            f"{reason}To continue it with them, run: {convert_command(checkpoint.path)} - it makes one beside it that "
+            "any ZeRO stage, number of processes and plain PyTorch continue. Or use its own settings, or train into "
+            "another output folder"
+        )
+    return f"{reason}Use its own settings, or train into another output folder"
+
+
+def convert_command(checkpoint: Path) -> str:
+    """What a person types to continue a checkpoint with other settings."""
+    return f"simpletuner-tui convert {shlex.quote(str(checkpoint))}"
 
 
 def what_changes(checkpoint: Checkpoint, mine: Identity) -> list[str]:
@@ -192,30 +311,17 @@ def what_changes(checkpoint: Checkpoint, mine: Identity) -> list[str]:
 
 
 def numbered(folder: Path) -> list[tuple[Path, int]]:
-    """Checkpoint folders, oldest first, whole or not; none where they cannot be listed."""
+    """Checkpoint folders, oldest first, whole or not; none where they cannot be listed.
+
+    A converted one comes after the one that it was made of.
+    """
     try:
         names = os.listdir(folder)  # noqa: PTH208 - Path.iterdir raises where this does
     except OSError:
         return []
-    found = [(folder / name, int(match[1])) for name in names if (match := re.fullmatch(r"checkpoint-(\d+)", name))]
-    return sorted(found, key=lambda item: item[1])
-
-
-def why_not_whole(path: Path) -> str | None:
-    """Why a folder is not a whole checkpoint; None when it is."""
-    try:
-        sizes = dict(json.loads((path / MARKER).read_bytes()))
-    except FileNotFoundError:
-        return f"no {MARKER} marker: its save did not finish"
-    except (OSError, ValueError, TypeError) as error:
-        return f"{MARKER} is unreadable: {error}"
-    for name, size in sizes.items():
-        file = path / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size} bytes instead of {size}"
-    return None
+    matches = (_NAME.fullmatch(name) for name in names)
+    found = [(folder / match[0], int(match[1])) for match in matches if match]
+    return sorted(found, key=lambda pair: (pair[1], pair[0].name))
 
 
 def _named(value: object) -> str:

@@ -7,15 +7,16 @@ from typing import Any
 
 import deepspeed
 import torch
-from deepspeed.runtime.fp16.fused_optimizer import FP16_Optimizer
-from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
 from deepspeed.utils import safe_get_full_fp32_param
 
 from launcher.train.extensions import uses_torch_adam
 from launcher.train.swap import restore_states
+from launcher.train.universal import into_deepspeed
 
 TAG = "engine"
 """Folder of DeepSpeed's own files inside a checkpoint."""
+LAYOUT = "layout"
+"""Key in them of what they say for whoever reads them without an engine."""
 PARTITIONS = (
     "single_partition_of_fp32_groups",  # stages 1 and 2
     "fp32_groups_flat_partition",  # stage 1 with gradients accumulated in fp32
@@ -47,6 +48,8 @@ class DeepSpeedEngine:
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=unet, model_parameters=trainable(unet), config=dict(config)
         )
+        self._optimizer_type: str = config["optimizer"]["type"]
+        self._names = {parameter: name for name, parameter in unet.named_parameters() if parameter.requires_grad}
 
     def __call__(self, sample: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> Any:
         """The U-Net's forward pass."""
@@ -90,7 +93,10 @@ class DeepSpeedEngine:
 
     def save(self, folder: Path) -> None:
         """Writes everything a resume needs below ``folder``; every rank calls it."""
-        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
+        state = {LAYOUT: into_deepspeed.layout(self._engine, self._names)}
+        self._engine.save_checkpoint(
+            str(folder), tag=TAG, client_state=state, save_latest=False, exclude_frozen_parameters=True
+        )
 
     def load(self, folder: Path) -> None:
         """Restores what :meth:`save` wrote; every rank calls it."""
@@ -101,13 +107,15 @@ class DeepSpeedEngine:
             (states,) = (folder / TAG).glob(f"*zero_pp_rank_{self._engine.global_rank}_mp_rank_00_optim_states.pt")
             restore_states(self._engine, states)
 
+    def load_universal(self, folder: Path, step: int) -> None:
+        """Continues a universal checkpoint of ``step`` steps; every rank calls it."""
+        into_deepspeed.load(self._engine, self._names, folder, self._optimizer_type, step)
+
     def master_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Each trained parameter's fp32 master by name, whole; every rank must go through all of them."""
-        at_stage_0 = dict(_masters_at_stage_0(self._optimizer))
-        for name, parameter in self._unet.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            master = at_stage_0.get(parameter)
+        kept = self._masters_at_stage_0()
+        for parameter, name in self._names.items():
+            master = kept.get(parameter)
             if master is None:
                 master = safe_get_full_fp32_param(parameter)  # None where the weights are their own masters
             yield name, (parameter if master is None else master).detach()
@@ -119,19 +127,14 @@ class DeepSpeedEngine:
                 return [partition.detach() for partition in getattr(self._optimizer, name)]
         if self._engine.global_rank > 0:
             return []
-        masters = [master for _, master in _masters_at_stage_0(self._optimizer)]
-        return [master.detach() for master in masters or trainable(self._unet)]
+        masters = self._masters_at_stage_0()
+        return [master.detach() for master in masters.values() or self._names]
 
-
-def _masters_at_stage_0(optimizer: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Each weight in half precision with its master, which ``safe_get_full_fp32_param`` of 0.19.8 does not find."""
-    if isinstance(optimizer, FP16_UnfusedOptimizer):
-        for weights, masters in zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True):
-            yield from zip(weights, masters, strict=True)
-    elif isinstance(optimizer, FP16_Optimizer):
-        for weights, flat in zip(optimizer.fp16_groups, optimizer.fp32_groups_flat, strict=True):
-            pieces = flat.detach().split([weight.numel() for weight in weights])
-            yield from ((weight, piece.view(weight.shape)) for weight, piece in zip(weights, pieces, strict=True))
+    def _masters_at_stage_0(self) -> dict[torch.nn.Parameter, torch.Tensor]:
+        """Each weight's master, which ``safe_get_full_fp32_param`` of 0.19.8 does not find there."""
+        if self._engine.zero_optimization_stage() > 0:
+            return {}
+        return dict(into_deepspeed.unpartitioned_masters(self._engine, self._names))
 
 
 def _load_trained(src: Mapping[str, torch.Tensor], dst: torch.nn.Module) -> None:

@@ -51,6 +51,9 @@ class Engine(UNet, Protocol):
     def load(self, folder: Path) -> None:
         """Restores what :meth:`save` wrote."""
 
+    def load_universal(self, folder: Path, step: int) -> None:
+        """Continues a universal checkpoint of ``step`` steps, whichever engine it is from."""
+
     def master_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Each trained parameter's fp32 master by name, whole."""
 

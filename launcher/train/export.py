@@ -2,6 +2,7 @@
 
 import gc
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -32,12 +33,9 @@ def export_pipeline(
         RunFailedError: it cannot be written.
     """
     with report.phase("export") as progress:
-        state: dict[str, torch.Tensor] = {}
-        dtype = DTYPES[settings.export_dtype]
-        for count, (name, weights) in enumerate(engine.master_weights(), start=1):
-            if world.is_main:
-                state[name] = weights.to(dtype=dtype, device="cpu", copy=True).contiguous()
-            progress.progress(count, model.unet_tensors)
+        state = _weights(
+            engine, settings.export_dtype, world, lambda count: progress.progress(count, model.unet_tensors)
+        )
         if world.is_main:
             try:
                 with replacing(folder) as unfinished:
@@ -55,3 +53,20 @@ def export_pipeline(
         gc.collect()
         world.barrier()
     return folder
+
+
+def write_unet(engine: Engine, folder: Path, *, model: ModelSource, dtype: str, world: World) -> None:
+    """Writes the U-Net as ``folder/unet``, from the fp32 master weights; every rank calls it."""
+    state = _weights(engine, dtype, world, lambda _: None)
+    if world.is_main:
+        model.write_unet(state, folder / "unet")
+
+
+def _weights(engine: Engine, dtype: str, world: World, told: Callable[[int], None]) -> dict[str, torch.Tensor]:
+    """The masters in another dtype on rank 0's CPU; nothing on the others, which must go through all of them too."""
+    state: dict[str, torch.Tensor] = {}
+    for count, (name, weights) in enumerate(engine.master_weights(), start=1):
+        if world.is_main:
+            state[name] = weights.to(dtype=DTYPES[dtype], device="cpu", copy=True).contiguous()
+        told(count)
+    return state

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ from launcher.train.checkpoint import Checkpoints
 from launcher.train.dataset import find_pictures
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
-from launcher.train.export import export_pipeline
+from launcher.train.export import export_pipeline, write_unet
 from launcher.train.extensions import build_optimizer, build_swapping
 from launcher.train.loading import DTYPES, load_engine
 from launcher.train.lora import FOLDER as LORA
-from launcher.train.lora import export_adapter, seed_dropout
+from launcher.train.lora import export_adapter, seed_dropout, write_lora
 from launcher.train.models import ModelSource, resolve_model
 from launcher.train.objective import diffusion_loss, require_trainable
 from launcher.train.report import Report
@@ -67,12 +68,11 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     mine = identity(
         config, training, deepspeed=run.uses_deepspeed(), world_size=world.world_size, pictures=len(pictures)
     )
-    checkpoints = Checkpoints(output_dir, training.checkpoints.checkpoints_total_limit, mine, world, report)
-    if training.checkpoints.resume_from_checkpoint == "latest":
-        newest = checkpoints.find()
-    else:
-        newest = None
-        checkpoints.require_none()
+    saving = training.checkpoints
+    checkpoints = Checkpoints(
+        output_dir, saving.checkpoints_total_limit, mine, world, report, contents=saving.checkpoint_contents
+    )
+    newest = checkpoints.find(saving.resume_from_checkpoint)
 
     if mine.zero_stage is not None:
         config = _with_extensions(config, run, newest, world, report)
@@ -136,11 +136,16 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         validation,
     )
     loop.evaluate("before", done, optimization.num_eval_images)
+    write_weights = (
+        partial(write_lora, training=training, world=world)
+        if training.adapter.is_lora
+        else partial(write_unet, model=model, dtype=training.export.export_dtype, world=world)
+    )
     done, reason = loop.steps(
         done,
         optimization.max_train_steps,
-        save_every=training.checkpoints.checkpointing_steps,
-        save=lambda step: checkpoints.save(engine, step, average),
+        save_every=saving.checkpointing_steps,
+        save=lambda step: checkpoints.save(engine, step, write_weights, average),
     )
     if reason:
         return _stopped(report, reason, done)

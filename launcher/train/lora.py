@@ -127,12 +127,7 @@ def export_adapter(engine: Engine, training: TrainingSettings, folder: Path, wor
         RunFailedError: it cannot be written.
     """
     with report.phase("export"):
-        state: dict[str, torch.Tensor] = {}
-        dtype = DTYPES[training.export.export_dtype]
-        for name, weights in engine.master_weights():
-            if world.is_main:
-                stored = weights.to(dtype=dtype, device="cpu", copy=True).contiguous()
-                state[name.replace(f".{ADAPTER}.", ".")] = stored
+        state = _adapter(engine, training.export.export_dtype, world)
         if world.is_main:
             try:
                 with replacing(folder) as unfinished:
@@ -148,6 +143,27 @@ def export_adapter(engine: Engine, training: TrainingSettings, folder: Path, wor
             report.event("export", path=str(folder), bytes=size)
         world.barrier()
     return folder
+
+
+def write_lora(engine: Engine, folder: Path, *, training: TrainingSettings, world: World) -> None:
+    """Writes the adapter below a checkpoint's folder, from its fp32 masters; every rank calls it."""
+    state = _adapter(engine, training.export.export_dtype, world)
+    if world.is_main:
+        write_adapter(state, training.adapter, folder / FOLDER)
+
+
+def _adapter(engine: Engine, dtype: str, world: World) -> dict[str, torch.Tensor]:
+    """Its matrices on rank 0's CPU; nothing on the others, which must go through all of them too."""
+    state = {}
+    for name, weights in engine.master_weights():
+        if world.is_main:
+            state[layer_of(name)] = weights.to(dtype=DTYPES[dtype], device="cpu", copy=True).contiguous()
+    return state
+
+
+def layer_of(name: str) -> str:
+    """The name of an adapter's matrix without peft's name for the adapter."""
+    return name.replace(f".{ADAPTER}.", ".")
 
 
 def write_adapter(state: dict[str, torch.Tensor], settings: AdapterSettings, folder: Path) -> None:

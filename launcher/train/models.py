@@ -250,10 +250,26 @@ class ModelSource:
         schedule = trained_schedule(self.own_schedule, self.objective)
         if schedule != self.own_schedule:
             (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(schedule, indent=2) + "\n")
-        with torch.device("meta"):
-            unet = UNet2DConditionModel.from_config(self.unet_config)
+        self.write_unet(state, folder / "unet")
+
+    def write_unet(self, state: dict[str, torch.Tensor], folder: Path) -> None:
+        """Writes a U-Net of this model's shape.
+
+        Args:
+            state: its weights, in the dtype to write. They are not copied.
+            folder: must not exist.
+        """
+        unet = self._empty_unet()
         unet.load_state_dict(state, assign=True)
-        unet.save_pretrained(folder / "unet", safe_serialization=True)
+        unet.save_pretrained(folder, safe_serialization=True)
+
+    def unet_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the U-Net's weights by name."""
+        return {name: tuple(weight.shape) for name, weight in self._empty_unet().state_dict().items()}
+
+    def _empty_unet(self) -> UNet2DConditionModel:
+        with torch.device("meta"):
+            return UNet2DConditionModel.from_config(self.unet_config)
 
 
 def _copy_component(source: Path, target: Path) -> None:

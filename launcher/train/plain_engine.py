@@ -14,6 +14,8 @@ from deepspeed.runtime import lr_schedules
 from torch.nn.parallel import DistributedDataParallel
 
 from launcher.train.distributed import World
+from launcher.train.universal.filling import in_sequence, masters_of, move_schedule, scale_of_torch, states_of
+from launcher.train.universal.form import Universal
 
 STATE = "engine.pt"
 """Masters, optimizer, schedule and loss scale, written by rank 0."""
@@ -40,6 +42,7 @@ class PlainEngine:
         self._masters = (
             [weight.detach().float().requires_grad_() for weight in self._weights] if half else list(self._weights)
         )
+        self._optimizer_type: str = config["optimizer"]["type"]
         self._accumulation, self._clipping = config["gradient_accumulation_steps"], config["gradient_clipping"]
         self._optimizer = _optimizer(self._masters, config["optimizer"])
         self._schedule = getattr(lr_schedules, config["scheduler"]["type"])(
@@ -113,6 +116,7 @@ class PlainEngine:
             state = {
                 "masters": dict(zip(self._names, self._masters, strict=True)),
                 "optimizer": self._optimizer.state_dict(),
+                "order": self._order(),
                 "schedule": self._schedule.state_dict(),
                 "scaler": self._scaler.state_dict(),
             }
@@ -128,6 +132,26 @@ class PlainEngine:
         self._schedule.load_state_dict(state["schedule"])
         self._scaler.load_state_dict(state["scaler"])
         self._weights_from_masters()
+
+    def load_universal(self, folder: Path, step: int) -> None:
+        """Continues a universal checkpoint; every rank calls it."""
+        del step  # nothing here counts them but the schedule
+        with Universal(folder) as checkpoint:
+            checkpoint.require({name: master.shape for name, master in zip(self._names, self._masters, strict=True)})
+            for name, master in zip(self._names, self._masters, strict=True):
+                pieces = in_sequence([(name, master.numel())])
+                masters_of(checkpoint, master, pieces)
+                self._optimizer.state[master] = states_of(
+                    checkpoint, master, pieces, self._optimizer, self._optimizer_type
+                )
+            move_schedule(self._schedule, checkpoint)
+            self._scaler.load_state_dict(scale_of_torch(self._scaler.state_dict(), checkpoint))
+        self._weights_from_masters()
+
+    def _order(self) -> list[str]:
+        """Names in the order in which the optimizer numbers its states."""
+        names = {id(master): name for name, master in zip(self._names, self._masters, strict=True)}
+        return [names[id(master)] for group in self._optimizer.param_groups for master in group["params"]]
 
     def master_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Each trained parameter's fp32 master by name, whole."""

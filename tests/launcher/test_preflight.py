@@ -22,6 +22,8 @@ from launcher.machine.toolchain import Toolchain
 from launcher.plan import Plan
 from launcher.preflight import Finding, Machine, preflight, raise_for
 from launcher.preflight.finding import size
+from launcher.runs.checkpoints import FACTS, identity
+from launcher.runs.marker import mark
 from launcher.runs.swap import swap_folders
 
 MIB = 2**20
@@ -740,3 +742,51 @@ def test_pdsh_and_its_hosts_are_looked_for(small, tmp_path):
     assert preflight(over_ssh(small(), hosts), there) == []
     (finding,) = preflight(over_ssh(small(), hosts), missing)
     assert (finding.field, finding.exit_code) == ("accelerate.ds_launcher", ExitCode.CANNOT_RUN_HERE)
+
+
+# checkpoints
+
+
+def checkpoint_of(plan: Plan, step: int, **facts) -> Path:
+    """A checkpoint that a run of this plan could have made, but for some facts."""
+    mine = identity(plan.settings.deepspeed_json(), plan.settings.training, deepspeed=True, world_size=1, pictures=4)
+    path = plan.run_dir / "checkpoints" / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / FACTS).write_text(json.dumps({**mine.facts(), **facts}))
+    mark(path)
+    return path
+
+
+def of_resume(plan: Plan) -> list[str]:
+    return [each.message for each in preflight(plan, GOOD) if each.field == "training.resume_from_checkpoint"]
+
+
+def test_a_checkpoint_of_another_stage_is_refused_with_the_command_that_converts_it(small):
+    plan = small()
+    path = checkpoint_of(plan, 3, zero_stage=1)
+    (message,) = of_resume(plan)
+    assert f"run: simpletuner-tui convert {path} - it makes" in message
+    shutil.copytree(path, path.with_name("checkpoint-3-universal"))
+    converted = path.with_name("checkpoint-3-universal") / FACTS
+    converted.write_text(json.dumps({**json.loads(converted.read_text()), "form": "universal"}))
+    mark(converted.parent)
+    assert of_resume(plan) == []
+
+
+def test_a_named_checkpoint_must_be_there_and_whole(small):
+    plan = small(resume_from_checkpoint="checkpoint-7")
+    checkpoint_of(plan, 3)
+    damaged = checkpoint_of(plan, 9)
+    (message,) = of_resume(plan)
+    assert message.endswith("checkpoint-7 is not there; checkpoints that can be resumed: checkpoint-3, checkpoint-9")
+    (damaged / FACTS).write_text("{}")
+    (message,) = of_resume(small(resume_from_checkpoint="checkpoint-9"))
+    assert f"{FACTS} has 2 bytes instead of" in message
+    assert "checkpoint-3 is an older one that is whole" in message
+    assert of_resume(small(resume_from_checkpoint="checkpoint-3")) == []
+
+
+def test_checkpoints_of_weights_alone_are_a_warning(small):
+    finding = only(small(checkpoint_contents="weights"))
+    assert (finding.field, finding.level) == ("training.checkpoint_contents", Level.WARNING)
+    assert "cannot be continued" in finding.message

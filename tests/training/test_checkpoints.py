@@ -1,5 +1,6 @@
 """Checkpoints of a real engine around a small module: kept, whole or not at all, and found again."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 from harness.recorder import Recorder
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json, with_overrides
 from launcher.errors import ExitCode, InvalidInputError, RefusedToOverwriteError, RunFailedError
-from launcher.runs.checkpoints import FACTS, MARKER, Identity
+from launcher.runs.checkpoints import FACTS, Identity
+from launcher.runs.marker import MARKER
 from launcher.train.checkpoint import Checkpoints
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.extensions import TORCH_ADAM
@@ -104,6 +106,101 @@ def test_what_is_not_whole_is_ignored_and_named_and_never_removed(checkpoints, e
     assert len(told.warnings) == 4
     some.save(engine, 6)
     assert names(tmp_path) == [f"checkpoint-{number}" for number in (1, 2, 4, 5, 6)]
+
+
+def flip_a_bit(path) -> str:
+    """In the middle of a checkpoint's largest file; returns its name."""
+    file = max(path.rglob("*.pt"), key=lambda each: each.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    return file.name
+
+
+def test_a_flipped_bit_is_found_and_the_next_older_one_taken(checkpoints, engine, report, tmp_path):
+    first = checkpoints().save(engine, 1)
+    second = checkpoints().save(engine, 2)
+    name = flip_a_bit(second)
+    assert checkpoints().find().path == first
+    (warning,) = report.warnings
+    assert f"{second} is not a whole checkpoint (the content of engine/{name} is not what was written)" in warning
+    assert "checkpoint-1 is an older one that is whole and is continued instead" in warning
+    assert names(tmp_path) == ["checkpoint-1", "checkpoint-2.damaged"]
+    checkpoints(keep=1).save(engine, 2)
+    assert names(tmp_path) == ["checkpoint-2", "checkpoint-2.damaged"]
+
+
+def test_a_damaged_one_that_is_named_is_refused_with_the_older_one(checkpoints, engine, report, tmp_path):
+    for number in (1, 2):
+        flip_a_bit(checkpoints().save(engine, number))
+    with pytest.raises(InvalidInputError, match=r"checkpoint-2 is not a whole .* checkpoint-1 is an older one"):
+        checkpoints().find("checkpoint-2")
+    with pytest.raises(InvalidInputError, match="checkpoint-1 is not a whole checkpoint"):  # nothing is left to take
+        checkpoints().find()
+    (tmp_path / "checkpoints/checkpoint-1" / FACTS).write_text("{")
+    with pytest.raises(InvalidInputError, match=f"{FACTS} has 1 bytes instead of"):
+        checkpoints().find("checkpoint-1")
+    with pytest.raises(InvalidInputError, match=r"checkpoint-7 is not there; checkpoints that can be resumed: none"):
+        checkpoints().find("checkpoint-7")
+
+
+def test_an_older_one_that_is_named_is_continued_and_the_newer_told_of(checkpoints, engine, report):
+    for number in (1, 2):
+        checkpoints().save(engine, number)
+    assert checkpoints().find("checkpoint-1").step == 1
+    assert "checkpoint-2 is newer" in report.warnings[0]
+
+
+def test_one_of_an_earlier_version_has_sizes_alone(checkpoints, engine):
+    path = checkpoints().save(engine, 1)
+    sizes = {str(file.relative_to(path)): file.stat().st_size for file in path.rglob("*") if file.is_file()}
+    sizes.pop(MARKER)
+    (path / MARKER).write_text(json.dumps(sizes))
+    assert checkpoints().find().step == 1
+
+
+def write_weights(engine, folder) -> None:
+    (folder / "unet").mkdir()
+    torch.save(weights(engine), folder / "unet/weights.pt")
+
+
+def test_weights_alone_are_not_resumed_and_never_cost_the_last_that_is(checkpoints, group, engine, report, tmp_path):
+    checkpoints(keep=2).save(engine, 1)
+    only = Checkpoints(tmp_path, 2, IDENTITY, group, report, contents="weights")
+    for number in (2, 3, 4):
+        only.save(engine, number, write_weights)
+    assert names(tmp_path) == ["checkpoint-1", "checkpoint-3", "checkpoint-4"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints/checkpoint-4").iterdir()) == sorted(
+        [MARKER, FACTS, "unet"]
+    )
+    assert checkpoints().find().step == 1
+    with pytest.raises(InvalidInputError, match="holds weights alone and cannot be resumed"):
+        checkpoints().find("checkpoint-4")
+    Checkpoints(tmp_path, 1, IDENTITY, group, report, contents="both").save(engine, 5, write_weights)
+    assert names(tmp_path) == ["checkpoint-5"]
+    assert {"unet", "engine"} <= {path.name for path in (tmp_path / "checkpoints/checkpoint-5").iterdir()}
+
+
+def test_the_oldest_goes_first_where_the_disk_has_no_room_for_another(checkpoints, small_disk):
+    disk, engine = small_disk(int(2.5 * CHECKPOINT_KIB)), new_engine()
+    step(engine)
+    some, told = checkpoints(keep=2, folder=disk), Recorder()
+    for number in (1, 2):
+        some.save(engine, number)
+    checkpoints(keep=2, folder=disk, told=told).save(engine, 3)
+    assert names(disk) == ["checkpoint-2", "checkpoint-3"]
+    assert told.named("checkpoint")[0]["removed"] == ["checkpoint-1"]
+
+
+def test_no_room_is_told_before_anything_is_written(checkpoints, small_disk):
+    disk, engine = small_disk(int(1.5 * CHECKPOINT_KIB)), new_engine()
+    step(engine)
+    some = checkpoints(keep=1, folder=disk)
+    some.save(engine, 1)
+    with pytest.raises(RunFailedError, match=r"it takes 0\.0 GiB, as the last one did") as caught:
+        some.save(engine, 2)
+    assert "Make room and start the run again" in str(caught.value)
+    assert names(disk) == ["checkpoint-1"]
 
 
 def test_nothing_to_continue_is_no_fault(checkpoints, report, engine):

@@ -3,7 +3,9 @@
 How it trains under every stage is test_parity's, how it is resumed test_resume's.
 """
 
+import itertools
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -19,9 +21,14 @@ from launcher.errors import InvalidInputError
 from launcher.estimate import SDXL, read_model_facts
 from launcher.estimate.adapter import trained
 from launcher.estimate.sdxl import sdxl_layers
+from launcher.runs.checkpoints import Identity
+from launcher.runs.converting import conversion
 from launcher.train.batches import Batches, Division
+from launcher.train.checkpoint import Checkpoints
+from launcher.train.convert import convert
 from launcher.train.deepspeed_engine import TAG, DeepSpeedEngine
-from launcher.train.lora import DIFFUSERS_FILE, KOHYA_FILE, add_adapter, export_adapter, seed_dropout
+from launcher.train.exporting import Wanted, export
+from launcher.train.lora import DIFFUSERS_FILE, KOHYA_FILE, add_adapter, export_adapter, seed_dropout, write_lora
 from launcher.train.objective import diffusion_loss
 from launcher.train.plain_engine import PlainEngine
 
@@ -270,3 +277,36 @@ def test_a_checkpoint_holds_the_adapter_alone_and_lacks_nothing_of_it(group, mod
     with pytest.raises(KeyError, match=r"it lacks .*lora_A"):
         engine.load(tmp_path.with_name("lacking"))
     engine.load(tmp_path)
+
+
+def test_a_checkpoint_of_a_lora_is_converted_and_exported_without_an_engine(divided, model, alone, group, tmp_path):
+    identity = Identity(
+        zero_stage=3,
+        precision="no",
+        optimizer="AdamW",
+        world_size=1,
+        model=str(model.folder),
+        resolution=32,
+        seed=SEED,
+        global_batch_size=2,
+        pictures=8,
+        model_type="lora",
+        lora_rank=LORA.lora_rank,
+        lora_alpha=LORA.alpha,
+        lora_target_modules=",".join(LORA.targets),
+    )
+    write = partial(write_lora, training=TrainingSettings(adapter=LORA, export=FP32), world=group)
+    path = Checkpoints(tmp_path, 2, identity, group, Recorder(), contents="both").save(divided.engine, 3, write)
+    out = export(Wanted(path, tmp_path / "out", "pipeline", "fp32"), lambda done, total: None)
+    for folder, file in itertools.product((out, path / "lora"), FILES):
+        one, other = load_file(folder / file), load_file(divided.folder / file)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    with pytest.raises(InvalidInputError, match="is a LoRA: OUT becomes a folder"):
+        export(Wanted(path, tmp_path / "no", "single-file", "fp32"), lambda done, total: None)
+    found = convert(conversion(path, None), lambda done, total: None)
+    engine = PlainEngine(adapted(model), config(stage=0), alone)
+    engine.load_universal(found, 3)
+    masters = dict(engine.master_weights())
+    for name, master in divided.engine.master_weights():
+        assert torch.equal(master, masters[name]), name

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from harness.recorder import Recorder
-from harness.single_file import write_single_file
 from launcher.config.training import DataSettings, ModelSettings, TrainingSettings
 from launcher.errors import InvalidInputError
 from launcher.model_files import COMPONENTS, WEIGHTS
 from launcher.train.models import resolve_model
+from launcher.train.single_file import single_file as original_layout
 
 
 @pytest.fixture
@@ -87,7 +87,9 @@ def test_a_place_where_nothing_is_is_named(resolve, tmp_path):
 
 @pytest.fixture(scope="session")
 def single_file(assets, tmp_path_factory):
-    return write_single_file(assets / "model", tmp_path_factory.mktemp("single") / "tiny.safetensors")
+    path, model = tmp_path_factory.mktemp("single") / "tiny.safetensors", assets / "model"
+    save_file(original_layout(weights_of(model / "unet"), model, model / "vae"), path)
+    return path
 
 
 def test_a_single_file_becomes_the_same_model_once(resolve, assets, single_file, tmp_path):

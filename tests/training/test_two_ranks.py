@@ -32,8 +32,8 @@ from launcher.config.training import (
     ValidationSettings,
 )
 from launcher.plan import make_plan
-from launcher.runs.checkpoints import MARKER
 from launcher.runs.directory import create
+from launcher.runs.marker import MARKER
 from launcher.runs.processes import processes_of_run
 from launcher.runs.spawn import launch
 from launcher.train import caches

@@ -8,6 +8,7 @@ CHECKPOINTS = Topic(
         "output_dir": "Where should checkpoints and exports go?",
         "checkpointing_steps": "Every how many steps should a checkpoint be written?",
         "checkpoints_total_limit": "How many checkpoints should be kept?",
-        "resume_from_checkpoint": "Continue from the newest checkpoint, if there is one?",
+        "checkpoint_contents": "What should be in a checkpoint?",
+        "resume_from_checkpoint": "From which checkpoint should it continue, if there is one?",
     },
 )

@@ -307,6 +307,9 @@ def disk(cost: Estimate) -> dict[str, int]:
         ({"zero_stage": 2, "mixed_precision": "no"}, 16),
         ({"zero_stage": 2, OPTIMIZER: "Adagrad"}, 10),
         ({"zero_stage": 2, OPTIMIZER: "Lion"}, 14),
+        ({"zero_stage": 2, "checkpoint_contents": "weights"}, 2),
+        ({"zero_stage": 3, "checkpoint_contents": "weights", "export_dtype": "fp32"}, 4),
+        ({"zero_stage": 3, "checkpoint_contents": "both"}, 14),
     ],
 )
 def test_a_checkpoint_takes_this_many_bytes_a_parameter(make_settings, changed, bytes_each):

@@ -1,11 +1,16 @@
-"""A diffusers SDXL folder as one ``.safetensors`` file, in the key layout that Stability's own code reads."""
+"""SDXL in the key layout of Stability's own code, which diffusers reads (``from_single_file``) and does not write.
 
-import json
+The names are those of the script ``convert_diffusers_to_original_sdxl.py`` in diffusers' repository, which its package
+leaves out.
+"""
+
 import re
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+
+from launcher.model_files import component_config, weight_files
 
 Tensors = dict[str, torch.Tensor]
 
@@ -56,26 +61,28 @@ OPEN_CLIP_TOPS = {
 }
 
 
-def write_single_file(folder: Path, path: Path) -> Path:
-    """Writes U-Net, VAE and both text encoders of a diffusers folder into one file."""
-    layers = json.loads((folder / "unet/config.json").read_bytes())["layers_per_block"]
-    blocks = len(json.loads((folder / "vae/config.json").read_bytes())["block_out_channels"])
-    tensors: Tensors = {}
-    for name, weight in _weights(folder / "unet").items():
-        tensors["model.diffusion_model." + _unet(name, layers)] = weight
-    for name, weight in _weights(folder / "vae").items():
+def single_file(unet: Tensors, folder: Path, vae_folder: Path) -> Tensors:
+    """U-Net, VAE and both text encoders as one state in the original layout.
+
+    Args:
+        unet: its weights under diffusers' names.
+        folder: the diffusers folder of the model that has the rest.
+        vae_folder: of the VAE.
+    """
+    layers = component_config(folder, "unet")["layers_per_block"]
+    blocks = len(component_config(vae_folder.parent, vae_folder.name)["block_out_channels"])
+    tensors: Tensors = {"model.diffusion_model." + _unet(name, layers): weight for name, weight in unet.items()}
+    for name, weight in _weights(vae_folder).items():
         tensors["first_stage_model." + _vae(name, blocks)] = _as_convolution(name, weight)
     for name, weight in _weights(folder / "text_encoder").items():
         tensors["conditioner.embedders.0.transformer.text_model." + name.removeprefix("text_model.")] = weight
     for name, weight in _open_clip(_weights(folder / "text_encoder_2")).items():
         tensors["conditioner.embedders.1.model." + name] = weight
-    save_file({name: weight.contiguous() for name, weight in tensors.items()}, path)
-    return path
+    return {name: weight.contiguous() for name, weight in tensors.items()}
 
 
 def _weights(component: Path) -> Tensors:
-    (path,) = component.glob("*.safetensors")
-    return load_file(path)
+    return {name: weight for path in weight_files(component) for name, weight in load_file(path).items()}
 
 
 def _unet(name: str, layers: int) -> str:
@@ -83,6 +90,7 @@ def _unet(name: str, layers: int) -> str:
         if name.startswith(ours + "."):
             return _resnet(theirs + name.removeprefix(ours), ".resnets." in name)
     match = re.fullmatch(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)", name)
+    assert match is not None, name  # the U-Net's own names, which were looked at
     side, block, kind, index, rest = match.groups()
     per_block = layers + 1
     if side == "down":

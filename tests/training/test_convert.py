@@ -1,0 +1,123 @@
+"""DeepSpeed turned on or off, another ZeRO stage, more or fewer processes: 10 steps, ``convert`` and 10 more are 20.
+
+Tolerances are those of the parity tests: every engine adds up the same fp32 gradients in another order. CI takes each
+kind of change once, `make test-all` every place from every other, on one process and on two.
+"""
+
+import itertools
+import tempfile
+from functools import cache
+
+import pytest
+import torch
+
+from harness.conversions import PLACES, STEPS, Run, Trainer, job_of
+from harness.ranks import run_ranks
+from launcher.runs.converting import conversion
+from launcher.train.convert import convert
+
+HALF = STEPS // 2
+LOSS_TOLERANCE, WEIGHT_TOLERANCE = 2e-6, 1e-4
+
+ONE_TO_ONE = list(itertools.product(PLACES, PLACES))
+IN_CI: tuple = ()
+"""A small module goes from engine to engine in test_universal."""
+ON_TWO = ("plain", "zero2-cpu", "zero3-cpu")
+"""Places on two processes."""
+FROM_TWO = list(itertools.product(ON_TWO, ("plain", "zero2-cpu", "zero3-cpu", "zero3-nvme")))
+TO_TWO = list(itertools.product(("plain", "zero2-cpu", "zero3-nvme"), ON_TWO))
+FROM_TWO_IN_CI = (("zero3-cpu", "plain"),)
+TO_TWO_IN_CI = (("zero2-cpu", "zero3-cpu"),)
+
+
+def cases(pairs, in_ci):
+    return [
+        pytest.param(*pair, marks=[] if pair in in_ci else [pytest.mark.exhaustive], id="-to-".join(pair))
+        for pair in pairs
+    ]
+
+
+@pytest.fixture(scope="module")
+def trainer(group, model, dataset, async_io):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as swap:  # where memory may be aligned to anything
+        yield Trainer(group, model, dataset, swap)
+
+
+@pytest.fixture(scope="module")
+def straight(trainer, model):
+    """All steps at once, and how far they moved the weights."""
+    told = trainer.train(Run("plain", STEPS))
+    start = model.unet(torch.float32).state_dict()
+    moved = torch.stack([(weight - start[name]).norm() for name, weight in told["weights"].items()]).norm()
+    return {**told, "moved": float(moved)}
+
+
+@pytest.fixture(scope="module")
+def halves(trainer, tmp_path_factory):
+    """Converted checkpoints of half the steps, by where they were trained."""
+
+    @cache
+    def train(place: str) -> str:
+        folder = tmp_path_factory.mktemp("half")
+        trainer.train(Run(place, HALF, target=str(folder)))
+        return converted(folder)
+
+    return train
+
+
+def converted(folder) -> str:
+    return str(convert(conversion(folder / f"checkpoints/checkpoint-{HALF}", None), lambda done, total: None))
+
+
+def assert_continues(told, straight) -> None:
+    assert told["step"] == straight["step"][HALF:]
+    assert told["lr"] == pytest.approx(straight["lr"][HALF:], rel=1e-6)
+    assert told["loss"] == pytest.approx(straight["loss"][HALF:], rel=LOSS_TOLERANCE)
+    weights = straight["weights"]
+    assert told["weights"].keys() == weights.keys()
+    apart = torch.stack([(told["weights"][name] - weight).norm() for name, weight in weights.items()])
+    assert float(apart.norm()) < WEIGHT_TOLERANCE * straight["moved"]
+
+
+@pytest.mark.parametrize(("source", "target"), cases(ONE_TO_ONE, IN_CI))
+def test_another_engine_continues(trainer, halves, straight, source, target):
+    assert_continues(trainer.train(Run(target, STEPS, source=halves(source))), straight)
+
+
+@pytest.fixture(scope="module")
+def on_two(assets, cache_dir, trainer, halves, tmp_path_factory):
+    """What two processes made: half-way checkpoints by place, and continuations of one process's by pair."""
+
+    @cache
+    def train(whole: bool):
+        folder = tmp_path_factory.mktemp("two")
+        places = ON_TWO if whole else tuple(dict.fromkeys(place for place, _ in FROM_TWO_IN_CI))
+        pairs = TO_TWO if whole else TO_TWO_IN_CI
+        runs = [Run(place, HALF, target=str(folder / place)) for place in places]
+        runs += [
+            Run(target, STEPS, source=halves(source), told=str(folder / f"{source}-{target}.pt"))
+            for source, target in pairs
+        ]
+        job = job_of(
+            runs,
+            model=str(assets / "model"),
+            pictures=str(assets / "pictures"),
+            cache=str(cache_dir),
+            swap=trainer.swap,
+        )
+        run_ranks("harness.conversions", job, folder, world_size=2)
+        return folder, {place: converted(folder / place) for place in places}
+
+    return train
+
+
+@pytest.mark.parametrize(("source", "target"), cases(TO_TWO, TO_TWO_IN_CI))
+def test_two_processes_continue_what_one_began(on_two, straight, source, target):
+    folder, _ = on_two((source, target) not in TO_TWO_IN_CI)
+    assert_continues(torch.load(folder / f"{source}-{target}.pt"), straight)
+
+
+@pytest.mark.parametrize(("source", "target"), cases(FROM_TWO, FROM_TWO_IN_CI))
+def test_one_process_continues_what_two_began(on_two, trainer, straight, source, target):
+    _, checkpoints = on_two((source, target) not in FROM_TWO_IN_CI)
+    assert_continues(trainer.train(Run(target, STEPS, source=checkpoints[source])), straight)
