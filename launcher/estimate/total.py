@@ -21,6 +21,8 @@ the rest."""
 
 CHECKPOINTED_PEAK = 691.0
 """MiB of activations at the peak for one picture of 1024 x 1024, gradient checkpointing on: traced."""
+TRANSFORMER_BLOCKS_PEAK = 1160.0
+"""The same with the activations of resnets kept."""
 FULL_PEAK = 6600.0
 """The same without gradient checkpointing."""
 SMALLEST_PEAK = 62.0
@@ -265,7 +267,10 @@ def _activations(settings: Settings, model: ModelFacts) -> float | None:
     if not model.is_sdxl:
         return None
     optimization, side = settings.training.optimization, settings.training.data.resolution
-    one = CHECKPOINTED_PEAK if optimization.gradient_checkpointing else FULL_PEAK
+    one = FULL_PEAK
+    if optimization.gradient_checkpointing:
+        every = optimization.gradient_checkpointing_granularity == "all"
+        one = CHECKPOINTED_PEAK if every else TRANSFORMER_BLOCKS_PEAK
     wide = 2 if settings.deepspeed.precision == "no" else 1
     return wide * max(SMALLEST_PEAK, one * optimization.train_batch_size * (side / 1024) ** 2)
 

@@ -39,6 +39,8 @@ class Identity:
     pictures: int
     optimizer_on: str = IN_MEMORY
     """Where the optimizer's states are kept: there, or on ``NVMe``."""
+    weight_decay_exclude: str = "none"
+    """What makes a group of its own, and ``none`` where there is one group."""
 
     def facts(self) -> dict[str, Any]:
         """As ``checkpoint.json`` stores it."""
@@ -51,6 +53,7 @@ MUST_AGREE = {
     "optimizer": "optimizer",
     "world_size": "number of processes",
     "optimizer_on": "optimizer in",
+    "weight_decay_exclude": "weight decay for all but",
 }
 """No engine can load a state across these: DeepSpeed fails with an empty message, or needs other files."""
 
@@ -109,6 +112,7 @@ def identity(
         global_batch_size=batch,
         pictures=pictures,
         optimizer_on="NVMe" if _swaps_optimizer(config) else IN_MEMORY,
+        weight_decay_exclude=training.optimization.weight_decay_exclude,
     )
 
 
@@ -140,7 +144,8 @@ def newest(output_dir: Path, ignored: Callable[[str], None] = lambda _: None) ->
 def why_not_resumed(checkpoint: Checkpoint, mine: Identity) -> str | None:
     """Why a run cannot continue a checkpoint; None where it can."""
     here = mine.facts()
-    there = {"optimizer_on": IN_MEMORY, **checkpoint.facts}  # earlier ones, which do not say it, knew no NVMe
+    # Earlier ones, which do not say so, knew neither NVMe nor groups.
+    there = {"optimizer_on": IN_MEMORY, "weight_decay_exclude": "none", **checkpoint.facts}
     differs = [
         f"{name} {_named(there.get(key))} there, {_named(here[key])} here"
         for key, name in MUST_AGREE.items()

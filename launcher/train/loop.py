@@ -14,6 +14,8 @@ from launcher.runs.checkpoints import identity, precision
 from launcher.runs.directory import RunDirectory
 from launcher.runs.outcome import Outcome
 from launcher.train import caches
+from launcher.train.activations import checkpoint_activations
+from launcher.train.attention import verify_attention
 from launcher.train.batches import Batches, Division
 from launcher.train.checkpoint import Checkpoints
 from launcher.train.compiling import compile_unet
@@ -23,7 +25,7 @@ from launcher.train.engine import Engine
 from launcher.train.export import draw_samples, export_pipeline
 from launcher.train.extensions import build_optimizer, build_swapping
 from launcher.train.models import resolve_model
-from launcher.train.objective import diffusion_loss, require_trainable
+from launcher.train.objective import diffusion_loss, require_schedule
 from launcher.train.plain_engine import PlainEngine
 from launcher.train.report import Report
 from launcher.train.step_loss import StepLoss
@@ -78,8 +80,8 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
 
     # Everything that is not the U-Net comes and goes before the U-Net is loaded.
     model = resolve_model(training, world, report)
-    require_trainable(model, report)
-    scheduler = model.noise_scheduler()
+    scheduler = require_schedule(model, report)
+    attention = verify_attention(training.runtime.attention_mechanism, world.device, dtype, report)
     dataset = caches.prepare(training, model, pictures, dtype, world, report)
     if reason := world.from_main(stop_reason()):
         return _stopped(report, reason, step=newest.step if newest else 0)
@@ -87,11 +89,15 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     with report.phase("load"):
         unet = model.unet(dtype)
         if optimization.gradient_checkpointing:
-            unet.enable_gradient_checkpointing()
+            checkpoint_activations(unet, optimization.gradient_checkpointing_granularity)
         if dynamo := run.dynamo():
             compile_unet(unet, dynamo)
     with report.phase("engine"):
-        engine: Engine = PlainEngine(unet, config, world) if mine.zero_stage is None else DeepSpeedEngine(unet, config)
+        engine: Engine = (
+            PlainEngine(unet, config, world, mine.weight_decay_exclude)
+            if mine.zero_stage is None
+            else DeepSpeedEngine(unet, config, mine.weight_decay_exclude)
+        )
         del unet
     report.event(
         "model",
@@ -101,6 +107,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         zero_stage=mine.zero_stage,
         world_size=world.world_size,
         compiled=dynamo.backend.lower() if dynamo else None,
+        attention=attention,
         device=torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU",
     )
 

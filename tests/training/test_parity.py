@@ -109,11 +109,15 @@ def deepspeed_config(place: dict, world_size: int, accumulation: int) -> dict:
 
 @pytest.fixture(scope="session")
 def reference(model, dataset):
+    return plainly_trained(model, dataset, lambda unet: unet.parameters())
+
+
+def plainly_trained(model, dataset, groups) -> dict:
     """A plain loop: torch's AdamW, its own clipping, the warm-up written out."""
     scheduler = model.noise_scheduler()
     unet = model.unet(torch.float32)
     start = torch.cat([parameter.detach().flatten().clone() for parameter in unet.parameters()])
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(groups(unet), lr=LEARNING_RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
     batches = Batches(
         dataset,
         seed=SEED,
@@ -148,26 +152,33 @@ def trained(assets, cache_dir, dataset, tmp_path_factory, request):
         folder = tmp_path_factory.mktemp("parity")
         if not cover:
             request.getfixturevalue("async_io")  # for NVMe
-        cases = {
-            f"{place}-{accumulation}": deepspeed_config(settings, world_size, accumulation)
-            for (place, settings), accumulation in itertools.product(PLACES.items(), ACCUMULATIONS)
-            if in_cover(place, accumulation, world_size) is cover
-        }
-        job = {
-            "model": str(assets / "model"),
-            "pictures": str(assets / "pictures"),
-            "cache": str(cache_dir),
-            "resolution": 32,
-            "seed": SEED,
-            "steps": STEPS,
-            "cases": cases,
-        }
+        job = job_of(
+            {
+                f"{place}-{accumulation}": deepspeed_config(settings, world_size, accumulation)
+                for (place, settings), accumulation in itertools.product(PLACES.items(), ACCUMULATIONS)
+                if in_cover(place, accumulation, world_size) is cover
+            },
+            assets,
+            cache_dir,
+        )
         with tempfile.TemporaryDirectory(dir="/dev/shm") as swap:  # where memory may be aligned to anything
             (folder / "job.json").write_text(json.dumps(job).replace('"swap"', json.dumps(swap)))
             run_ranks(folder, world_size)
         return folder
 
     return train
+
+
+def job_of(cases: dict, assets: Path, cache_dir: Path) -> dict:
+    return {
+        "model": str(assets / "model"),
+        "pictures": str(assets / "pictures"),
+        "cache": str(cache_dir),
+        "resolution": 32,
+        "seed": SEED,
+        "steps": STEPS,
+        "cases": cases,
+    }
 
 
 def run_ranks(folder, world_size: int) -> None:
@@ -199,7 +210,10 @@ def run_ranks(folder, world_size: int) -> None:
 @pytest.mark.parametrize(("world_size", "place", "accumulation"), CASES)
 def test_it_trains_what_plain_pytorch_trains(trained, reference, world_size, place, accumulation):
     folder = trained(world_size, in_cover(place, accumulation, world_size))
-    case = torch.load(folder / f"{place}-{accumulation}.pt")
+    assert_trained_alike(torch.load(folder / f"{place}-{accumulation}.pt"), reference, place)
+
+
+def assert_trained_alike(case: dict, reference: dict, place: str) -> None:
     assert case["lr"] == pytest.approx(reference["lr"], rel=1e-6)
     assert case["loss"] == pytest.approx(reference["loss"], rel=LOSS_TOLERANCE)
     if place != "zero0":  # without ZeRO and half precision DeepSpeed does not tell
@@ -207,3 +221,23 @@ def test_it_trains_what_plain_pytorch_trains(trained, reference, world_size, pla
     assert case["weights"].keys() == reference["weights"].keys()
     apart = torch.stack([(case["weights"][name] - weight).norm() for name, weight in reference["weights"].items()])
     assert float(apart.norm()) < WEIGHT_TOLERANCE * reference["moved"]
+
+
+@pytest.mark.exhaustive
+def test_norms_and_biases_that_do_not_decay_are_the_same_group_on_two_ranks(
+    assets, cache_dir, model, dataset, tmp_path
+):
+    """One process meets every stage in test_weight_decay."""
+
+    def groups(unet) -> list[dict]:
+        decaying = [weight for weight in unet.parameters() if weight.ndim > 1]
+        others = [weight for weight in unet.parameters() if weight.ndim == 1]
+        return [{"params": decaying}, {"params": others, "weight_decay": 0.0}]
+
+    places = ("plain", "zero1", "zero2-cpu", "zero3-cpu-params")
+    job = job_of({place: deepspeed_config(PLACES[place], 2, 1) for place in places}, assets, cache_dir)
+    (tmp_path / "job.json").write_text(json.dumps({**job, "weight_decay_exclude": "norms_and_biases"}))
+    run_ranks(tmp_path, 2)
+    reference = plainly_trained(model, dataset, groups)
+    for place in places:
+        assert_trained_alike(torch.load(tmp_path / f"{place}.pt"), reference, place)

@@ -40,7 +40,11 @@ SETTINGS = {
     "zero2-fp32": {"stage": 2, "precision": "no", "gradient_accumulation_steps": 2},
     "zero3-fp32": {"stage": 3, "precision": "no", "scheduler_type": "WarmupDecayLR"},
     "zero3-nvme-muon": {**SWAPS, "optimizer_type": "Muon"},
+    "zero1-groups": {"stage": 1, "precision": "bf16"},
+    "zero3-nvme-groups": SWAPS,
 }
+WITH_GROUPS = ("zero2-bf16", "zero3-bf16", "zero1-groups", "zero3-nvme-groups")
+"""Norms and biases are a group of their own there, which does not decay."""
 IN_CI = tuple(SETTINGS)[:4]
 CASES = [pytest.param(name, marks=[] if name in IN_CI else [pytest.mark.exhaustive], id=name) for name in SETTINGS]
 
@@ -65,7 +69,11 @@ def resumed(assets, cache_dir, async_io, tmp_path_factory):
     def train(in_ci: bool):
         folder = tmp_path_factory.mktemp("resume")
         cases = {
-            name: {"precision": some["precision"], "config": config(**some)}
+            name: {
+                "precision": some["precision"],
+                "config": config(**some),
+                "weight_decay_exclude": "norms_and_biases" if name in WITH_GROUPS else "none",
+            }
             for name, some in SETTINGS.items()
             if (name in IN_CI) is in_ci
         }

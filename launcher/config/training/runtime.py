@@ -17,3 +17,9 @@ class RuntimeSettings:
         minimum=0,
         maximum=4096,
     )
+    attention_mechanism: str = setting(
+        "sdpa",
+        "How attention is computed: `sdpa` takes the best kernel that torch has here, `flash` starts with flash "
+        "attention only.",
+        choices=("sdpa", "flash"),
+    )

@@ -6,5 +6,6 @@ RUNTIME = Topic(
     section="Machine",
     texts={
         "cpu_threads": "How many CPU threads per process?",
+        "attention_mechanism": "How should attention be computed?",
     },
 )

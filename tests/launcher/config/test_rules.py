@@ -9,7 +9,13 @@ from launcher.config.deepspeed import DeepSpeedSettings, deepspeed_declarations
 from launcher.config.rules import broken_rules
 from launcher.config.rules.launch import RULES
 from launcher.config.setting import Level
-from launcher.config.training import ObjectiveSettings, OptimizationSettings, TrainingSettings, training_declarations
+from launcher.config.training import (
+    ObjectiveSettings,
+    OptimizationSettings,
+    RuntimeSettings,
+    TrainingSettings,
+    training_declarations,
+)
 
 NO_OFFLOAD = {"offload_optimizer_device": "none"}
 STAGE_3 = {"stage": 3}
@@ -17,6 +23,7 @@ MUON = {"optimizer_type": "Muon", "gradient_clipping": 0.0}
 PLAIN = {"launch": LaunchSettings(deepspeed=False)}
 COMPILED = {"launch": LaunchSettings(dynamo=Dynamo())}
 IN_ONE_PIECE = {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True))}
+FLASH = {"runtime": RuntimeSettings(attention_mechanism="flash")}
 
 
 def objective(**chosen) -> dict:
@@ -29,6 +36,7 @@ BREAKS = [
     ("muon-decays-as-one", {**MUON, "scheduler_type": "WarmupDecayLR"}, {}),
     ("compiled-at-stage-3", STAGE_3, COMPILED),
     ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True, regional=True))}),
+    ("flash-needs-half-precision", {"precision": "no"}, FLASH),
     ("zero-snr-needs-velocity", {}, objective(rescale_betas_zero_snr=True, prediction_type="epsilon")),
     ("min-snr-at-zero-snr", {}, objective(rescale_betas_zero_snr=True, snr_gamma=5.0)),
     ("timesteps-to-train", {}, objective(min_timestep=500, max_timestep=500)),
@@ -46,6 +54,8 @@ KEEPS = [
     ("regions-in-one-piece", {}, IN_ONE_PIECE),
     ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(regional=True))}),
     ("one-graph-at-stage-3", {"stage": 2}, IN_ONE_PIECE),
+    ("flash-needs-half-precision", {}, FLASH),
+    ("flash-needs-half-precision", {"precision": "no"}, {**FLASH, "launch": LaunchSettings(use_cpu=True)}),
     ("zero-snr-needs-velocity", {}, objective(rescale_betas_zero_snr=True)),
     ("zero-snr-needs-velocity", {}, objective(prediction_type="epsilon")),
     ("min-snr-at-zero-snr", {}, objective(rescale_betas_zero_snr=True)),
@@ -58,9 +68,9 @@ IDS = [rule.id for rule in RULES]
 def judged(deepspeed: dict, rest: dict) -> list[str]:
     """Rules broken by DeepSpeed's settings, and by those of the training or the launch."""
     launch = rest.get("launch", LaunchSettings())
-    objective = rest.get("objective", ObjectiveSettings())
-    optimization = {key: value for key, value in rest.items() if key not in ("launch", "objective")}
-    training = TrainingSettings(objective=objective, optimization=OptimizationSettings(**optimization))
+    topics = {key: value for key, value in rest.items() if key in ("objective", "runtime")}
+    optimization = {key: value for key, value in rest.items() if key not in ("launch", *topics)}
+    training = TrainingSettings(optimization=OptimizationSettings(**optimization), **topics)
     return [problem.rule for problem in broken_rules(launch, replace(DeepSpeedSettings(), **deepspeed), training)]
 
 

@@ -19,3 +19,14 @@ def test_a_checkpoint_that_does_not_say_where_its_states_were_had_them_in_memory
     assert "optimizer in GPU or host memory there, NVMe here" in why_not_resumed(
         earlier, replace(MINE, optimizer_on="NVMe")
     )
+
+
+def test_groups_of_weight_decay_must_agree_and_earlier_checkpoints_had_one():
+    facts = MINE.facts()
+    del facts["weight_decay_exclude"]
+    earlier, grouped = (
+        Checkpoint(Path("checkpoint-1"), 1, facts),
+        replace(MINE, weight_decay_exclude="norms_and_biases"),
+    )
+    assert why_not_resumed(earlier, MINE) is None
+    assert "weight decay for all but none there, norms_and_biases here" in why_not_resumed(earlier, grouped)

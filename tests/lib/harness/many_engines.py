@@ -1,6 +1,7 @@
 """``python -m harness.many_engines JOB``: trains many DeepSpeed configurations in one process (one of several ranks).
 
-JOB is a JSON file: model folder, pictures, cache, steps and cases by name, each a DeepSpeed configuration. Rank 0
+JOB is a JSON file: model folder, pictures, cache, steps, what does not decay, and cases by name, each a DeepSpeed
+configuration. Rank 0
 leaves ``NAME.pt`` with the losses, learning rates, gradient norms and final fp32 weights of each case beside it.
 """
 
@@ -56,7 +57,12 @@ def main() -> None:
     )
     for name, config in job["cases"].items():
         unet = model.unet(torch.float32)
-        engine = PlainEngine(unet, config, world) if name.startswith("plain") else DeepSpeedEngine(unet, config)
+        exclude = job.get("weight_decay_exclude", "none")
+        engine = (
+            PlainEngine(unet, config, world, exclude)
+            if name.startswith("plain")
+            else DeepSpeedEngine(unet, config, exclude)
+        )
         recorder = Recorder()
         division = Division(
             world.rank,

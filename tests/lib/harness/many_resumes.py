@@ -1,7 +1,7 @@
 """``python -m harness.many_resumes JOB``: trains DeepSpeed configurations straight through and with a resume between.
 
 JOB is a JSON file: model folder, pictures, cache, resolution, seed, steps and cases by name, each with a DeepSpeed
-configuration and its precision. Beside it, for each case:
+configuration, its precision and what does not decay. Beside it, for each case:
 ``NAME/straight`` and ``NAME/resumed`` with the checkpoints, ``NAME/told.json`` with what each step told and the
 digest of every batch.
 """
@@ -54,7 +54,7 @@ class RecordedBatches(Batches):
 class Case:
     """One configuration on one data set."""
 
-    def __init__(self, job, world, model, dataset, precision, config) -> None:
+    def __init__(self, job, world, model, dataset, precision, config, weight_decay_exclude) -> None:
         self.world, self.model, self.config = world, model, config
         self.dtype = DTYPES[precision]
         self.division = Division(
@@ -82,6 +82,7 @@ class Case:
             seed=job["seed"],
             global_batch_size=self.division.global_batch_size,
             pictures=len(dataset),
+            weight_decay_exclude=weight_decay_exclude,
         )
 
     def train(self, folder: Path, last_step: int) -> dict:
@@ -90,7 +91,8 @@ class Case:
         self.batches.digests = []
         discard(swap_folders(self.config, folder).values())
         Init.param_id = 0  # swapped files are named by it, and a process that resumes begins to count anew
-        engine = DeepSpeedEngine(self.model.unet(self.dtype), build_swapping(self.config, folder, self.world))
+        config = build_swapping(self.config, folder, self.world)
+        engine = DeepSpeedEngine(self.model.unet(self.dtype), config, self.identity.weight_decay_exclude)
         checkpoints = Checkpoints(folder, 10, self.identity, self.world, recorder)
         done = checkpoints.resume(engine, checkpoints.find())
         loop = Loop(engine, self.batches, self.scheduler, self.division, self.world, recorder, lambda: None)
@@ -114,7 +116,7 @@ def main() -> None:
     for name, case in job["cases"].items():
         folder = path.parent / name
         precision = case["precision"]
-        trained = Case(job, world, model, datasets[precision], precision, case["config"])
+        trained = Case(job, world, model, datasets[precision], precision, case["config"], case["weight_decay_exclude"])
         told = {}
         for part, place, last_step in (
             ("straight", "straight", job["steps"]),
