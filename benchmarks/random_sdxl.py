@@ -1,8 +1,8 @@
 """``python benchmarks/random_sdxl.py OUT``: SDXL 1.0's true architecture with random weights, and pictures.
 
 OUT/model is a diffusers pipeline folder with every size of SDXL base 1.0 (U-Net in bf16, the rest in fp32), which is
-all that memory and speed depend on; OUT/pictures are 1024 px pictures with captions. Nothing is downloaded. On a GPU
-it takes seconds, without one minutes.
+all that memory and speed depend on; OUT/pictures are pictures of about 1024 x 1024 pixels in four aspects, with
+captions. Nothing is downloaded. On a GPU it takes seconds, without one minutes.
 """
 
 import sys
@@ -50,7 +50,8 @@ SHARED_BY_ENCODERS = {
 }
 ENCODER = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 ENCODER_2 = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
-PICTURES, SIDE = 16, 1024
+SIZES = ((1024, 1024), (1216, 832), (832, 1216), (1344, 768))
+"""Width and height, each for eight pictures: as many as a step takes."""
 
 
 def make_model(folder: Path) -> None:
@@ -89,8 +90,8 @@ def make_model(folder: Path) -> None:
 
 def draw_pictures(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for number, names in enumerate(islice(product(THINGS, COLOURS, BACKGROUNDS), PICTURES)):
-        draw_sprite(*names).resize((SIDE, SIDE), Image.Resampling.NEAREST).save(folder / f"{number:02}.png")
+    for number, names in enumerate(islice(product(THINGS, COLOURS, BACKGROUNDS), 8 * len(SIZES))):
+        draw_sprite(*names).resize(SIZES[number // 8], Image.Resampling.NEAREST).save(folder / f"{number:02}.png")
         (folder / f"{number:02}.txt").write_text(caption(*names))
 
 

@@ -160,20 +160,39 @@ def check_whole(file: Path) -> None:
 
 
 def _shapes(path: Path) -> list[list[int]]:
-    """Tensor shapes of a safetensors file: eight bytes of header length, then the header as JSON."""
+    _, header = read_header(path)
+    try:
+        return [[int(side) for side in entry["shape"]] for name, entry in header.items() if name != "__metadata__"]
+    except DAMAGED as error:
+        raise _not_whole(path, error) from error
+
+
+def read_header(path: Path) -> tuple[int, dict[str, Any]]:
+    """The header of a safetensors file: eight bytes of its length, then JSON.
+
+    Returns:
+        Where the tensors begin, in bytes, and the header: type, shape and place of each tensor by name.
+
+    Raises:
+        InvalidInputError: it is cut off or something else.
+    """
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > path.stat().st_size:
                 raise ValueError("the header is cut off")
-            header = json.loads(file.read(length))
-        described = [entry for name, entry in header.items() if name != "__metadata__"]
-        end = 8 + length + max((entry["data_offsets"][1] for entry in described), default=0)
+            header = dict(json.loads(file.read(length)))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        end = 8 + length + max(ends, default=0)
         if path.stat().st_size < end:
             raise ValueError(f"{path.stat().st_size} of {end} bytes are there")
-        return [[int(side) for side in entry["shape"]] for entry in described]
     except (OSError, *DAMAGED) as error:
-        raise InvalidInputError(f"{path} is not a whole safetensors file: {error}; copy it again") from error
+        raise _not_whole(path, error) from error
+    return 8 + length, header
+
+
+def _not_whole(path: Path, error: BaseException) -> InvalidInputError:
+    return InvalidInputError(f"{path} is not a whole safetensors file: {error}; copy it again")
 
 
 def _elements(shape: list[int]) -> int:

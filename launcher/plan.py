@@ -12,11 +12,11 @@ import yaml
 
 from launcher.config.accelerate import LaunchSettings
 from launcher.config.settings import Settings
+from launcher.data.pictures import count
 from launcher.estimate import Estimate, ModelFacts, estimate, read_model_facts
 from launcher.machine.host import Host, read_host
 from launcher.machine.packages import installed_version
 from launcher.machine.toolchain import Toolchain, read_toolchain
-from launcher.pictures import count
 
 PACKAGES = ("simpletuner-tui", "torch", "deepspeed", "accelerate", "diffusers", "transformers")
 

@@ -29,6 +29,7 @@ TITLES = {
     "compile_communication": "compile communication",
     "compile": "compile DeepSpeed's optimizer",
     "download": "download the model",
+    "contents": "look through pictures and caches",
     "convert": "convert the model",
     "captions": "prompt embeddings",
     "latents": "latents",
@@ -186,6 +187,8 @@ class _Lines:
             parts.append("…" if not self._ascii else "...")
         if progress.phase == "train" and progress.step:
             parts += _training_figures(progress)
+        elif progress.seconds_left:
+            parts.append(f"{duration(progress.seconds_left)} left")
         return " ".join(parts)[:width]
 
 

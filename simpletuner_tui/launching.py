@@ -83,8 +83,8 @@ def start(prepared: Prepared, *, force: bool = False) -> RunDirectory:
     if force:
         prepared = prepared.forced()
     for finding in prepared.findings:
-        if finding.level is Level.WARNING:
-            tell(f"warning: {finding.field}: {finding.message}")
+        if finding.level is not Level.ERROR:
+            tell(f"{finding.level}: {finding.field}: {finding.message}")
     raise_for(list(prepared.findings))
     plan = prepared.plan
     for note in plan.notes:

@@ -81,7 +81,7 @@ def _facts(model: str) -> ModelFacts:
 
 @lru_cache(maxsize=16)
 def _pictures(folder: str) -> int:
-    from launcher.pictures import count  # noqa: PLC0415 - brings what opens pictures; the first screen needs none
+    from launcher.data.pictures import count  # noqa: PLC0415 - brings what opens pictures; the first screen needs none
 
     return count(Path(folder)) if folder and Path(folder).is_dir() else 0
 

@@ -11,6 +11,8 @@ class Progress:
     phase: str = ""
     done: float = 0
     total: float = 0
+    seconds_left: float | None = None
+    """Of the phase, at the speed so far."""
     step: dict[str, Any] = field(default_factory=dict)
     """The last step event."""
     evaluations: dict[str, float] = field(default_factory=dict)
@@ -41,10 +43,12 @@ class Progress:
 
     def _on_phase(self, event: dict[str, Any]) -> None:
         if event.get("state") == "start":
-            self.phase, self.done, self.total = str(event.get("phase", "")), 0, 0
+            self.phase, self.done, self.total, self.seconds_left = str(event.get("phase", "")), 0, 0, None
         elif event.get("state") == "progress":
             self.phase = str(event.get("phase", ""))
             self.done, self.total = float(event.get("done") or 0), float(event.get("total") or 0)
+            left = event.get("seconds_left")
+            self.seconds_left = None if left is None else float(left)
         else:
             self.phase = ""
 

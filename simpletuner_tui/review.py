@@ -72,7 +72,9 @@ def review(session: Session, document: Document, base: Path, run_dir: Path, mach
         except LauncherError as error:  # nothing else is read while planning
             problems.append(Problem(MODEL, str(error)))
         else:
-            problems += [Problem(found.field, found.message, found.level, "machine") for found in prepared.findings]
+            found = [Problem(each.field, each.message, each.level, "machine") for each in prepared.findings]
+            problems += [problem for problem in found if problem.level is not Level.NOTE]
+            notes += [problem.message for problem in found if problem.level is Level.NOTE]
             notes += prepared.plan.notes
             files |= _planned(prepared)
     problems.sort(key=lambda problem: problem.level is not Level.ERROR)

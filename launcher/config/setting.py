@@ -17,10 +17,11 @@ Value = str | int | float | bool | tuple[float, ...]
 
 
 class Level(StrEnum):
-    """How bad a problem is: an error stops the launch, a warning is shown."""
+    """How bad a problem is: an error stops the launch, a warning is shown, a note only tells."""
 
     ERROR = "error"
     WARNING = "warning"
+    NOTE = "note"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from launcher.config.deepspeed import DeepSpeedSettings, split
 from launcher.config.settings import Settings
+from launcher.data.dataset import fitting
 from launcher.estimate.model import ModelFacts
 
 MIB = 2**20
@@ -234,7 +235,7 @@ def _disk(settings: Settings, model: ModelFacts, pictures: int) -> tuple[Part, .
         each = c if part == "offload_param" else 4 + 4 + moments  # master, gradient and moments
         parts[ON_NVME[part]] = each * model.parameters
     if pictures:
-        latents = 2 * 4 * 4 * (training.data.resolution // 8) ** 2
+        latents = 2 * 4 * 4 * training.data.resolution**2 // 64
         parts["caches"] = pictures * (latents + c * (77 * 2048 + 1280))
     return _parts(parts)
 
@@ -266,13 +267,13 @@ def _activations(settings: Settings, model: ModelFacts) -> float | None:
     """
     if not model.is_sdxl:
         return None
-    optimization, side = settings.training.optimization, settings.training.data.resolution
+    optimization, largest = settings.training.optimization, fitting(settings.training).bucketing.largest
     one = FULL_PEAK
     if optimization.gradient_checkpointing:
         every = optimization.gradient_checkpointing_granularity == "all"
         one = CHECKPOINTED_PEAK if every else TRANSFORMER_BLOCKS_PEAK
     wide = 2 if settings.deepspeed.precision == "no" else 1
-    return wide * max(SMALLEST_PEAK, one * optimization.train_batch_size * (side / 1024) ** 2)
+    return wide * max(SMALLEST_PEAK, one * optimization.train_batch_size * largest / 1024**2)
 
 
 def _parts(parts: Mapping[str, float]) -> tuple[Part, ...]:

@@ -1,4 +1,4 @@
-"""The checks, all at once; those of disks and of NVMe offload have files of their own."""
+"""The checks, all at once; those of the data, of disks and of NVMe offload have files of their own."""
 
 import os
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ from launcher.model_files import (
     weight_files,
 )
 from launcher.noise_schedule import remarks
-from launcher.pictures import Picture, scan
 from launcher.plan import Plan
+from launcher.preflight.data import data, resolution
 from launcher.preflight.disks import disks, folders, places
 from launcher.preflight.finding import Finding, size
 from launcher.preflight.machine import Machine
@@ -41,7 +41,7 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
         chosen = os.environ.get("CUDA_VISIBLE_DEVICES") if launch.gpu_ids == "all" else launch.gpu_ids
         gpus = visible(machine.gpus(), chosen)
     of_model = list(_model(plan))
-    findings = [*_vae(plan), *_data(plan), *folders(plan), *_taken(plan), *_resume(plan), *disks(plan)]
+    findings = [*_vae(plan), *data(plan), *folders(plan), *_taken(plan), *_resume(plan), *disks(plan)]
     findings += [*_gpus(plan, gpus), *_host(plan, machine.host()), *_toolchain(plan, machine.toolchain())]
     findings += nvme(plan, machine)
     if plan.model.assumed and any(finding.field == MODEL for finding in of_model):
@@ -67,7 +67,7 @@ def _model(plan: Plan) -> Iterator[Finding]:
     except InvalidInputError as error:
         yield Finding(MODEL, str(error))
     else:
-        yield from _resolution(plan, step)
+        yield from resolution(plan, step)
 
 
 def _check_single_file(path: Path) -> None:
@@ -91,32 +91,6 @@ def _absent(plan: Plan, key: str) -> Iterator[Finding]:
     name: str = getattr(plan.settings.training.model, key)
     if Path(name).is_absolute() and not is_folder(Path(name)):
         yield Finding(f"training.{key}", f"{name} is no folder; give a diffusers folder or a hub id")
-
-
-def _resolution(plan: Plan, step: int) -> Iterator[Finding]:
-    side = plan.settings.training.data.resolution
-    if side % step:
-        below, above = side // step * step, (side // step + 1) * step
-        nearest = f"{below} or {above}" if below else str(above)
-        yield Finding("training.resolution", f"must be a multiple of {step} for this model: {nearest}, not {side}")
-
-
-def _data(plan: Plan) -> Iterator[Finding]:
-    data = plan.settings.training.data
-    try:
-        pictures: list[Picture] = scan(Path(data.instance_data_dir), data.resolution)
-    except InvalidInputError as error:
-        yield Finding("training.instance_data_dir", str(error))
-        return
-    batch = plan.settings.global_batch_size
-    if batch > len(pictures):
-        yield Finding(
-            "training.train_batch_size",
-            f"one step takes {batch} pictures ({plan.settings.training.optimization.train_batch_size} a micro-batch "
-            f"x {plan.settings.deepspeed.gradient_accumulation_steps} accumulation x "
-            f"{plan.settings.launch.num_processes} processes), but there are only {len(pictures)}; lower one of "
-            "them or add pictures",
-        )
 
 
 def _taken(plan: Plan) -> Iterator[Finding]:

@@ -1,28 +1,29 @@
 """Which picture, noise and timestep each step trains on: a function of the seed and the step, nothing else.
 
-Every picture drawn has a number, counted over the whole run and over all ranks. Its place in the data order,
+Every picture drawn has a number, counted over the whole run and over all ranks. Which picture it is (``order.py``),
 its noise and its timestep come from generators seeded by (seed, number), made on the CPU. So a resumed run
 continues bit for bit without saving generator states, and the same global batch holds the same samples
 however it is divided into ranks and micro-batches.
 """
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from launcher.config.training import ObjectiveSettings
+from launcher.data.buckets import Size
 from launcher.train.caches import CachedDataset, Sample
+from launcher.train.order import Order
+from launcher.train.seeds import seeded
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One micro-batch on the training device; b pictures of latent shape (c, h, w)."""
+    """One micro-batch on the training device; b pictures of one bucket, of latent shape (c, h, w)."""
 
     latents: torch.Tensor
     """(b, c, h, w) fp32, drawn from the VAE's posterior and scaled."""
@@ -62,22 +63,6 @@ class Division:
         return range(micro_batch * self.micro_batch_size, (micro_batch + 1) * self.micro_batch_size)
 
 
-def seeded(purpose: str, *numbers: int) -> torch.Generator:
-    """A CPU generator of its own for each purpose and numbers.
-
-    Hashed, because generators seeded with neighbouring integers start alike.
-    """
-    text = ":".join([purpose, *map(str, numbers)])
-    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
-    return torch.Generator().manual_seed(seed)
-
-
-@lru_cache(maxsize=2)
-def epoch_order(seed: int, epoch: int, pictures: int) -> tuple[int, ...]:
-    """The order in which an epoch goes through the data set."""
-    return tuple(torch.randperm(pictures, generator=seeded("order", seed, epoch)).tolist())
-
-
 class Batches:
     """Makes micro-batches from the caches, one ahead of the step that needs it."""
 
@@ -105,11 +90,13 @@ class Batches:
         """
         self._dataset, self._seed, self._scaling_factor = dataset, seed, scaling_factor
         self._device, self._dtype = device, dtype
+        self._pictures = [entry.picture for entry in dataset.entries]
         self._objective = objective or ObjectiveSettings()
         self._timesteps = range(self._objective.min_timestep, min(self._objective.max_timestep, timesteps))
 
     def run(self, division: Division, first_step: int, last_step: int) -> Iterator[Batch]:
         """Micro-batches from a 0-based first step up to, not including, the last, in order."""
+        order = Order(self._pictures, self._seed, division.global_batch_size)
         wanted = (
             division.numbers(step, micro_step)
             for step in range(first_step, last_step)
@@ -118,36 +105,50 @@ class Batches:
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as reader:
             ahead = None
             for numbers in wanted:
-                following = reader.submit(self._training_batch, numbers)
+                following = reader.submit(self._training_batch, numbers, order)
                 if ahead is not None:
                     yield self._to_device(ahead.result())
                 ahead = following
             if ahead is not None:
                 yield self._to_device(ahead.result())
 
-    def evaluation(self, indices: range, of: int) -> Batch:
+    def evaluation_batches(self, of: int, size: int) -> list[list[int]]:
+        """What an evaluation takes, in batches of one bucket each, for :meth:`evaluation`.
+
+        Args:
+            of: how many pictures the evaluation has.
+            size: of a batch at the most.
+        """
+        by_bucket: dict[Size, list[int]] = {}
+        for index in range(of):
+            by_bucket.setdefault(self._pictures[self._evaluated(index, of)].bucket, []).append(index)
+        return [
+            indices[first : first + size] for indices in by_bucket.values() for first in range(0, len(indices), size)
+        ]
+
+    def evaluation(self, indices: Sequence[int], of: int) -> Batch:
         """Pictures with held-out noise, neither offset nor perturbed: never drawn in training, the same at every call.
 
         Args:
-            indices: which of the evaluation's pictures.
+            indices: which of the evaluation's pictures, of one bucket.
             of: how many the evaluation has; pictures and timesteps are spread evenly over them.
         """
-        pictures = len(self._dataset)
         samples, noises, steps = [], [], []
         for index in indices:
-            sample = self._dataset[index * pictures // of % pictures]
+            sample = self._dataset[self._evaluated(index, of)]
             generator = seeded("evaluation", self._seed, index)
             samples.append((sample, torch.randn(sample.mean.shape, generator=generator)))
             noises.append(torch.randn(sample.mean.shape, generator=generator))
             steps.append(self._timesteps.start + (2 * index + 1) * len(self._timesteps) // (2 * of))
         return self._to_device(self._collate(samples, noises, steps))
 
-    def _training_batch(self, numbers: range) -> Batch:
-        pictures = len(self._dataset)
+    def _evaluated(self, index: int, of: int) -> int:
+        return index * len(self._pictures) // of % len(self._pictures)
+
+    def _training_batch(self, numbers: range, order: Order) -> Batch:
         samples, noises, steps = [], [], []
         for number in numbers:
-            epoch, position = divmod(number, pictures)
-            sample = self._dataset[epoch_order(self._seed, epoch, pictures)[position]]
+            sample = self._dataset[order[number]]
             generator = seeded("noise", self._seed, number)
             samples.append((sample, torch.randn(sample.mean.shape, generator=generator)))
             noises.append(torch.randn(sample.mean.shape, generator=generator))

@@ -2,9 +2,10 @@
 
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed
@@ -12,6 +13,7 @@ from accelerate.utils import set_numa_affinity
 from deepspeed.accelerator import get_accelerator
 from deepspeed.comm import init_distributed
 
+R = TypeVar("R")
 LONGEST_WAIT = timedelta(hours=12)
 """How long a process waits for another: rank 0 may be downloading or exporting gigabytes meanwhile. A process
 that died is noticed by torch elastic, not by this."""
@@ -73,6 +75,20 @@ class World:
         box = [value]
         torch.distributed.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
+
+    def on_main(self, compute: Callable[[], R]) -> R:
+        """What rank 0 computes, on every rank; what it raises is raised on every rank. Both must be picklable."""
+        result: R | None = None
+        failure: Exception | None = None
+        if self.is_main:
+            try:
+                result = compute()
+            except Exception as error:
+                failure = error  # the others wait for word: they must hear of it too
+        result, failure = self.from_main((result, failure))
+        if failure is not None:
+            raise failure
+        return cast(R, result)
 
     def from_all(self, value: Any) -> list[Any]:
         """Every rank's value, by rank, on every rank. They must be picklable."""

@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 
 from launcher.config.training import ExportSettings, TrainingSettings
 from launcher.errors import RunFailedError
-from launcher.train.batches import seeded
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
 from launcher.train.models import ModelSource, first_line, replacing
 from launcher.train.report import LOGGER, Report
+from launcher.train.seeds import seeded
 
 GIB = 2**30
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

@@ -4,13 +4,12 @@ import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
 
-from launcher.pictures import scan
-from launcher.runs.checkpoints import identity, precision
+from launcher.runs.checkpoints import Identity, identity, precision
 from launcher.runs.directory import RunDirectory
 from launcher.runs.outcome import Outcome
 from launcher.train import caches
@@ -19,12 +18,13 @@ from launcher.train.attention import verify_attention
 from launcher.train.batches import Batches, Division
 from launcher.train.checkpoint import Checkpoints
 from launcher.train.compiling import compile_unet
+from launcher.train.dataset import find_pictures
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
 from launcher.train.export import draw_samples, export_pipeline
 from launcher.train.extensions import build_optimizer, build_swapping
-from launcher.train.models import resolve_model
+from launcher.train.models import ModelSource, resolve_model
 from launcher.train.objective import diffusion_loss, require_schedule
 from launcher.train.plain_engine import PlainEngine
 from launcher.train.report import Report
@@ -60,7 +60,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         micro_batch_size=optimization.train_batch_size,
         accumulation=config["gradient_accumulation_steps"],
     )
-    pictures = scan(Path(training.data.instance_data_dir), training.data.resolution)
+    pictures = find_pictures(training, division.global_batch_size, world, report)
 
     # What it continues from, before anything is compiled, downloaded or loaded for it.
     mine = identity(
@@ -82,34 +82,14 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     model = resolve_model(training, world, report)
     scheduler = require_schedule(model, report)
     attention = verify_attention(training.runtime.attention_mechanism, world.device, dtype, report)
-    dataset = caches.prepare(training, model, pictures, dtype, world, report)
-    if reason := world.from_main(stop_reason()):
-        return _stopped(report, reason, step=newest.step if newest else 0)
-
-    with report.phase("load"):
-        unet = model.unet(dtype)
-        if optimization.gradient_checkpointing:
-            checkpoint_activations(unet, optimization.gradient_checkpointing_granularity)
-        if dynamo := run.dynamo():
-            compile_unet(unet, dynamo)
-    with report.phase("engine"):
-        engine: Engine = (
-            PlainEngine(unet, config, world, mine.weight_decay_exclude)
-            if mine.zero_stage is None
-            else DeepSpeedEngine(unet, config, mine.weight_decay_exclude)
-        )
-        del unet
-    report.event(
-        "model",
-        parameters=model.unet_parameters,
-        trainable=model.unet_parameters,
-        dtype=str(dtype).removeprefix("torch."),
-        zero_stage=mine.zero_stage,
-        world_size=world.world_size,
-        compiled=dynamo.backend.lower() if dynamo else None,
-        attention=attention,
-        device=torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU",
+    dataset = caches.prepare(
+        training, model, pictures, dtype, world, report, stopping=lambda: stop_reason() is not None
     )
+    reason = world.from_main(stop_reason())
+    if dataset is None or reason:
+        return _stopped(report, reason or "another process was asked to stop", step=newest.step if newest else 0)
+
+    engine = _load(run, model, mine, config, attention, world, report)
 
     batches = Batches(
         dataset,
@@ -220,20 +200,20 @@ class Loop:
     def evaluate(self, when: str, step: int, pictures: int) -> float | None:
         """Mean loss over ``pictures`` pictures on fixed, held-out noise, all weighed alike; None without pictures.
 
-        Every rank takes equally many batches, as ZeRO-3's collectives need: past the last picture a rank
-        repeats it without counting it.
+        Every rank takes equally many batches, as ZeRO-3's collectives need: past the last one a rank repeats its
+        last picture without counting it.
         """
         if pictures == 0:
             return None
-        size = self.division.micro_batch_size
-        rounds = math.ceil(pictures / (size * self.world.world_size))
+        taken = self.batches.evaluation_batches(pictures, self.division.micro_batch_size)
+        rounds = math.ceil(len(taken) / self.world.world_size)
         total = counted = 0.0
         with self.report.phase("evaluate") as progress:
             self.engine.evaluating(True)
             for turn in range(rounds):
-                first = (turn * self.world.world_size + self.world.rank) * size
-                mine = range(first, min(first + size, pictures))
-                batch = self.batches.evaluation(mine or range(pictures - 1, pictures), pictures)
+                place = turn * self.world.world_size + self.world.rank
+                mine = taken[place] if place < len(taken) else []
+                batch = self.batches.evaluation(mine or taken[-1][-1:], pictures)
                 loss = float(diffusion_loss(self.engine, self.scheduler, batch))
                 total, counted = total + loss * len(mine), counted + len(mine)
                 progress.progress(turn + 1, rounds)
@@ -242,6 +222,44 @@ class Loop:
         mean = sum(row[0] for row in rows) / sum(row[1] for row in rows)
         self.report.event("evaluation", when=when, loss=mean, step=step)
         return mean
+
+
+def _load(
+    run: RunDirectory,
+    model: ModelSource,
+    mine: Identity,
+    config: dict[str, Any],
+    attention: str,
+    world: World,
+    report: Report,
+) -> Engine:
+    """The U-Net, in the hands of an engine."""
+    dtype, dynamo, optimization = DTYPES[mine.precision], run.dynamo(), run.training().optimization
+    with report.phase("load"):
+        unet = model.unet(dtype)
+        if optimization.gradient_checkpointing:
+            checkpoint_activations(unet, optimization.gradient_checkpointing_granularity)
+        if dynamo:
+            compile_unet(unet, dynamo)
+    with report.phase("engine"):
+        exclude = optimization.weight_decay_exclude
+        engine: Engine = (
+            PlainEngine(unet, config, world, exclude)
+            if mine.zero_stage is None
+            else DeepSpeedEngine(unet, config, exclude)
+        )
+    report.event(
+        "model",
+        parameters=model.unet_parameters,
+        trainable=model.unet_parameters,
+        dtype=str(dtype).removeprefix("torch."),
+        zero_stage=mine.zero_stage,
+        world_size=world.world_size,
+        compiled=dynamo.backend.lower() if dynamo else None,
+        attention=attention,
+        device=torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU",
+    )
+    return engine
 
 
 def _stopped(report: Report, reason: str, step: int) -> Outcome:

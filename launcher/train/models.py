@@ -39,6 +39,7 @@ from launcher.model_files import (
 from launcher.noise_schedule import trained_schedule
 from launcher.train.distributed import World
 from launcher.train.hub import download
+from launcher.train.known import KnownFiles
 from launcher.train.report import Report
 
 
@@ -49,18 +50,7 @@ def resolve_model(training: TrainingSettings, world: World, report: Report) -> "
         InvalidInputError: there is no such model, or a component of it is missing.
         CannotRunHereError: the hub cannot be reached or its model does not fit on the disk.
     """
-    found: tuple[Path, Path] | None = None
-    failure: Exception | None = None
-    if world.is_main:
-        try:
-            found = _locate(training, report)
-        except Exception as error:
-            failure = error  # the others wait for word: they must hear of it too
-    found, failure = world.from_main((found, failure))
-    if failure is not None:
-        raise failure
-    assert found is not None
-    folder, vae_folder = found
+    folder, vae_folder = world.on_main(lambda: _locate(training, report))
     return ModelSource(folder, vae_folder, training.objective)
 
 
@@ -88,7 +78,8 @@ def _convert(file: Path, training: TrainingSettings, report: Report) -> Path:
         raise InvalidInputError(f"{file} is not a .safetensors file; convert it first")
     check_whole(file)
     cache = Path(training.data.cache_dir) / "models"
-    folder = cache / hashlib.sha256(_digest([file]).encode()).hexdigest()[:16]
+    content = KnownFiles(cache.parent / "known.json").fingerprint([file])
+    folder = cache / hashlib.sha256(content.encode()).hexdigest()[:16]
     if (folder / "model_index.json").exists():
         return folder
     config = _folder(training.model.pretrained_model_config, report)
@@ -195,13 +186,13 @@ class ModelSource:
         """Tensors of the U-Net."""
         return read_weights(self.folder / "unet").tensors
 
-    @cached_property
-    def vae_fingerprint(self) -> str:
+    @property
+    def vae_files(self) -> list[Path]:
         """What latents depend on: the VAE's configuration and weights."""
-        return _digest([self.vae_folder / "config.json", *weight_files(self.vae_folder)])
+        return [self.vae_folder / "config.json", *weight_files(self.vae_folder)]
 
-    @cached_property
-    def text_fingerprint(self) -> str:
+    @property
+    def text_files(self) -> list[Path]:
         """What prompt embeddings depend on: encoders and tokenizers."""
         folders = [self.folder / name for name in ("text_encoder", "text_encoder_2")]
         weights = [file for folder in folders for file in [folder / "config.json", *weight_files(folder)]]
@@ -211,7 +202,7 @@ class ModelSource:
             for file in sorted((self.folder / name).iterdir())
             if file.is_file()
         ]
-        return _digest(weights + tokenizers)
+        return weights + tokenizers
 
     def write_pipeline(self, state: dict[str, torch.Tensor], folder: Path) -> None:
         """Writes a pipeline folder: this model with another U-Net, sampled as it was trained.
@@ -243,15 +234,6 @@ def _copy_component(source: Path, target: Path) -> None:
             copy.write_text(file.read_text().replace(".fp16", ""))
         else:
             shutil.copy2(file, copy)
-
-
-def _digest(files: list[Path]) -> str:
-    """sha256 over the contents of files, in order."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
 
 
 def cache_key(**dependencies: object) -> str:

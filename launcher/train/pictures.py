@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from launcher.pictures import Picture
+from launcher.data.pictures import Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +22,22 @@ class Geometry:
         return torch.tensor([*self.original_size, *self.crop_top_left, *self.target_size], dtype=torch.float32)
 
 
-def geometry(picture: Picture, resolution: int) -> Geometry:
-    """Where the centre crop of a picture scaled to ``resolution`` lies."""
-    width, height = _scaled(picture, resolution)
+def geometry(picture: Picture) -> Geometry:
+    """Where the centre crop of a picture scaled to fill its bucket lies."""
+    width, height = _scaled(picture)
+    bucket = picture.bucket
     return Geometry(
         original_size=(picture.height, picture.width),
-        crop_top_left=((height - resolution) // 2, (width - resolution) // 2),
-        target_size=(resolution, resolution),
+        crop_top_left=((height - bucket.height) // 2, (width - bucket.width) // 2),
+        target_size=(bucket.height, bucket.width),
     )
 
 
-def load_pixels(picture: Picture, resolution: int) -> torch.Tensor:
-    """The centre square of a picture, its shorter side scaled to ``resolution``.
+def load_pixels(picture: Picture) -> torch.Tensor:
+    """The middle of a picture, scaled to fill its bucket.
 
     Returns:
-        (3, resolution, resolution) fp32 in [-1, 1]. Transparency is laid on white.
+        (3, height, width) fp32 in [-1, 1], of the bucket's size. Transparency is laid on white.
 
     Raises:
         OSError: the file is truncated or damaged.
@@ -44,19 +45,20 @@ def load_pixels(picture: Picture, resolution: int) -> torch.Tensor:
     with Image.open(picture.path) as opened:
         opened.load()
         image = _to_rgb(ImageOps.exif_transpose(opened))
-    width, height = _scaled(picture, resolution)
+    width, height = _scaled(picture)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
-    top, left = geometry(picture, resolution).crop_top_left
-    image = image.crop((left, top, left + resolution, top + resolution))
+    top, left = geometry(picture).crop_top_left
+    image = image.crop((left, top, left + picture.bucket.width, top + picture.bucket.height))
     pixels = torch.from_numpy(np.array(image, dtype=np.float32))
     return pixels.permute(2, 0, 1).contiguous() / 127.5 - 1.0
 
 
-def _scaled(picture: Picture, resolution: int) -> tuple[int, int]:
-    """(width, height) with the shorter side at the resolution."""
-    scale = resolution / min(picture.width, picture.height)
-    return max(resolution, round(picture.width * scale)), max(resolution, round(picture.height * scale))
+def _scaled(picture: Picture) -> tuple[int, int]:
+    """(width, height) that just fills the bucket, in the picture's own aspect."""
+    bucket = picture.bucket
+    scale = max(bucket.width / picture.width, bucket.height / picture.height)
+    return max(bucket.width, round(picture.width * scale)), max(bucket.height, round(picture.height * scale))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

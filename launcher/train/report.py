@@ -20,14 +20,24 @@ class Phase:
     def __init__(self, report: "Report", name: str) -> None:
         self._report, self._name = report, name
         self._told = 0.0
+        self._first: tuple[float, float] | None = None
+        """When it was told of first, and how far it was."""
 
     def progress(self, done: float, total: float) -> None:
         """Tells how far it is, in any unit, at most twice a second."""
         self._report.beat(self._name, int(done))
         now = time.monotonic()
+        self._first = self._first or (now, done)
         if now - self._told >= PROGRESS_INTERVAL or done >= total:
             self._told = now
-            self._report.event("phase", phase=self._name, state="progress", done=done, total=total)
+            left = self._seconds_left(now, done, total)
+            self._report.event("phase", phase=self._name, state="progress", done=done, total=total, seconds_left=left)
+
+    def _seconds_left(self, now: float, done: float, total: float) -> float | None:
+        """At the speed so far; None before there is one."""
+        assert self._first is not None
+        began, first = self._first
+        return round((now - began) / (done - first) * (total - done), 1) if done > first else None
 
 
 class Report:

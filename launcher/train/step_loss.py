@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from launcher.data.dataset import listed
 from launcher.errors import RunFailedError
-from launcher.pictures import NAMED
 from launcher.train.distributed import World
 
 
@@ -47,11 +47,9 @@ class StepLoss:
 
 def _message(step: int, paths: list[str]) -> str:
     """What to look at: the pictures themselves, or what they all went through."""
-    listed = "\n  ".join(paths[:NAMED])
-    more = f"\n  and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
     return (
         f"the loss of step {step} is not a finite number, so the step was not taken; earlier checkpoints are whole. "
         "If the same pictures are named again when the run is continued, remove them or the caches in "
         "training.cache_dir; if not, training diverges: lower training.learning_rate, and prefer bf16 to fp16. Its "
-        f"pictures:\n  {listed}{more}"
+        f"pictures:\n  {listed(paths)}"
     )

@@ -6,7 +6,6 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from launcher.config.setting import Level
 from launcher.errors import ExitCode, InvalidInputError
 from simpletuner_tui.answers import Answers, read_answers
 from simpletuner_tui.launching import Prepared, default_run_dir, prepare, start_and_follow
@@ -100,8 +99,7 @@ def _name(file: str) -> str:
 
 def _tell_findings(prepared: Prepared) -> ExitCode:
     for finding in prepared.findings:
-        kind = "error" if finding.level is Level.ERROR else "warning"
-        tell(f"{kind}: {finding.field}: {finding.message}")
+        tell(f"{finding.level}: {finding.field}: {finding.message}")
     for note in prepared.plan.notes:
         tell(f"note: {note}")
     return prepared.exit_code

@@ -110,7 +110,7 @@ def test_a_missing_component_is_the_models_fault(small, tmp_path):
 @pytest.mark.parametrize(("side", "nearest"), [(60, "56 or 64"), (100, "96 or 104"), (17, "16 or 24")])
 def test_a_resolution_between_the_models_steps_is_told_its_neighbours(small, side, nearest, tmp_path):
     write_pictures(tmp_path / "pictures", side=200)
-    finding = only(small(resolution=side))
+    finding = only(small(resolution=side, crop=True))
     assert finding.field == "training.resolution"
     assert finding.message == f"must be a multiple of 8 for this model: {nearest}, not {side}"
     assert finding.exit_code is ExitCode.USAGE

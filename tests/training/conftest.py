@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.data import scan
 from harness.recorder import Recorder
 from launcher.config.training import DataSettings, ModelSettings, TrainingSettings
-from launcher.pictures import scan
 from launcher.train import caches
 from launcher.train.distributed import World
 from launcher.train.models import ModelSource

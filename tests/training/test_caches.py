@@ -1,7 +1,9 @@
 """Latents and prompt embeddings: computed once, for what they depend on, and from the right pixels."""
 
 import gc
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -11,14 +13,18 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from harness.data import scan
 from harness.recorder import Recorder
 from launcher.config.training import DataSettings, TrainingSettings
+from launcher.data.buckets import Size
+from launcher.data.pictures import Picture
 from launcher.errors import CannotRunHereError, InvalidInputError, RunFailedError
-from launcher.pictures import Picture, scan
-from launcher.train import caches
+from launcher.train import caches, known
+from launcher.train.caches import shards
 from launcher.train.models import ModelSource
 from launcher.train.pictures import load_pixels
 
+SQUARE = Size(4, 4)
 COMPUTED_NOTHING = {"latents_computed": 0, "prompts_computed": 0}
 
 
@@ -37,10 +43,12 @@ def pictures(assets, tmp_path):
 def prepare(model, alone, pictures, tmp_path):
     """Fills the caches and says what it had to compute."""
 
-    def run(source=model, resolution=32, dtype=torch.float32, cache=tmp_path / "cache", told=None):
+    def run(source=model, resolution=32, dtype=torch.float32, cache=tmp_path / "cache", told=None, **more):
         told = told or Recorder()
         training = TrainingSettings(data=DataSettings(resolution=resolution, cache_dir=str(cache)))
-        dataset = caches.prepare(training, source, scan(pictures, resolution), dtype, alone, told)
+        dataset = caches.prepare(training, source, scan(pictures, resolution), dtype, alone, told, **more)
+        if dataset is None:
+            return None, None
         (event,) = told.named("data")
         return dataset, {name: event[name] for name in COMPUTED_NOTHING}
 
@@ -69,7 +77,7 @@ def test_an_unchanged_run_computes_nothing_and_loads_no_model(prepare):
     told = Recorder()
     second, computed = prepare(told=told)
     assert computed == COMPUTED_NOTHING
-    assert told.phases == []
+    assert told.phases == ["contents"]
     assert told.named("data")[0]["latents_cached"] == told.named("data")[0]["prompts_cached"] == 3
     for index in range(3):
         one, other = first[index], second[index]
@@ -149,17 +157,23 @@ def test_vae_and_text_encoders_are_gone_afterwards(prepare):
     before = {id(thing) for thing in gc.get_objects() if isinstance(thing, kinds)}
     told = Recorder()
     _, computed = prepare(told=told)
-    assert told.phases == ["captions", "latents"]
+    assert told.phases == ["contents", "captions", "latents"]
     assert computed == {"latents_computed": 3, "prompts_computed": 3}
     assert [thing for thing in gc.get_objects() if isinstance(thing, kinds) and id(thing) not in before] == []
 
 
-def test_a_full_disk_is_one_message_and_keeps_what_is_cached(prepare, pictures, small_disk):
+@pytest.fixture
+def small_shards(monkeypatch):
+    """A shard for a handful of latents, so that a few pictures fill several."""
+    monkeypatch.setattr(shards, "SHARD_BYTES", 512)
+
+
+def test_a_full_disk_is_one_message_and_keeps_what_is_cached(prepare, pictures, small_disk, small_shards):
     for number in range(60):
         name = pictures / f"more-{number}"
         Image.new("RGB", (32, 32), (number, 0, 0)).save(name.with_suffix(".png"))
         name.with_suffix(".txt").write_text("a darker red")
-    disk = small_disk(240)
+    disk = small_disk(160)
     with pytest.raises(CannotRunHereError) as caught:
         prepare(cache=disk / "cache")
     assert str(caught.value) == (
@@ -171,13 +185,104 @@ def test_a_full_disk_is_one_message_and_keeps_what_is_cached(prepare, pictures, 
     assert all(path.suffix == ".safetensors" for path in kept)
     shutil.copytree(disk / "cache", pictures.parent / "larger")
     _, computed = prepare(cache=pictures.parent / "larger")
-    assert computed == {"latents_computed": 63 - len(kept), "prompts_computed": 0}
+    assert 0 < computed["latents_computed"] < 63
+    assert computed["prompts_computed"] == 0
+
+
+def test_a_stop_keeps_what_was_computed(prepare, pictures, small_shards):
+    asked = []
+
+    def stopping():
+        asked.append(1)
+        return len(asked) > 3  # once for the captions, once between, once for the first picture
+
+    assert prepare(stopping=stopping)[0] is None
+    _, computed = prepare()
+    assert computed == {"latents_computed": 2, "prompts_computed": 0}
+
+
+def test_a_killed_run_loses_no_more_than_the_shard_under_way(prepare, tmp_path, small_shards):
+    asked = []
+
+    def killed():
+        asked.append(1)
+        if len(asked) == 5:  # before the third picture
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    if (child := os.fork()) == 0:
+        prepare(stopping=killed)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    dataset, computed = prepare()
+    assert computed == {"latents_computed": 1, "prompts_computed": 0}
+    assert all(dataset[index].mean.isfinite().all() for index in range(3))
+
+
+def test_a_shard_is_written_once_it_is_old(tmp_path):
+    now = [0.0]
+    with shards.ShardWriter(shards.Shards(tmp_path / "cache/latents"), lambda: now[0]) as writer:
+        for seconds, files in ((0, 0), (59, 0), (60, 1), (61, 1), (121, 2)):
+            now[0] = float(seconds)
+            writer.add(f"key{seconds}", {"mean": torch.zeros(4)})
+            assert len(list((tmp_path / "cache/latents").glob("*"))) == files
+
+
+def test_a_changed_byte_is_found_before_training_and_computed_anew(prepare, tmp_path):
+    whole, _ = prepare()
+    sample = whole[0]
+    for path in (tmp_path / "cache").rglob("*.safetensors"):
+        content = bytearray(path.read_bytes())
+        content[-3] ^= 0x10
+        path.write_bytes(content)
+    told = Recorder()
+    again, computed = prepare(told=told)
+    assert computed == {"latents_computed": 3, "prompts_computed": 3}
+    assert len(told.warnings) == 2
+    assert all("its content is not what was written" in warning for warning in told.warnings)
+    assert torch.equal(again[0].mean, sample.mean)
+
+
+def test_a_byte_that_changes_unseen_is_found_when_it_is_read_and_computed_at_the_next_start(prepare, tmp_path):
+    dataset, _ = prepare()
+    (path,) = (tmp_path / "cache/latents").glob("*.safetensors")
+    status, content = path.stat(), bytearray(path.read_bytes())
+    content[-3] ^= 0x10
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as a failing disk would leave it
+    assert prepare()[1] == COMPUTED_NOTHING
+    with pytest.raises(RunFailedError, match=r"cannot be read now .*; start the run again"):
+        [dataset[index] for index in range(3)]
+    assert prepare()[1] == {"latents_computed": 3, "prompts_computed": 0}
+
+
+def test_unchanged_pictures_and_shards_are_not_read_again(prepare, pictures, monkeypatch):
+    prepare()
+    read = []
+    monkeypatch.setattr(known, "_content", lambda path: read.append(path) or "0" * 64)
+    monkeypatch.setattr(shards, "_check", lambda path, entries: read.append(path))
+    prepare()
+    assert read == []
+    changed = sorted(pictures.glob("*.png"))[0]
+    os.utime(changed, ns=(0, 0))
+    prepare()
+    assert read == [changed]
+
+
+def test_many_pictures_share_a_few_files(prepare, tmp_path, pictures):
+    for number in range(40):
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(pictures / f"more-{number}.png")
+        (pictures / f"more-{number}.txt").write_text(f"red {number}")
+    dataset, computed = prepare()
+    assert computed == {"latents_computed": 43, "prompts_computed": 43}
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 2
+    assert len({float(dataset[index].mean.sum()) for index in range(43)}) == 43
 
 
 def test_a_vae_that_overflows_in_half_precision_gives_finite_latents(prepare, changed_model, pictures):
     overflowing = changed_model("vae", "encoder.conv_in.weight", 1e5)
     vae = AutoencoderKL.from_pretrained(overflowing.vae_folder, torch_dtype=torch.float16)
-    pixels = load_pixels(scan(pictures, 32)[0], 32)[None]
+    pixels = load_pixels(scan(pictures, 32)[0])[None]
     with torch.no_grad():
         assert not vae.encode(pixels.half()).latent_dist.mean.isfinite().all()
     for dtype in (torch.float16, torch.bfloat16):
@@ -196,14 +301,14 @@ def test_a_vae_that_overflows_in_any_precision_is_named_with_the_picture(prepare
     assert str(sorted(pictures.glob("*.png"))[0]) in str(caught.value)
 
 
-def pixels_of(path, resolution: int = 4) -> np.ndarray:
+def pixels_of(path, bucket: Size = SQUARE) -> np.ndarray:
     """(height, width, 3), from 0 to 255."""
     with Image.open(path) as opened:
         width, height = opened.size
         if opened.getexif().get(0x0112, 1) >= 5:
             width, height = height, width
-    pixels = load_pixels(Picture(path, "", width, height), resolution)
-    assert pixels.shape == (3, resolution, resolution)
+    pixels = load_pixels(Picture(path, "", width, height, bucket))
+    assert pixels.shape == (3, bucket.height, bucket.width)
     assert pixels.dtype == torch.float32
     return (pixels.permute(1, 2, 0).numpy() + 1) * 127.5
 

@@ -9,8 +9,8 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
+from harness.data import scan
 from launcher.config.training import DataSettings, TrainingSettings
-from launcher.pictures import scan
 from launcher.train import caches
 from launcher.train.batches import Batches, Division
 from launcher.train.models import ModelSource

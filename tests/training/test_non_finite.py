@@ -6,18 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from harness.runs import cli
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.data.dataset import NAMED
 from launcher.errors import RunFailedError
-from launcher.pictures import NAMED
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import read_events
 from launcher.runs.outcome import read_outcome
 from launcher.train.batches import Batches, Division
 from launcher.train.caches import CachedDataset
+from launcher.train.caches.shards import Shards, ShardWriter
 from launcher.train.deepspeed_engine import DeepSpeedEngine
+from launcher.train.known import KnownFiles
 from launcher.train.loop import DTYPES, Loop
 from launcher.train.plain_engine import PlainEngine
 from launcher.train.step_loss import StepLoss
@@ -65,7 +66,7 @@ def test_the_step_is_not_taken_and_the_files_of_its_micro_batch_are_named(place,
     clean = loop_of(place, "no", model, dataset, group, report)
     micro_batches = list(clean.batches.run(clean.division, BEFORE, BEFORE + 1))
     named = [str(path) for path in micro_batches[1].paths]
-    poisoned = Poisoned(dataset.entries, dataset.resolution)
+    poisoned = Poisoned(dataset.entries, dataset.latents, dataset.prompts)
     paths = [entry.picture.path for entry in dataset.entries]
     object.__setattr__(poisoned, "bad", paths.index(micro_batches[1].paths[0]))
     clean.batches._dataset = poisoned
@@ -112,6 +113,17 @@ def test_a_step_that_is_taken_says_so(precision, scale, model, dataset, alone, r
     assert (step["skipped"], step["loss_scale"]) == (False, scale)
 
 
+def poison(cache: Path) -> None:
+    """Latents that are whole, and not finite."""
+    latents = Shards(cache / "latents")
+    latents.scan(KnownFiles(cache / "known.json"), pytest.fail)
+    found = {key: latents.read(key) for key in latents.index}
+    shutil.rmtree(latents.folder)
+    with ShardWriter(latents) as writer:
+        for key, tensors in found.items():
+            writer.add(key, {name: torch.full_like(value, torch.nan) for name, value in tensors.items()})
+
+
 RUN = {
     "accelerate.use_deepspeed": "no",
     "accelerate.mixed_precision": "bf16",
@@ -156,8 +168,7 @@ def test_a_run_ends_with_1_and_its_checkpoints_are_whole(assets, tmp_path, ranks
     schedule = json.loads((run.path / "pipeline/scheduler/scheduler_config.json").read_text())
     assert (schedule["prediction_type"], schedule["rescale_betas_zero_snr"]) == ("v_prediction", True)
 
-    for file in (tmp_path / "cache/latents").rglob("*.safetensors"):
-        save_file({name: torch.full_like(value, torch.nan) for name, value in load_file(file).items()}, file)
+    poison(tmp_path / "cache")
     shutil.rmtree(run.path / "pipeline")
     done = replay(**{"training.max_train_steps": 6, "training.checkpointing_steps": 1})
     assert done.returncode == 1

@@ -1,16 +1,18 @@
 """Two processes through the command line of a real run directory: they fail, continue, finish and export.
 
-One run directory is launched twice: the first time a picture's cache is lost while it trains, and only the second
-process reads it; the second time it comes to its end.
+One run directory is launched twice: the first time a picture's cache is damaged while it trains, and only the
+second process reads it; the second time it comes to its end.
 """
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
+from harness.data import scan
 from harness.runs import end_run, events, wait_for, wait_until_over
 from launcher.config.accelerate import LaunchSettings
 from launcher.config.deepspeed import DeepSpeedSettings
@@ -24,19 +26,21 @@ from launcher.config.training import (
     RuntimeSettings,
     TrainingSettings,
 )
-from launcher.pictures import scan
 from launcher.plan import make_plan
 from launcher.runs.checkpoints import MARKER
 from launcher.runs.directory import create
 from launcher.runs.processes import processes_of_run
 from launcher.runs.spawn import launch
 from launcher.train import caches
-from launcher.train.batches import Division, epoch_order
+from launcher.train.batches import Division
 from launcher.train.deepspeed_engine import TAG
+from launcher.train.order import Order
 from launcher.train.report import Report
 
 SEED, STEPS, SAVE_EVERY, LOST_AT = 3, 10, 3, 5
-"""The picture whose cache is lost is drawn after the first checkpoint."""
+"""The picture whose cache is damaged is drawn after the first checkpoint."""
+PICTURES = 24
+"""Of the demo."""
 SECRET = "hf_" + "aSecretOfTheShell" * 2
 
 
@@ -62,14 +66,22 @@ def new_run(folder, assets, steps=STEPS):
     return create(plan.run_dir, plan.files)
 
 
-def lose_a_picture(run, model, alone):
-    """Removes the cached latents of a picture that only the second process draws, in one step."""
+def damage_a_picture(run, model, alone):
+    """As a failing disk would, changes the cached latents of a picture that only the second process draws."""
     training = run.training()
     pictures = scan(Path(training.data.instance_data_dir), training.data.resolution)
     dataset = caches.prepare(training, model, pictures, torch.bfloat16, alone, Report())
-    drawn = Division(rank=1, world_size=2, micro_batch_size=2, accumulation=1).numbers(LOST_AT - 1, 0)
-    path = dataset.entries[epoch_order(SEED, 0, len(pictures))[drawn[0]]].latents
-    path.unlink()
+    division = Division(rank=1, world_size=2, micro_batch_size=2, accumulation=1)
+    first = division.numbers(LOST_AT - 1, 0)[0]
+    name, places = dataset.latents.index[
+        dataset.entries[Order(pictures, SEED, division.global_batch_size)[first]].latents
+    ]
+    path = dataset.latents.folder / name
+    status, content = path.stat(), bytearray(path.read_bytes())
+    content[places["mean"].start] ^= 0x10
+    with path.open("r+b") as file:
+        file.write(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     return path
 
 
@@ -117,7 +129,7 @@ def launches(assets, model, alone, tmp_path_factory):
             patch.setenv(name, SECRET)
         patch.setenv("HOME", str(some.home))
         try:
-            some.lost = some.launch(lambda: lose_a_picture(run, model, alone), after=lambda told: named(told, "data"))
+            some.lost = some.launch(lambda: damage_a_picture(run, model, alone), after=lambda told: named(told, "data"))
             some.launch()
         finally:
             end_run(run)
@@ -154,8 +166,8 @@ def test_the_second_launch_continues_from_the_checkpoint_and_computes_what_was_l
     first, second = launches.told
     assert named(first, "resumed") == []
     assert [event["step"] for event in named(second, "resumed")] == [SAVE_EVERY]
-    assert named(first, "data")[0]["latents_computed"] > 1
-    assert named(second, "data")[0]["latents_computed"] == 1
+    assert named(first, "data")[0]["latents_computed"] == PICTURES
+    assert named(second, "data")[0]["latents_computed"] == PICTURES // 2  # a shard of each process
 
 
 def test_steps_that_were_trained_twice_are_equal_bit_for_bit(launches):

@@ -16,6 +16,7 @@ from launcher.config.training.export import ExportSettings
 from launcher.config.training.model import ModelSettings
 from launcher.config.training.objective import ObjectiveSettings
 from launcher.config.training.optimization import OptimizationSettings
+from launcher.config.training.preparation import PreparationSettings
 from launcher.config.training.runtime import RuntimeSettings
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "ModelSettings",
     "ObjectiveSettings",
     "OptimizationSettings",
+    "PreparationSettings",
     "RuntimeSettings",
     "TrainingSettings",
     "read_training",
@@ -39,6 +41,7 @@ class TrainingSettings:
 
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
+    preparation: PreparationSettings = field(default_factory=PreparationSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
@@ -57,6 +60,7 @@ class TrainingSettings:
 TOPICS: dict[str, type] = {
     "model": ModelSettings,
     "data": DataSettings,
+    "preparation": PreparationSettings,
     "objective": ObjectiveSettings,
     "optimization": OptimizationSettings,
     "checkpoints": CheckpointSettings,

@@ -17,7 +17,7 @@ class DataSettings:
     )
     resolution: int = setting(
         1024,
-        "Side of the square that each picture is scaled and centre-cropped to.",
+        "Side of the square whose area each picture is scaled to, in the bucket of its own aspect.",
         unit="px",
         minimum=16,
         maximum=4096,

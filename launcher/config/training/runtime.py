@@ -17,6 +17,14 @@ class RuntimeSettings:
         minimum=0,
         maximum=4096,
     )
+    max_workers: int = setting(
+        0,
+        "Threads of each process that read and decode pictures while latents are computed. 0: as many as it has "
+        "for work on the CPU, 8 at the most.",
+        unit="threads",
+        minimum=0,
+        maximum=256,
+    )
     attention_mechanism: str = setting(
         "sdpa",
         "How attention is computed: `sdpa` takes the best kernel that torch has here, `flash` starts with flash "

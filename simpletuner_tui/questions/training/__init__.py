@@ -10,12 +10,14 @@ from simpletuner_tui.questions.training.export import EXPORT
 from simpletuner_tui.questions.training.model import MODEL
 from simpletuner_tui.questions.training.objective import OBJECTIVE
 from simpletuner_tui.questions.training.optimization import OPTIMIZATION
+from simpletuner_tui.questions.training.preparation import PREPARATION
 from simpletuner_tui.questions.training.runtime import RUNTIME
 from simpletuner_tui.questions.training.topic import Topic
 
 TOPICS: dict[str, Topic] = {
     "model": MODEL,
     "data": DATA,
+    "preparation": PREPARATION,
     "objective": OBJECTIVE,
     "optimization": OPTIMIZATION,
     "checkpoints": CHECKPOINTS,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
+from harness.data import scan
 from launcher.config.training import DataSettings, TrainingSettings
-from launcher.pictures import scan
 from launcher.train import caches
 from launcher.train.batches import Batches, Division
 from launcher.train.deepspeed_engine import DeepSpeedEngine

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from deepspeed.runtime.zero.partition_parameters import Init
 
+from harness.data import scan
 from harness.recorder import Recorder
 from launcher.config.training import DataSettings, TrainingSettings
-from launcher.pictures import scan
 from launcher.runs.checkpoints import Identity
 from launcher.runs.swap import swap_folders
 from launcher.train import caches

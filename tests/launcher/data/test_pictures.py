@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from harness.data import scan
 from harness.fake_model import write_pictures
+from launcher.data.dataset import NAMED
+from launcher.data.pictures import EXIF_ORIENTATION, SUFFIXES, count
 from launcher.errors import ExitCode, InvalidInputError
-from launcher.pictures import EXIF_ORIENTATION, NAMED, SUFFIXES, count, scan
 
 
 def add(folder, name, size=(64, 64), caption="a cat", **options):
@@ -42,7 +44,9 @@ def found(folder, resolution=64) -> list[str]:
 
 def test_a_picture_has_its_caption_and_its_size(tmp_path):
     path = add(tmp_path, "a.png", size=(80, 64), caption="  a red bear\n")
-    assert [astuple(picture) for picture in scan(tmp_path, 64)] == [(path, "a red bear", 80, 64)]
+    assert [astuple(picture) for picture in scan(tmp_path, 64)] == [
+        (path, "a red bear", 80, 64, (64, 64), ("", 0, 1.0))
+    ]
 
 
 @pytest.mark.parametrize("suffix", sorted(SUFFIXES))

@@ -1,0 +1,1 @@
+"""The data set as files: pictures, captions, buckets. Torch-free."""

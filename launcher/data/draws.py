@@ -1,0 +1,111 @@
+"""How often each bucket and each source is drawn: what the table shows and the order of training follows.
+
+A bucket passes through its pictures again and again; each batch takes the next ones, over the end of a pass where need
+be. So every picture is drawn as often as every other, and none is dropped, however the buckets' sizes divide.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from launcher.data.buckets import Size
+from launcher.data.pictures import Picture, Source
+
+SHOWN = 20
+"""Rows of the table that a message shows before it sums up the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The pictures of one source in one bucket, by their place in the data set."""
+
+    source: Source
+    pictures: tuple[int, ...]
+
+    @property
+    def rate(self) -> Fraction:
+        """Pictures drawn in an epoch, on average."""
+        times = (1 + self.source.repeats) * Fraction(self.source.probability).limit_denominator(10**6)
+        return len(self.pictures) * times
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """What is drawn at one size."""
+
+    size: Size
+    shares: tuple[Share, ...]
+
+    @property
+    def rate(self) -> Fraction:
+        """Pictures drawn in an epoch, on average."""
+        return sum((share.rate for share in self.shares), Fraction())
+
+    @property
+    def pictures(self) -> int:
+        """How many different ones it has."""
+        return sum(len(share.pictures) for share in self.shares)
+
+
+def buckets_of(pictures: Sequence[Picture]) -> tuple[Bucket, ...]:
+    """The buckets of a data set that have pictures, the tallest first."""
+    found: dict[Size, dict[Source, list[int]]] = {}
+    for index, picture in enumerate(pictures):
+        found.setdefault(picture.bucket, {}).setdefault(picture.source, []).append(index)
+    return tuple(
+        Bucket(size, tuple(Share(source, tuple(indices)) for source, indices in found[size].items()))
+        for size in sorted(found, key=lambda size: (size.aspect, size))
+    )
+
+
+def steps_per_epoch(buckets: Sequence[Bucket], global_batch_size: int) -> float:
+    """Optimizer steps in which everything is drawn once, or as often as its source says."""
+    return float(sum((bucket.rate for bucket in buckets), Fraction()) / global_batch_size)
+
+
+def rows(buckets: Sequence[Bucket], global_batch_size: int) -> list[dict[str, object]]:
+    """The table, a row for each bucket, as an event carries it."""
+    return [
+        {
+            "size": str(bucket.size),
+            "pictures": bucket.pictures,
+            "drawn_per_epoch": round(float(bucket.rate), 2),
+            "steps_per_epoch": round(float(bucket.rate / global_batch_size), 2),
+            "oversubscribed": bucket.pictures < global_batch_size,
+        }
+        for bucket in buckets
+    ]
+
+
+def table(buckets: Sequence[Bucket], global_batch_size: int) -> str:
+    """The table in lines for a person, buckets with the most pictures first where there are many."""
+    total, steps = sum(bucket.pictures for bucket in buckets), steps_per_epoch(buckets, global_batch_size)
+    shown = sorted(buckets, key=lambda bucket: -bucket.pictures)[:SHOWN] if len(buckets) > SHOWN else buckets
+    lines = [
+        f"{total} pictures in {len(buckets)} buckets; a step takes {global_batch_size} of one bucket, an epoch has "
+        f"{steps:.1f} steps",
+        "     size  aspect  pictures  drawn an epoch  steps an epoch",
+    ]
+    lines += [
+        f"{bucket.size!s:>9}  {bucket.size.aspect:6.2f}  {bucket.pictures:8}  {float(bucket.rate):14.1f}  "
+        f"{float(bucket.rate / global_batch_size):14.1f}"
+        for bucket in shown
+    ]
+    if len(shown) < len(buckets):
+        others = total - sum(bucket.pictures for bucket in shown)
+        lines.append(f"and {len(buckets) - len(shown)} more with {others} pictures")
+    return "\n  ".join(lines)
+
+
+def oversubscribed(buckets: Sequence[Bucket], global_batch_size: int) -> str:
+    """Which buckets have fewer pictures than a step takes, in words; empty where none has."""
+    short = [bucket for bucket in buckets if bucket.pictures < global_batch_size]
+    if not short:
+        return ""
+    named = ", ".join(f"{bucket.size} has {bucket.pictures}" for bucket in short[:SHOWN])
+    more = f" and {len(short) - SHOWN} more" if len(short) > SHOWN else ""
+    have = "has" if len(short) == 1 else "have"
+    return (
+        f"{len(short)} of {len(buckets)} buckets {have} fewer pictures than the {global_batch_size} that a step takes "
+        f"({named}{more})"
+    )
