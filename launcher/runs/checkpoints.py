@@ -41,6 +41,8 @@ class Identity:
     """Where the optimizer's states are kept: there, or on ``NVMe``."""
     weight_decay_exclude: str = "none"
     """What makes a group of its own, and ``none`` where there is one group."""
+    prediction_type: str = "auto"
+    rescale_betas_zero_snr: bool = False
 
     def facts(self) -> dict[str, Any]:
         """As ``checkpoint.json`` stores it."""
@@ -62,6 +64,8 @@ SHOULD_AGREE = {
     "resolution": ("resolution", "training goes on at the new one"),
     "seed": ("seed", "the data order changes from here on"),
     "global_batch_size": ("global batch size", "the data order changes from here on"),
+    "prediction_type": ("prediction type", "what it learnt so far it unlearns"),
+    "rescale_betas_zero_snr": ("zero terminal SNR", "it goes on with another noise schedule"),
     "pictures": ("number of pictures", "the data order changes from here on"),
 }
 """What a run may change, and what comes of it."""
@@ -113,6 +117,8 @@ def identity(
         pictures=pictures,
         optimizer_on="NVMe" if _swaps_optimizer(config) else IN_MEMORY,
         weight_decay_exclude=training.optimization.weight_decay_exclude,
+        prediction_type=training.objective.prediction_type,
+        rescale_betas_zero_snr=training.objective.rescale_betas_zero_snr,
     )
 
 

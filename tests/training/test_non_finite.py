@@ -61,7 +61,7 @@ class Poisoned(CachedDataset):
         return sample
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", ["plain", "stage 2 cpu", pytest.param("stage 3 cpu", marks=pytest.mark.exhaustive)])
 def test_the_step_is_not_taken_and_the_files_of_its_micro_batch_are_named(place, model, dataset, group, report):
     clean = loop_of(place, "no", model, dataset, group, report)
     micro_batches = list(clean.batches.run(clean.division, BEFORE, BEFORE + 1))

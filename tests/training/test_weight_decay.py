@@ -63,7 +63,11 @@ def reference(model, dataset):
     return end, rates, float(moved)
 
 
-@pytest.mark.parametrize("place", PLACES)
+IN_CI = ("plain", "zero1", "zero2-cpu", "zero3-cpu-params")
+CASES = [pytest.param(place, marks=[] if place in IN_CI else [pytest.mark.exhaustive]) for place in PLACES]
+
+
+@pytest.mark.parametrize("place", CASES)
 def test_it_trains_what_plain_pytorch_trains_with_the_same_groups(place, model, dataset, group, report, reference):
     settings = DeepSpeedSettings(
         **{"offload_optimizer_device": "none", **PLACES[place]},
