@@ -165,6 +165,8 @@ def test_a_run_ends_with_1_and_its_checkpoints_are_whole(assets, tmp_path, ranks
     assert done.returncode == 0, done.stderr
     run, events = RunDirectory(tmp_path / "run"), lambda: read_events(RunDirectory(tmp_path / "run").events_jsonl)[0]
     assert any("predicts 'epsilon'" in event["message"] for event in events() if event["event"] == "warning")
+    (model,) = (event for event in events() if event["event"] == "model")
+    assert model["attention"] == "flash"
     schedule = json.loads((run.path / "pipeline/scheduler/scheduler_config.json").read_text())
     assert (schedule["prediction_type"], schedule["rescale_betas_zero_snr"]) == ("v_prediction", True)
 
