@@ -137,7 +137,8 @@ def main() -> None:
     wanted = sys.argv[2:] or list(RUNS)
     subprocess.run([sys.executable, ROOT / "benchmarks/random_sdxl.py", out], check=True)
     print("made", flush=True)
-    results: dict[str, dict] = {}
+    kept = out / "agreement.json"
+    results: dict[str, dict] = json.loads(kept.read_text()) if kept.exists() else {}
     several = torch.cuda.device_count() > 1
     alone = [name for name in ("zero2", "zero3") if name in wanted]
     for group in [alone] if several else [[name] for name in alone]:
@@ -161,7 +162,7 @@ def main() -> None:
     first = results.get("zero2", {}).get("losses", [])
     for name, result in results.items():
         print(f"{name}: losses apart from zero2 by {apart(result['losses'], first):.2e}", flush=True)
-    (out / "agreement.json").write_text(json.dumps(results, indent=1))
+    kept.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """What a diffusers folder holds, read without torch."""
 
 import json
+import math
 import os
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ class Weights:
     tensors: int
     largest: int
     """Elements of the largest tensor."""
+    layers: Mapping[str, tuple[int, ...]]
+    """Weights of linear layers (out, in) and of convolutions (out, in, height, width), by the layer's name."""
 
 
 def check_components(folder: Path) -> None:
@@ -141,13 +145,18 @@ def read_weights(component: Path) -> Weights:
         InvalidInputError: a file is no whole safetensors file, or there is none.
     """
     safe = [path for path in weight_files(component) if path.suffix == ".safetensors"]
-    shapes = [shape for path in safe for shape in _shapes(path)]
+    shapes = {name: shape for path in safe for name, shape in tensor_shapes(path).items()}
     if not shapes:
         raise InvalidInputError(
             f"{component} has no safetensors weights; save the model again with safe_serialization=True"
         )
-    sizes = [_elements(shape) for shape in shapes]
-    return Weights(parameters=sum(sizes), tensors=len(sizes), largest=max(sizes))
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    layers = {
+        name.removesuffix(".weight"): shape
+        for name, shape in shapes.items()
+        if name.endswith(".weight") and len(shape) in (2, 4)
+    }
+    return Weights(parameters=sum(sizes), tensors=len(sizes), largest=max(sizes), layers=layers)
 
 
 def check_whole(file: Path) -> None:
@@ -156,13 +165,19 @@ def check_whole(file: Path) -> None:
     Raises:
         InvalidInputError: names the file and what is wrong with it.
     """
-    _shapes(file)
+    tensor_shapes(file)
 
 
-def _shapes(path: Path) -> list[list[int]]:
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of a safetensors file's tensors by name.
+
+    Raises:
+        InvalidInputError: it is cut off or something else.
+    """
     _, header = read_header(path)
     try:
-        return [[int(side) for side in entry["shape"]] for name, entry in header.items() if name != "__metadata__"]
+        described = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        return {name: tuple(int(side) for side in entry["shape"]) for name, entry in described.items()}
     except DAMAGED as error:
         raise _not_whole(path, error) from error
 
@@ -193,13 +208,6 @@ def read_header(path: Path) -> tuple[int, dict[str, Any]]:
 
 def _not_whole(path: Path, error: BaseException) -> InvalidInputError:
     return InvalidInputError(f"{path} is not a whole safetensors file: {error}; copy it again")
-
-
-def _elements(shape: list[int]) -> int:
-    product = 1
-    for side in shape:
-        product *= side
-    return product
 
 
 def resolution_step(folder: Path) -> int:

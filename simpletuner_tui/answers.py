@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from launcher.config.accelerate import PATHS_FROM_DEEPSPEED_CONFIG
+from launcher.config.deepspeed import names_no_folder
 from launcher.config.setting import Level, Problem
 from launcher.config.settings import Settings, read_settings
 from launcher.deepspeed.fields import shown
@@ -22,6 +23,7 @@ from launcher.judge import judge
 from launcher.machine.packages import installed_version
 from simpletuner_tui import paths
 from simpletuner_tui.questions.accelerate import ACCELERATE
+from simpletuner_tui.questions.accelerate.deepspeed import OFFLOAD_PATH
 from simpletuner_tui.questions.accelerate.file import accelerate_file
 from simpletuner_tui.questions.conditions import answers_named, depends_on_machine
 from simpletuner_tui.questions.deepspeed import EXTRA
@@ -52,7 +54,7 @@ class Answers:
         _refuse_unknown(typed, registry)
         added = {
             key: Typed(paths.rebased(text, folder, self.base, hub=questions[key].hub))
-            if questions[key].kind is Kind.PATH
+            if questions[key].kind is Kind.PATH and not (key in NVME_FOLDERS and names_no_folder(text))
             else Typed(text)
             for key, text in typed.items()
         }
@@ -228,7 +230,10 @@ def read_resolved(resolved: Resolved, base: Path) -> Reading:
     values = dict(resolved.values)
     for question in resolved.asked:
         value = values.get(question.id)
-        if question.kind is Kind.PATH and isinstance(value, str):
+        if question.id in NVME_FOLDERS and names_no_folder(value):
+            # It has to stay what it is where nothing stands in for it: a rule refuses it, no folder of that name.
+            values[question.id] = values.get(OFFLOAD_PATH) or str(value)
+        elif question.kind is Kind.PATH and isinstance(value, str):
             values[question.id] = paths.absolute(value, base, hub=question.hub)
     placed = Resolved(resolved.asked, values, resolved.answered, resolved.faults, resolved.probes)
     accelerate = accelerate_file(placed)
@@ -239,7 +244,16 @@ def read_resolved(resolved: Resolved, base: Path) -> Reading:
     deepspeed = _of_namespace(values, "deepspeed.")
     extra = deepspeed.pop("extra", {})
     settings, found = read_settings(accelerate, deepspeed, training, extra if isinstance(extra, dict) else {})
-    return Reading(settings, tuple(by_question(problem, resolved) for problem in found), ())
+    filled = [question for question in NVME_FOLDERS if is_filled(question, resolved)]
+    notes = tuple(f"{question}: {values[question]}, from {OFFLOAD_PATH}" for question in filled)
+    return Reading(settings, tuple(by_question(problem, resolved) for problem in found), notes)
+
+
+def is_filled(question: str, resolved: Resolved) -> bool:
+    """Whether a folder for NVMe offload is the one that was brought for all of it."""
+    if not resolved.values.get(OFFLOAD_PATH) or question not in resolved.values:
+        return False
+    return question not in resolved.answered or names_no_folder(resolved.values[question])
 
 
 def _read_with_file(
@@ -263,6 +277,11 @@ def _read_with_file(
         f"{path.name}: {change.field}: {shown(change.before)} is taken for {_after(change.after)} ({change.reason})"
         for change in normalised.changes
         if change.before is not ABSENT
+    ]
+    notes += [
+        f"{path.name}: {change.field}: {change.after}, from {OFFLOAD_PATH}"
+        for change in normalised.changes
+        if change.before is ABSENT and change.field.endswith("nvme_path")
     ]
     for key, value in parts.training.items():
         question = f"training.{key}"
@@ -293,9 +312,13 @@ def by_question(problem: Named, resolved: Resolved) -> Named:
     if DS_JSON in resolved.values:
         return replace(problem, field=DS_JSON, message=f"{path}: {problem.message}")
     if path in _OWNERS:
-        return replace(problem, field=_OWNERS[path])
+        owner = _OWNERS[path]
+        return replace(problem, field=OFFLOAD_PATH if is_filled(owner, resolved) else owner)
     return replace(problem, field=EXTRA, message=f"{path}: {problem.message}")
 
+
+NVME_FOLDERS = ("accelerate.param_nvme", "accelerate.optimizer_nvme")
+"""The questions for folders of NVMe offload."""
 
 DS_JSON = "accelerate.ds_json"
 """The question for a DeepSpeed file, which says everything about DeepSpeed then."""

@@ -158,6 +158,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_templates(commands)
 
+    _add_import(commands)
+
     command = commands.add_parser("questions", help="the questions and their ids")
     command.add_argument("--json", action="store_true")
     command.set_defaults(command=_of("questions.questions"))
@@ -182,6 +184,16 @@ def _parser() -> argparse.ArgumentParser:
         else:
             command.add_argument("--follow", action="store_true", help="until the run ends")
     return parser
+
+
+def _add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "answers from a configuration of SimpleTuner's, with what became of each of its keys"
+    command = commands.add_parser("import", help=text, description=text)
+    command.add_argument("config", metavar="CONFIG", help="SimpleTuner's config.json or config.env")
+    command.add_argument("-o", "--out", metavar="FILE", default="answers.json", help="the answers; answers.json if not")
+    command.add_argument("--force", action="store_true", help="replace a file that is there, keeping it as FILE.bak")
+    command.add_argument("--json", action="store_true", help="the list of keys machine-readable on stdout")
+    command.set_defaults(command=_of("import_config.import_"))
 
 
 def _add_templates(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -231,7 +243,7 @@ def _add_front_end_options(parser: argparse.ArgumentParser, default: object = Fa
 def _add_answers_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-dir", metavar="DIR", help="where the run lies; one that is there is continued")
     parser.add_argument("--set", action="append", default=[], metavar="ID=VALUE", help="an answer, over the file's")
-    parser.add_argument("--offload_param_path", metavar="DIR", help="folder for NVMe offload, over the file's")
+    parser.add_argument("--offload_param_path", metavar="DIR", help="folder for NVMe offload where none is named")
     parser.add_argument("--strict", action="store_true", help="an answer left to its default is an error")
     parser.add_argument("--json", action="store_true", help="machine-readable output on stdout")
 

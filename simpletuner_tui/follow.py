@@ -139,7 +139,7 @@ class _Lines:
             width = f"{event['world_size']} process" + ("es" if event["world_size"] > 1 else "")
             stage = event["zero_stage"]
             self._line(
-                f"  U-Net with {event['parameters'] / 1e6:,.1f} M parameters in {event['dtype']}, "
+                f"  {_trained(event)} in {event['dtype']}, "
                 f"{'plain PyTorch' if stage is None else f'ZeRO-{stage}'}, {width} on {event['device']}"
             )
         elif kind == "evaluation":
@@ -148,6 +148,8 @@ class _Lines:
             self._line(f"  continues from step {event['step']}: {event['path']}")
         elif kind == "checkpoint":
             self._line(f"  checkpoint of step {event['step']}: {event['bytes'] / 2**20:,.0f} MiB")
+        elif kind == "swap_removed":
+            self._line(f"  removed what a dead run left on NVMe, {event['bytes'] / 2**20:,.0f} MiB: {event['path']}")
         elif kind == "warning":
             self._line(f"warning: {event['message']}")
 
@@ -190,6 +192,13 @@ class _Lines:
         elif progress.seconds_left:
             parts.append(f"{duration(progress.seconds_left)} left")
         return " ".join(parts)[:width]
+
+
+def _trained(model: dict[str, Any]) -> str:
+    rank, whole = model.get("lora_rank"), f"{model['parameters'] / 1e6:,.1f} M"
+    if rank is None:
+        return f"U-Net with {whole} parameters"
+    return f"LoRA of rank {rank}, {model['trainable'] / 1e6:,.1f} M of {whole} parameters trained,"
 
 
 def _amount(done: float, total: float) -> str:
@@ -238,7 +247,7 @@ def _results(run: RunDirectory, progress: Progress, current: RunStatus) -> list[
         lines.append(f"  loss on held-out noise  {before:.4f} before, {after:.4f} after")
     for name, path in (
         ("checkpoint", progress.checkpoint),
-        ("pipeline", progress.pipeline),
+        (Path(progress.pipeline).name, progress.pipeline),
         ("pictures", progress.pictures),
         ("run", str(run.path)),
     ):

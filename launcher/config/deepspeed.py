@@ -163,6 +163,11 @@ _STAGE_3_ONLY = (
 _PRE_STAGE_3 = ("allgather_bucket_size", "contiguous_gradients")
 
 
+def names_no_folder(value: object) -> bool:
+    """Whether an NVMe path is blank or the word none, which DeepSpeed would take for a folder of that name."""
+    return isinstance(value, str) and value.strip().lower() in ("", "none")
+
+
 def deepspeed_declarations() -> dict[str, Setting]:
     """The settings by their place in DeepSpeed's JSON."""
     return {JSON_PATHS[declared.key]: declared for declared in declarations(DeepSpeedSettings)}

@@ -1,5 +1,6 @@
 """What NVMe offload takes: paths, buffers, and what it writes to the drive."""
 
+from launcher.config.deepspeed import names_no_folder
 from launcher.deepspeed.run_facts import RunFacts
 from launcher.deepspeed.view import ABSENT, View
 
@@ -16,7 +17,7 @@ _MASTER_AND_GRADIENT = 8
 
 def no_path(value: object) -> bool:
     """Whether an NVMe path says nothing: left out, blank, or the word none."""
-    return value in (ABSENT, None, "auto") or (isinstance(value, str) and value.strip().lower() in ("", "none"))
+    return value in (ABSENT, None, "auto") or names_no_folder(value)
 
 
 def partition_of_largest(run: RunFacts) -> int:

@@ -72,7 +72,7 @@ def facts_of(settings: Settings) -> RunFacts:
         max_train_steps=optimization.max_train_steps,
         lr_warmup_steps=optimization.lr_warmup_steps,
         mixed_precision=deepspeed.precision,
-        offload_param_path=deepspeed.offload_param_nvme_path,
+        offload_param_path=settings.training.runtime.offload_param_path or deepspeed.offload_param_nvme_path,
         device="cpu" if settings.launch.use_cpu else "cuda",
     )
 

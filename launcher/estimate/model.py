@@ -1,8 +1,10 @@
 """The facts of a model that its cost follows from."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from launcher.estimate.sdxl import sdxl_layers
 from launcher.model_files import COMPONENTS, block_widths, component_files, is_folder, read_weights
 
 
@@ -19,6 +21,8 @@ class ModelFacts:
     """VAE, text encoders and tokenizers on disk."""
     assumed: bool = False
     """Not read from files: SDXL's own sizes stand in."""
+    layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    """Weights of linear layers (out, in) and of convolutions (out, in, height, width), by the layer's name."""
 
 
 SDXL = ModelFacts(
@@ -27,6 +31,7 @@ SDXL = ModelFacts(
     is_sdxl=True,
     other_components_mib=3440,
     assumed=True,
+    layers=sdxl_layers(),
 )
 """SDXL 1.0; VAE and text encoders in fp32."""
 
@@ -47,4 +52,4 @@ def read_model_facts(model: str) -> ModelFacts:
         file.stat().st_size for name in COMPONENTS if name != "unet" for file in component_files(folder / name)
     )
     is_sdxl = block_widths(folder, "unet") == SDXL_WIDTHS
-    return ModelFacts(weights.parameters, weights.largest, is_sdxl, -(-others // 2**20))
+    return ModelFacts(weights.parameters, weights.largest, is_sdxl, -(-others // 2**20), layers=weights.layers)

@@ -2,7 +2,8 @@
 
 P parameters, N ranks, L the largest tensor, k micro-batches a step, c bytes of a weight in training (2 in half
 precision, 4 in fp32). The rules were measured by counting tensors after a step at N = 1 and read in the code for
-N > 1; activations come from a trace of the true U-Net. What is not known is left out and said so.
+N > 1; activations come from a trace of the true U-Net. What is not known is left out and said so. Of a LoRA, gradients,
+masters and states are those of its matrices; the frozen U-Net counts wherever weights are, at stage 3 in partitions.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any
 from launcher.config.deepspeed import DeepSpeedSettings, split
 from launcher.config.settings import Settings
 from launcher.data.dataset import fitting
+from launcher.estimate.adapter import trained
 from launcher.estimate.model import ModelFacts
 
 MIB = 2**20
@@ -116,27 +118,27 @@ def _drive_life(settings: Settings, model: ModelFacts) -> str:
     from launcher.deepspeed.run_facts import facts_of  # noqa: PLC0415
     from launcher.deepspeed.view import View  # noqa: PLC0415
 
-    run = facts_of(settings).given(parameters=model.parameters)
+    run = facts_of(settings).given(parameters=trained(settings.training.adapter, model).held)
     return drive_life(View(settings.deepspeed_json()), run)
 
 
 def _gpu_steps(settings: Settings, model: ModelFacts, activations: float) -> tuple[Part, ...]:
-    ds, parameters, ranks = settings.deepspeed, model.parameters, settings.launch.num_processes
-    c = 4 if ds.precision == "no" else 2
+    ds, ranks, of = settings.deepspeed, settings.launch.num_processes, trained(settings.training.adapter, model)
+    c, parameters = 4 if ds.precision == "no" else 2, of.parameters
     parts = {"CUDA context and kernels": PROCESS_MIB * MIB, "activations": activations * MIB}
     if ds.stage == 3 and ds.offload_param_device != "none":
-        live = min(ds.stage3_max_live_parameters, parameters)
+        live = min(ds.stage3_max_live_parameters, of.held)
         parts["gathered parameters"] = c * (live + ds.stage3_prefetch_bucket_size)
     else:
         share = ranks if ds.stage == 3 else 1
-        parts["weights"] = c * parameters / share
+        parts["weights"] = c * of.held / share
         if ds.stage == 3 and ranks > 1:
-            parts["gathered parameters"] = c * min(ds.stage3_max_live_parameters, parameters)
+            parts["gathered parameters"] = c * min(ds.stage3_max_live_parameters, of.held)
     if ds.stage > 0:
         buckets = 2 if ds.overlap_comm and ds.stage < 3 else 1
         parts["reduce bucket"] = c * ds.reduce_bucket_size * buckets
     if ds.stage in (1, 2) and ds.offloads:
-        parts["gradient on its way to the host"] = c * model.largest_tensor
+        parts["gradient on its way to the host"] = c * of.largest_tensor
     parts["gradients"] = _gpu_gradients(settings, parameters, c)
     if not ds.offloads:
         states = (_master_bytes(settings) + 4 * _moments(ds)) * parameters
@@ -168,24 +170,23 @@ def _gpu_gradients(settings: Settings, parameters: int, c: int) -> float:
 
 def _gpu_start(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
     """Stages 1 and 2 flatten the weights on the card: measured 15.4 GB for SDXL, three copies in all."""
-    c = 4 if settings.deepspeed.precision == "no" else 2
+    c, of = 4 if settings.deepspeed.precision == "no" else 2, trained(settings.training.adapter, model)
     copies = 3 if settings.deepspeed.stage in (1, 2) else 1
+    weights = c * (of.frozen + copies * of.parameters)
     if settings.deepspeed.offload_param_device != "none" and settings.deepspeed.stage == 3:
-        copies = 0
-    return _parts(
-        {"CUDA context and kernels": PROCESS_MIB * MIB, "weights while flattening": copies * c * model.parameters}
-    )
+        weights = 0
+    return _parts({"CUDA context and kernels": PROCESS_MIB * MIB, "weights while flattening": weights})
 
 
 def _host(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
-    ds, parameters, ranks = settings.deepspeed, model.parameters, settings.launch.num_processes
-    c = 4 if ds.precision == "no" else 2
+    ds, ranks, of = settings.deepspeed, settings.launch.num_processes, trained(settings.training.adapter, model)
+    c, parameters = 4 if ds.precision == "no" else 2, of.parameters
     parts: dict[str, float] = {"Python, torch and CUDA libraries": 2600 * MIB * ranks}
     pin = ds.offload_optimizer_pin_memory
     buffers = "optimizer, pinned" if pin else "optimizer, buffers"
     share = parameters / ranks
     if ds.offloads and ds.stage in (1, 2):
-        sizes = [4 * share, 4 * share, c * share, c * model.largest_tensor]  # master, gradient, two for staging
+        sizes = [4 * share, 4 * share, c * share, c * of.largest_tensor]  # master, gradient, two for staging
         parts[buffers] = ranks * sum(_rounded(size) if pin else size for size in sizes)
         if ds.stage == 2 and ds.gradient_accumulation_steps > 1:
             parts[buffers] += c * parameters * (PER_TENSOR_ROUNDING if pin else 1)
@@ -201,6 +202,7 @@ def _host(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
         parts[buffers] = ranks * sum(_rounded(size) if pin else size for size in sizes)
         parts["optimizer, pageable"] = 4 * (1 + _moments(ds)) * parameters
     if "offload_param" in ds.nvme_parts:
+        share = of.held / ranks
         here = min(share, MAX_IN_CPU)
         parts[LOCKED] = parts.get(LOCKED, 0) + ranks * c * NVME_BUFFERS["offload_param"] * ds.offload_param_buffer_size
         if here < share:  # what does not stay is written from a buffer of its own
@@ -208,14 +210,14 @@ def _host(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
         parts["parameters, pinned"] = ranks * _rounded(c * here)
     elif ds.offload_param_device != "none" and ds.stage == 3:
         # DeepSpeed pins this buffer whatever offload_param.pin_memory says.
-        parts["parameters, pinned"] = ranks * _rounded(c * share)
+        parts["parameters, pinned"] = ranks * _rounded(c * of.held / ranks)
     return _parts(parts)
 
 
 def _largest_group(settings: Settings, model: ModelFacts) -> float:
     """Elements, at the most, that a GPU updates at once: a group is full with the parameter that passes its size."""
-    ranks = settings.launch.num_processes
-    return min(model.parameters, ranks * settings.deepspeed.sub_group_size + model.largest_tensor) / ranks
+    ranks, of = settings.launch.num_processes, trained(settings.training.adapter, model)
+    return min(of.parameters, ranks * settings.deepspeed.sub_group_size + of.largest_tensor) / ranks
 
 
 def _rounded(size: float) -> float:
@@ -225,15 +227,18 @@ def _rounded(size: float) -> float:
 
 def _disk(settings: Settings, model: ModelFacts, pictures: int) -> tuple[Part, ...]:
     training, c = settings.training, 4 if settings.deepspeed.precision == "no" else 2
-    together = _checkpoints_together(settings)
+    together, of = _checkpoints_together(settings), trained(settings.training.adapter, model)
     parts = {f"checkpoints, {together} at a time": together * _checkpoint_bytes(settings, model)}
     if training.export.export_pipeline:
         export_bytes = 4 if training.export.export_dtype == "fp32" else 2
-        parts["exported pipeline"] = export_bytes * model.parameters + model.other_components_mib * MIB
+        if training.adapter.is_lora:
+            parts["exported LoRA"] = 2 * export_bytes * of.parameters  # in two forms
+        else:
+            parts["exported pipeline"] = export_bytes * of.parameters + model.other_components_mib * MIB
     for part in settings.deepspeed.nvme_parts:
         moments = 4 * _moments(settings.deepspeed)
         each = c if part == "offload_param" else 4 + 4 + moments  # master, gradient and moments
-        parts[ON_NVME[part]] = each * model.parameters
+        parts[ON_NVME[part]] = each * (of.held if part == "offload_param" else of.parameters)
     if pictures:
         latents = 2 * 4 * 4 * training.data.resolution**2 // 64
         parts["caches"] = pictures * (latents + c * (77 * 2048 + 1280))
@@ -252,7 +257,8 @@ def _checkpoint_bytes(settings: Settings, model: ModelFacts) -> float:
     weights = 4 if ds.precision == "no" else 2
     if ds.stage == 3:
         weights = 0  # stage 3 keeps its weights as masters only
-    return (weights + _master_bytes(settings) + 4 * _moments(ds)) * model.parameters
+    parameters = trained(settings.training.adapter, model).parameters
+    return (weights + _master_bytes(settings) + 4 * _moments(ds)) * parameters
 
 
 def checkpoint_mib(settings: Settings, model: ModelFacts) -> int:

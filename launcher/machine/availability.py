@@ -120,20 +120,33 @@ def _has_mps() -> bool:
 
 
 def _has_xpu(root: Path) -> bool:
-    if not _built_for_xpu():
-        return False
+    return bool(torch_built_for("xpu")) and has_gpu_of(INTEL, root)
+
+
+def has_gpu_of(vendor: str, root: Path = Path("/")) -> bool:
+    """Whether the kernel knows a GPU of a vendor's.
+
+    Args:
+        vendor: its PCI id, as the kernel writes it.
+        root: where ``sys`` is; tests give their own.
+    """
     vendors = (root / "sys/class/drm").glob("renderD*/device/vendor")
-    return any(path.read_text().strip() == INTEL for path in vendors)
+    return any(path.read_text().strip() == vendor for path in vendors)
 
 
-def _built_for_xpu() -> bool:
-    """Whether torch was built for Intel's GPUs, as torch/version.py has it."""
+def torch_built_for(platform: str) -> str:
+    """The version of a platform that torch was built for, as torch/version.py has it; empty where it was not.
+
+    Args:
+        platform: ``cuda``, ``hip`` (AMD's ROCm) or ``xpu``.
+    """
     try:
         spec = find_spec("torch")
     except ValueError:
-        return False
+        return ""
     for place in (spec and spec.submodule_search_locations) or ():
         path = Path(place, "version.py")
         if path.is_file():
-            return re.search(r"^xpu[^=]*=\s*['\"]", path.read_text(), re.MULTILINE) is not None
-    return False
+            found = re.search(rf"^{platform}\b[^=]*=\s*['\"]([^'\"]*)", path.read_text(), re.MULTILINE)
+            return found[1] if found else ""
+    return ""

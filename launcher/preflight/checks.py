@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from launcher.config.setting import Level
@@ -20,6 +21,7 @@ from launcher.model_files import (
 )
 from launcher.noise_schedule import remarks
 from launcher.plan import Plan
+from launcher.preflight.adapter import adapter
 from launcher.preflight.data import data, resolution
 from launcher.preflight.disks import disks, folders, places
 from launcher.preflight.finding import Finding, size
@@ -40,10 +42,17 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
     if not launch.use_cpu:
         chosen = os.environ.get("CUDA_VISIBLE_DEVICES") if launch.gpu_ids == "all" else launch.gpu_ids
         gpus = visible(machine.gpus(), chosen)
+        if not gpus.gpus and machine.amd_is_idle():
+            gpus = replace(gpus, reason=f"{gpus.reason}; the GPU of AMD's is not trained on, only NVIDIA's are")
     of_model = list(_model(plan))
-    findings = [*_vae(plan), *data(plan), *folders(plan), *_taken(plan), *_resume(plan), *disks(plan)]
-    findings += [*_gpus(plan, gpus), *_host(plan, machine.host()), *_toolchain(plan, machine.toolchain())]
-    findings += nvme(plan, machine)
+    findings = [*_vae(plan), *adapter(plan), *data(plan), *folders(plan), *_taken(plan), *_resume(plan), *disks(plan)]
+    findings += [
+        *_platform(plan, machine),
+        *_gpus(plan, gpus),
+        *_host(plan, machine.host()),
+        *_toolchain(plan, machine.toolchain()),
+    ]
+    findings += [*nvme(plan, machine), *_trackers(plan, machine)]
     if plan.model.assumed and any(finding.field == MODEL for finding in of_model):
         # There is no model; what an estimate of SDXL says would be of another one than is meant.
         findings = [each for each in findings if each.level is Level.ERROR and not each.forceable]
@@ -130,6 +139,22 @@ def _resume(plan: Plan) -> Iterator[Finding]:
     )
     if found and (reason := why_not_resumed(found, mine)):
         yield Finding(field, reason)
+
+
+PACKAGES_OF = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}
+"""Which packages accelerate writes with for a tracker, the usual one first."""
+
+
+def _trackers(plan: Plan, machine: Machine) -> Iterator[Finding]:
+    for name in plan.settings.training.tracking.trackers:
+        if not any(machine.has_package(package) for package in PACKAGES_OF[name]):
+            message = f"{name} is not installed; pip install {PACKAGES_OF[name][0]}, or leave it out"
+            yield Finding("training.report_to", message, exit_code=ExitCode.CANNOT_RUN_HERE)
+
+
+def _platform(plan: Plan, machine: Machine) -> Iterator[Finding]:
+    if not plan.settings.launch.use_cpu and (reason := machine.why_not_cuda()):
+        yield Finding("accelerate.use_cpu", reason, exit_code=ExitCode.CANNOT_RUN_HERE)
 
 
 def _gpus(plan: Plan, gpus: Gpus) -> Iterator[Finding]:

@@ -104,7 +104,7 @@ def _other_disk(share: _Share, on_it: list[_Share]) -> Iterator[Finding]:
 
 def _already_there(output: Path) -> int:
     """MiB of checkpoints and exports of an earlier launch, which this one replaces."""
-    return sum(_mib_below(output / name) for name in ("checkpoints", "pipeline"))
+    return sum(_mib_below(output / name) for name in ("checkpoints", "pipeline", "lora"))
 
 
 def _mib_below(folder: Path) -> int:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.machine.availability import has_package
+from launcher.machine.cuda_only import amd_is_idle, why_not_cuda
 from launcher.machine.gpus import Reader, read_nvml
 from launcher.machine.host import Host, lockable_mib, read_host
 from launcher.machine.nvme_drive import why_no_nvme_offload
@@ -15,6 +17,9 @@ class Machine:
     """What is asked of the machine; tests give their own."""
 
     gpus: Reader = read_nvml
+    has_package: Callable[[str], bool] = has_package
+    why_not_cuda: Callable[[], str | None] = why_not_cuda
+    amd_is_idle: Callable[[], bool] = amd_is_idle
     host: Callable[[], Host] = read_host
     toolchain: Callable[[], Toolchain] = read_toolchain
     why_no_nvme_offload: Callable[[Path], str | None] = why_no_nvme_offload

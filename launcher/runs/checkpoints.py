@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.config.training import TrainingSettings
+from launcher.config.training import AdapterSettings, TrainingSettings
 
 MARKER = "COMPLETE"
 FACTS = "checkpoint.json"
@@ -43,6 +43,12 @@ class Identity:
     """What makes a group of its own, and ``none`` where there is one group."""
     prediction_type: str = "auto"
     rescale_betas_zero_snr: bool = False
+    model_type: str = "full"
+    """``full`` or ``lora``; the other facts of a LoRA are empty without one."""
+    lora_rank: int | None = None
+    lora_alpha: float | None = None
+    lora_target_modules: str | None = None
+    """Ends of the adapted layers' names, sorted, separated by commas."""
 
     def facts(self) -> dict[str, Any]:
         """As ``checkpoint.json`` stores it."""
@@ -56,8 +62,16 @@ MUST_AGREE = {
     "world_size": "number of processes",
     "optimizer_on": "optimizer in",
     "weight_decay_exclude": "weight decay for all but",
+    "model_type": "model type",
+    "lora_rank": "LoRA rank",
+    "lora_alpha": "LoRA alpha",
+    "lora_target_modules": "LoRA of",
 }
-"""No engine can load a state across these: DeepSpeed fails with an empty message, or needs other files."""
+"""No engine can load a state across these: DeepSpeed fails with an empty message, or needs other files. Across an
+alpha it could, and would go on with another function than the one that was trained."""
+
+EARLIER = {"optimizer_on": IN_MEMORY, "weight_decay_exclude": "none", "model_type": "full"}
+"""What checkpoints are that do not say it: there was nothing else when they were made."""
 
 SHOULD_AGREE = {
     "model": ("model", "the checkpoint's U-Net is trained on, with this model's VAE and text encoders"),
@@ -119,7 +133,19 @@ def identity(
         weight_decay_exclude=training.optimization.weight_decay_exclude,
         prediction_type=training.objective.prediction_type,
         rescale_betas_zero_snr=training.objective.rescale_betas_zero_snr,
+        **_adapter(training.adapter),
     )
+
+
+def _adapter(settings: AdapterSettings) -> dict[str, Any]:
+    if not settings.is_lora:
+        return {}
+    return {
+        "model_type": settings.model_type,
+        "lora_rank": settings.lora_rank,
+        "lora_alpha": settings.alpha,
+        "lora_target_modules": ",".join(settings.targets),
+    }
 
 
 def _swaps_optimizer(config: Mapping[str, Any]) -> bool:
@@ -150,12 +176,12 @@ def newest(output_dir: Path, ignored: Callable[[str], None] = lambda _: None) ->
 def why_not_resumed(checkpoint: Checkpoint, mine: Identity) -> str | None:
     """Why a run cannot continue a checkpoint; None where it can."""
     here = mine.facts()
-    # Earlier ones, which do not say so, knew neither NVMe nor groups.
-    there = {"optimizer_on": IN_MEMORY, "weight_decay_exclude": "none", **checkpoint.facts}
+    there = {**EARLIER, **checkpoint.facts}
+    both_lora = there["model_type"] == here["model_type"] == "lora"
     differs = [
         f"{name} {_named(there.get(key))} there, {_named(here[key])} here"
         for key, name in MUST_AGREE.items()
-        if there.get(key) != here[key]
+        if there.get(key) != here[key] and (both_lora or not key.startswith("lora_"))
     ]
     if not differs:
         return None

@@ -16,12 +16,13 @@ from launcher.runs.events import EventLog
 from launcher.runs.heartbeat import Heartbeat
 from launcher.runs.outcome import Outcome, read_outcome, write_outcome
 from launcher.runs.stop import request_stop, stop_requested
-from launcher.runs.swap import swap_folders
+from launcher.runs.swap import owned, swap_folders
 from launcher.train.distributed import World
 from launcher.train.extensions import build_communication
 from launcher.train.loop import train
+from launcher.train.platform import require_cuda_or_cpu
 from launcher.train.report import LOGGER, Report
-from launcher.train.swap import discard
+from launcher.train.trackers import tracking
 
 NO_HOST_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 LOST_ANOTHER = ("Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
@@ -75,16 +76,22 @@ def _train(run: RunDirectory, stack: ExitStack) -> Outcome:
             Heartbeat(run, on_orphaned=lambda: request_stop(run, "the supervisor of this run died"))
         )
         report = Report(EventLog(run.events_jsonl), heartbeat)
+    require_cuda_or_cpu()
     if get_accelerator().device_name() == "cpu":
         with report.phase("compile_communication"):
             build_communication()
     with report.phase("join"):
         world = World.join()
     stack.callback(world.close)
-    if world.is_main and run.uses_deepspeed():
-        swapped = list(swap_folders(run.deepspeed(), run.path).values())
-        discard(swapped)  # left by a launch that was killed
-        stack.callback(discard, swapped)
+    if world.is_main:
+        stack.enter_context(tracking(run, report))
+    if int(os.environ["LOCAL_RANK"]) == 0 and run.uses_deepspeed():  # a drive is a machine's own
+        cleaned = stack.enter_context(owned(swap_folders(run.deepspeed(), run.path).values()))
+        for each in cleaned.removed:
+            LOGGER.info("removed %s, left by a dead run: %d bytes", each.path, each.bytes)
+            report.event("swap_removed", path=str(each.path), bytes=each.bytes)
+        for message in cleaned.left:
+            report.warning(message)
 
     def stop_reason() -> str | None:
         request = stop_requested(run)

@@ -88,7 +88,7 @@ class Batches:
             dtype: training precision.
             objective: from which timesteps and with which noise; the whole schedule and plain noise by default.
         """
-        self._dataset, self._seed, self._scaling_factor = dataset, seed, scaling_factor
+        self._dataset, self.seed, self._scaling_factor = dataset, seed, scaling_factor
         self._device, self._dtype = device, dtype
         self._pictures = [entry.picture for entry in dataset.entries]
         self._objective = objective or ObjectiveSettings()
@@ -96,7 +96,7 @@ class Batches:
 
     def run(self, division: Division, first_step: int, last_step: int) -> Iterator[Batch]:
         """Micro-batches from a 0-based first step up to, not including, the last, in order."""
-        order = Order(self._pictures, self._seed, division.global_batch_size)
+        order = Order(self._pictures, self.seed, division.global_batch_size)
         wanted = (
             division.numbers(step, micro_step)
             for step in range(first_step, last_step)
@@ -136,7 +136,7 @@ class Batches:
         samples, noises, steps = [], [], []
         for index in indices:
             sample = self._dataset[self._evaluated(index, of)]
-            generator = seeded("evaluation", self._seed, index)
+            generator = seeded("evaluation", self.seed, index)
             samples.append((sample, torch.randn(sample.mean.shape, generator=generator)))
             noises.append(torch.randn(sample.mean.shape, generator=generator))
             steps.append(self._timesteps.start + (2 * index + 1) * len(self._timesteps) // (2 * of))
@@ -149,7 +149,7 @@ class Batches:
         samples, noises, steps = [], [], []
         for number in numbers:
             sample = self._dataset[order[number]]
-            generator = seeded("noise", self._seed, number)
+            generator = seeded("noise", self.seed, number)
             samples.append((sample, torch.randn(sample.mean.shape, generator=generator)))
             noises.append(torch.randn(sample.mean.shape, generator=generator))
             steps.append(int(torch.randint(self._timesteps.start, self._timesteps.stop, (), generator=generator)))
@@ -163,13 +163,13 @@ class Batches:
             batch = replace(batch, noise=batch.noise + objective.noise_offset * offsets)
         if objective.input_perturbation:
             shape = batch.noise.shape[1:]
-            draws = [torch.randn(shape, generator=seeded("perturbation", self._seed, number)) for number in numbers]
+            draws = [torch.randn(shape, generator=seeded("perturbation", self.seed, number)) for number in numbers]
             batch = replace(batch, perturbation=objective.input_perturbation * torch.stack(draws))
         return batch
 
     def _offset(self, number: int, channels: int) -> torch.Tensor:
         """(c, 1, 1), standard normal, or 0 for a picture whose noise is not offset."""
-        generator = seeded("offset", self._seed, number)
+        generator = seeded("offset", self.seed, number)
         offset = torch.rand((), generator=generator) < self._objective.noise_offset_probability
         return offset * torch.randn(channels, 1, 1, generator=generator)
 

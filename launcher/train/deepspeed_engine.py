@@ -84,11 +84,11 @@ class DeepSpeedEngine:
 
     def save(self, folder: Path) -> None:
         """Writes everything a resume needs below ``folder``; every rank calls it."""
-        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
 
     def load(self, folder: Path) -> None:
         """Restores what :meth:`save` wrote; every rank calls it."""
-        loaded, _ = self._engine.load_checkpoint(str(folder), tag=TAG)
+        loaded, _ = self._engine.load_checkpoint(str(folder), tag=TAG, custom_load_fn=_load_trained)
         if loaded is None:
             raise FileNotFoundError(folder / TAG)
         if self._engine.zero_nvme_offload_optimizer():
@@ -96,7 +96,19 @@ class DeepSpeedEngine:
             restore_states(self._engine, states)
 
     def master_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Each parameter's fp32 master by name, whole; every rank must go through all of them."""
+        """Each trained parameter's fp32 master by name, whole; every rank must go through all of them."""
         for name, parameter in self._unet.named_parameters():
-            master = safe_get_full_fp32_param(parameter)  # None where the weights are their own masters
-            yield name, parameter.detach() if master is None else master
+            if parameter.requires_grad:
+                master = safe_get_full_fp32_param(parameter)  # None where the weights are their own masters
+                yield name, parameter.detach() if master is None else master
+
+
+def _load_trained(src: Mapping[str, torch.Tensor], dst: torch.nn.Module) -> None:
+    """Loads a module's saved state, which holds all that is trained, into a module that has the frozen rest already."""
+    missing, unexpected = dst.load_state_dict(src, strict=False)
+    trained = {name for name, parameter in dst.named_parameters() if parameter.requires_grad}
+    if unexpected or not trained.isdisjoint(missing):
+        lacking = sorted(trained.intersection(missing))
+        raise KeyError(
+            f"it lacks {', '.join(lacking) or 'nothing'} and has {', '.join(unexpected) or 'nothing'} beyond"
+        )

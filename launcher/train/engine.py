@@ -52,4 +52,4 @@ class Engine(UNet, Protocol):
         """Restores what :meth:`save` wrote."""
 
     def master_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Each parameter's fp32 master by name, whole."""
+        """Each trained parameter's fp32 master by name, whole."""

@@ -2,7 +2,7 @@
 
 import gc
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -62,14 +62,14 @@ def export_pipeline(
 
 
 def draw_samples(
-    pipeline_folder: Path,
+    load: Callable[[torch.dtype], StableDiffusionXLPipeline],
     training: TrainingSettings,
     captions: Sequence[str],
     folder: Path,
     device: torch.device,
     report: Report,
 ) -> None:
-    """Draws pictures with the exported pipeline, one file each and a grid; a failure is only a warning."""
+    """Draws pictures with the pipeline that ``load`` gives, one file each and a grid; a failure is only a warning."""
     export = training.export
     count = export.num_validation_images
     if count == 0:
@@ -79,7 +79,7 @@ def draw_samples(
             prompts = _prompts(export.validation_prompt, captions, count)
             # A CPU computes half precision slower than fp32.
             dtype = DTYPES[export.export_dtype] if device.type == "cuda" else torch.float32
-            pipeline = StableDiffusionXLPipeline.from_pretrained(pipeline_folder, torch_dtype=dtype).to(device)
+            pipeline = load(dtype).to(device)
             pipeline.set_progress_bar_config(disable=True)
             folder.mkdir(parents=True, exist_ok=True)
             pictures = []

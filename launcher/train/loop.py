@@ -4,34 +4,32 @@ import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 
-from launcher.runs.checkpoints import Identity, identity, precision
+from launcher.config.training import TrainingSettings
+from launcher.runs.checkpoints import identity, precision
 from launcher.runs.directory import RunDirectory
 from launcher.runs.outcome import Outcome
 from launcher.train import caches
-from launcher.train.activations import checkpoint_activations
 from launcher.train.attention import verify_attention
 from launcher.train.batches import Batches, Division
 from launcher.train.checkpoint import Checkpoints
-from launcher.train.compiling import compile_unet
 from launcher.train.dataset import find_pictures
-from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
 from launcher.train.export import draw_samples, export_pipeline
 from launcher.train.extensions import build_optimizer, build_swapping
+from launcher.train.loading import DTYPES, load_engine
+from launcher.train.lora import FOLDER as LORA
+from launcher.train.lora import export_adapter, seed_dropout
 from launcher.train.models import ModelSource, resolve_model
 from launcher.train.objective import diffusion_loss, require_schedule
-from launcher.train.plain_engine import PlainEngine
 from launcher.train.report import Report
 from launcher.train.step_loss import StepLoss
 from launcher.train.steps import StepClock, agree
-
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
 
 StopReason = Callable[[], str | None]
 """Says why the run should stop, or None."""
@@ -89,7 +87,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     if dataset is None or reason:
         return _stopped(report, reason or "another process was asked to stop", step=newest.step if newest else 0)
 
-    engine = _load(run, model, mine, config, attention, world, report)
+    engine = load_engine(run, model, mine, config, attention, world, report)
 
     batches = Batches(
         dataset,
@@ -113,12 +111,12 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     loop.evaluate("after", done, optimization.num_eval_images)
 
     if training.export.export_pipeline:
-        folder = export_pipeline(engine, model, training.export, output_dir / "pipeline", world, report)
+        pipeline = _export(engine, model, training, output_dir, world, report)
         del engine, loop, checkpoints
         _free(world.device)
         if world.is_main:
             captions = [picture.caption for picture in pictures]
-            draw_samples(folder, training, captions, output_dir / "samples", world.device, report)
+            draw_samples(pipeline, training, captions, output_dir / "samples", world.device, report)
         world.barrier()
     return Outcome("completed", 0, f"trained {done} steps")
 
@@ -158,9 +156,10 @@ class Loop:
         with self.report.phase("train") as progress:
             for step in range(done + 1, last_step + 1):
                 losses = StepLoss(self.division.accumulation)
-                for _ in range(self.division.accumulation):
+                for micro_step in range(self.division.accumulation):
                     with clock.phase("data"):
                         batch = next(micro_batches)
+                    seed_dropout(self.batches.seed, self.division.numbers(step - 1, micro_step).start)
                     with clock.phase("forward"):
                         loss = diffusion_loss(self.engine, self.scheduler, batch, self.snr_gamma)
                     with clock.phase("backward"):
@@ -224,47 +223,20 @@ class Loop:
         return mean
 
 
-def _load(
-    run: RunDirectory,
-    model: ModelSource,
-    mine: Identity,
-    config: dict[str, Any],
-    attention: str,
-    world: World,
-    report: Report,
-) -> Engine:
-    """The U-Net, in the hands of an engine."""
-    dtype, dynamo, optimization = DTYPES[mine.precision], run.dynamo(), run.training().optimization
-    with report.phase("load"):
-        unet = model.unet(dtype)
-        if optimization.gradient_checkpointing:
-            checkpoint_activations(unet, optimization.gradient_checkpointing_granularity)
-        if dynamo:
-            compile_unet(unet, dynamo)
-    with report.phase("engine"):
-        exclude = optimization.weight_decay_exclude
-        engine: Engine = (
-            PlainEngine(unet, config, world, exclude)
-            if mine.zero_stage is None
-            else DeepSpeedEngine(unet, config, exclude)
-        )
-    report.event(
-        "model",
-        parameters=model.unet_parameters,
-        trainable=model.unet_parameters,
-        dtype=str(dtype).removeprefix("torch."),
-        zero_stage=mine.zero_stage,
-        world_size=world.world_size,
-        compiled=dynamo.backend.lower() if dynamo else None,
-        attention=attention,
-        device=torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU",
-    )
-    return engine
-
-
 def _stopped(report: Report, reason: str, step: int) -> Outcome:
     report.event("stopping", reason=reason, step=step)
     return Outcome("stopped", 0, f"stopped at step {step}: {reason}")
+
+
+def _export(
+    engine: Engine, model: ModelSource, training: TrainingSettings, output_dir: Path, world: World, report: Report
+) -> Callable[[torch.dtype], StableDiffusionXLPipeline]:
+    """What was trained, as people use it; returns what loads the pipeline with it, in a dtype."""
+    if training.adapter.is_lora:
+        adapter = export_adapter(engine, training, output_dir / LORA, world, report)
+        return lambda dtype: model.pipeline(dtype, adapter)
+    folder = export_pipeline(engine, model, training.export, output_dir / "pipeline", world, report)
+    return lambda dtype: StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=dtype)
 
 
 def _free(device: torch.device) -> None:

@@ -157,6 +157,15 @@ class ModelSource:
             self.folder, unet=None, vae=None, torch_dtype=torch.float32, variant=half
         )
 
+    def pipeline(self, dtype: torch.dtype, adapter: Path) -> StableDiffusionXLPipeline:
+        """The whole model as it came, with a LoRA from a folder."""
+        half = variant(self.folder / "text_encoder") or variant(self.folder / "text_encoder_2")
+        pipeline = StableDiffusionXLPipeline.from_pretrained(
+            self.folder, unet=self.unet(dtype).eval(), vae=self.vae().to(dtype), torch_dtype=dtype, variant=half
+        )
+        pipeline.load_lora_weights(adapter)
+        return pipeline
+
     def noise_scheduler(self) -> DDPMScheduler:
         """The noise schedule it is trained with, in the form that adds noise in training."""
         return DDPMScheduler.from_config(trained_schedule(self.own_schedule, self.objective))
@@ -175,11 +184,6 @@ class ModelSource:
     def vae_scaling_factor(self) -> float:
         """From latents to what the U-Net sees."""
         return float(self.vae_config["scaling_factor"])
-
-    @property
-    def unet_parameters(self) -> int:
-        """Parameters of the U-Net."""
-        return read_weights(self.folder / "unet").parameters
 
     @property
     def unet_tensors(self) -> int:

@@ -134,7 +134,7 @@ class PlainEngine:
         self._weights_from_masters()
 
     def master_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Each parameter's fp32 master by name, whole."""
+        """Each trained parameter's fp32 master by name, whole."""
         yield from zip(self._names, (master.detach() for master in self._masters), strict=True)
 
     def _weights_from_masters(self) -> None:

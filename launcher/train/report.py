@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,11 +45,18 @@ class Report:
 
     def __init__(self, events: EventLog | None = None, heartbeat: Heartbeat | None = None) -> None:
         self._events, self._heartbeat = events, heartbeat
+        self._followers: list[Callable[[str, dict[str, Any]], None]] = []
+
+    def add_follower(self, follower: Callable[[str, dict[str, Any]], None]) -> None:
+        """Tells every further event, its name and fields, to someone else too; it must not raise."""
+        self._followers.append(follower)
 
     def event(self, name: str, **fields: Any) -> None:
         """Appends an event."""
         if self._events is not None:
             self._events.emit(name, **fields)
+        for follower in self._followers:
+            follower(name, fields)
 
     def warning(self, message: str) -> None:
         """Something the person should know that does not end the run."""

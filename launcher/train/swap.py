@@ -1,17 +1,9 @@
-"""What NVMe offload needs beside the engine: folders of the run's own, and the states that a resume forgets."""
+"""What NVMe offload needs beside the engine: the states that a resume forgets."""
 
-import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-
-
-def discard(folders: Iterable[Path]) -> None:
-    """Removes what was swapped: a checkpoint has its own copy, and what is left would go into the next one."""
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def restore_states(engine: Any, states: Path) -> None:

@@ -9,6 +9,7 @@ from enum import Enum, auto
 from launcher.errors import ExitCode
 from simpletuner_tui.documents import Document, run_document
 from simpletuner_tui.messages import tell
+from simpletuner_tui.questions.accelerate.deepspeed import OFFLOAD_PATH
 from simpletuner_tui.session import Session
 
 
@@ -27,11 +28,12 @@ def wizard(arguments: Namespace) -> ExitCode:
         InvalidInputError: the input ends too early.
     """
     front_end, document = front_end_for(arguments), run_document()
+    brought = {} if arguments.offload_param_path is None else {OFFLOAD_PATH: arguments.offload_param_path}
     if front_end is FrontEnd.FULL_SCREEN:
-        return full_screen(document, Session(document.registry, {}))
+        return full_screen(document, Session(document.registry, brought))
     from simpletuner_tui.commands.wizard import wizard_in_lines  # noqa: PLC0415 - not to wait for it
 
-    return wizard_in_lines(document, prompts=front_end is FrontEnd.PROMPTS)
+    return wizard_in_lines(document, brought, prompts=front_end is FrontEnd.PROMPTS)
 
 
 def front_end_for(arguments: Namespace) -> FrontEnd:

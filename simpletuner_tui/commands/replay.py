@@ -12,10 +12,8 @@ from simpletuner_tui.launching import Prepared, default_run_dir, prepare, start_
 from simpletuner_tui.messages import tell
 from simpletuner_tui.paths import typed_path
 from simpletuner_tui.questions import REGISTRY
+from simpletuner_tui.questions.accelerate.deepspeed import OFFLOAD_PATH
 from simpletuner_tui.text import estimate_lines
-
-OFFLOAD_PATHS = ("accelerate.param_nvme", "accelerate.optimizer_nvme")
-"""What ``--offload_param_path`` answers, as in SimpleTuner: both of them."""
 
 
 def replay(arguments: Namespace) -> ExitCode:
@@ -80,7 +78,7 @@ def _prepare(arguments: Namespace, file: str) -> Prepared:
 def _typed(arguments: Namespace) -> dict[str, str]:
     typed = {}
     if arguments.offload_param_path is not None:
-        typed.update(dict.fromkeys(OFFLOAD_PATHS, arguments.offload_param_path))
+        typed[OFFLOAD_PATH] = arguments.offload_param_path
     for assignment in arguments.set:
         key, equals, value = assignment.partition("=")
         if not equals:

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.config.setting import Level
@@ -25,11 +26,12 @@ from simpletuner_tui.text import estimate_lines
 ACTIONS = "run, cost, save FILE, list, build (DeepSpeed's JSON), a question's number to change it, or quit: "
 
 
-def wizard_in_lines(document: Document, *, prompts: bool) -> ExitCode:
+def wizard_in_lines(document: Document, brought: Mapping[str, object], *, prompts: bool) -> ExitCode:
     """Walks the questions as lines or as prompts, shows what they amount to, and starts or saves.
 
     Args:
         document: a run's.
+        brought: answers from the command line, by id.
         prompts: as questionary's prompts; what comes after the questions is lines all the same.
 
     Raises:
@@ -37,7 +39,7 @@ def wizard_in_lines(document: Document, *, prompts: bool) -> ExitCode:
     """
     # A closed stdin is one that has ended.
     lines = Lines(sys.stdin or io.StringIO(), sys.stdout)
-    session = Session(document.registry, {})
+    session = Session(document.registry, brought)
     try:
         greeting = "Fine-tune SDXL with DeepSpeed ZeRO offload."
         drafts = ask_questions(document, session, lines, greeting, prompts=prompts)

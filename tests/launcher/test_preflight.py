@@ -624,3 +624,34 @@ def test_warnings_stop_nothing(findings):
 @pytest.mark.parametrize(("mib", "shown"), [(0, "0 MiB"), (1023, "1023 MiB"), (1024, "1.0 GiB"), (36_500, "35.6 GiB")])
 def test_sizes_are_read_at_a_glance(mib, shown):
     assert size(mib) == shown
+
+
+# platform
+
+
+def test_a_gpu_that_is_not_nvidias_is_refused_unless_the_cpu_is_chosen(small):
+    amd = replace(machine(reason="no NVIDIA driver answers"), why_not_cuda=lambda: "torch is built for AMD's ROCm")
+    (finding,) = [each for each in preflight(small(), amd) if each.level is Level.ERROR]
+    assert (finding.field, finding.message) == ("accelerate.use_cpu", "torch is built for AMD's ROCm")
+    assert finding.exit_code is ExitCode.CANNOT_RUN_HERE
+    assert not finding.forceable
+    assert preflight(small(use_cpu=True), amd) == []
+
+
+# trackers
+
+
+def test_a_tracker_that_is_not_installed_is_refused_with_how_to_install_it(small):
+    lacks = replace(GOOD, has_package=lambda name: False)
+    both = [
+        (each.field, each.message, each.exit_code) for each in preflight(small(report_to="tensorboard,wandb"), lacks)
+    ]
+    field, code = "training.report_to", ExitCode.CANNOT_RUN_HERE
+    assert both == [
+        (field, "tensorboard is not installed; pip install tensorboard, or leave it out", code),
+        (field, "wandb is not installed; pip install wandb, or leave it out", code),
+    ]
+    assert preflight(small(), lacks) == []
+    # accelerate takes either for TensorBoard.
+    other = replace(GOOD, has_package=lambda name: name == "tensorboardX")
+    assert preflight(small(report_to="tensorboard"), other) == []

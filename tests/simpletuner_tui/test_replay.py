@@ -190,18 +190,58 @@ def test_a_typed_answer_that_does_not_do_is_refused(home, assignment, message):
     assert done.stderr.count("error:") == 1
 
 
-def test_offload_param_path_answers_both_folders_for_nvme(home):
+def test_offload_param_path_is_both_folders_for_nvme_but_for_one_that_is_named(home):
     offload = ("--replay", "answers.json", "--dry-run", "--offload_param_path", "fast")
     without = cli(*offload, cwd=home)
     assert without.returncode == ExitCode.OK
-    for question in ("accelerate.param_nvme", "accelerate.optimizer_nvme"):
-        assert f"note: {question} is not asked with these answers and is ignored\n" in without.stderr
-    # Asked, they are answered; which drive it is decides this machine.
+    assert "warning: training.offload_param_path: is not used" in without.stderr
+    # Where they are asked they are filled; which drive it is decides this machine.
     stage3 = ("--set", "accelerate.zero_stage=3", "--set", "accelerate.offload_optimizer=nvme")
-    nvme = cli(*offload, *stage3, "--set", "accelerate.offload_param=nvme", "--json", cwd=home)
+    both = (*offload, *stage3, "--set", "accelerate.offload_param=nvme", "--json")
+    for told, kept, folder in (
+        ((), ("param", "optimizer"), "fast"),
+        (
+            ("--set", "accelerate.param_nvme=", "--set", "accelerate.optimizer_nvme=None"),
+            ("param", "optimizer"),
+            "fast",
+        ),
+        (("--set", "accelerate.param_nvme=own"), ("optimizer",), "own"),
+    ):
+        nvme = cli(*both, *told, cwd=home)
+        zero = json.loads(json.loads(nvme.stdout)["files"]["deepspeed.json"])["zero_optimization"]
+        assert zero["offload_optimizer"]["nvme_path"] == str(home / "fast")
+        assert zero["offload_param"]["nvme_path"] == str(home / folder)
+        notes = [f"accelerate.{part}_nvme: {home}/fast, from training.offload_param_path" for part in kept]
+        assert [line for line in nvme.stderr.splitlines() if line.startswith("note: accelerate.")] == [
+            f"note: {note}" for note in notes
+        ]
+
+
+def test_offload_param_path_fills_a_deepspeed_file_from_the_answers_folder(home, monkeypatch):
+    zero = {
+        "stage": 3,
+        "offload_param": {"device": "nvme", "nvme_path": "none"},
+        "offload_optimizer": {"device": "nvme"},
+    }
+    (home / "ds.json").write_text(json.dumps({"zero_optimization": zero}))
+    answers = json.loads((home / "answers.json").read_text())
+    by_file = {"accelerate.ds_use_json": True, "accelerate.ds_json": "ds.json", "training.offload_param_path": "~/fast"}
+    only_inline = ("accelerate.offload_optimizer", "accelerate.mixed_precision")
+    kept = {key: value for key, value in answers["answers"].items() if key not in only_inline}
+    (home / "file.json").write_text(json.dumps({**answers, "answers": {**kept, **by_file}}))
+    nvme = cli("--replay", str(home / "file.json"), "--dry-run", "--json", cwd=home.parent, HOME=str(home))
     zero = json.loads(json.loads(nvme.stdout)["files"]["deepspeed.json"])["zero_optimization"]
     for part in ("offload_optimizer", "offload_param"):
         assert zero[part]["nvme_path"] == str(home / "fast")
+        assert re.search(rf"note: ds.json: zero_optimization.{part}.nvme_path: .*offload_param_path", nvme.stderr)
+
+
+def test_nvme_without_any_folder_is_refused_before_a_folder_named_none_is_made(home):
+    stage3 = ("--set", "accelerate.zero_stage=3", "--set", "accelerate.offload_optimizer=nvme")
+    for nothing in ("none", ""):
+        done = cli("check", "answers.json", *stage3, "--set", f"accelerate.optimizer_nvme={nothing}", cwd=home)
+        assert done.returncode == ExitCode.USAGE
+        assert "error: accelerate.optimizer_nvme: " in done.stderr
 
 
 def test_nvme_offload_to_a_drive_that_corrupts_it_ends_with_3_and_names_the_question(home):
@@ -210,10 +250,8 @@ def test_nvme_offload_to_a_drive_that_corrupts_it_ends_with_3_and_names_the_ques
     reason = why_no_nvme_offload(home / "fast")
     if reason is not None:  # else this is a machine with an NVMe drive, on which the launch may fail for its model
         assert done.returncode == ExitCode.CANNOT_RUN_HERE
-        said = (
-            f"accelerate.optimizer_nvme: NVMe offload cannot go to {home}/fast: {reason}; choose cpu, or a folder on a"
-        )
-        assert f"error: {said} local NVMe drive\n" in done.stderr
+        said = f"training.offload_param_path: NVMe offload cannot go to {home}/fast: {reason}; choose cpu, or"
+        assert f"error: {said} a folder on a local NVMe drive\n" in done.stderr
         assert not (home / "run").exists()
         assert not (home / "fast").exists()
     if wants_512(home):
@@ -225,7 +263,7 @@ def test_nvme_offload_in_host_memory_is_refused_but_for_tests(home, in_memory):
     check = ("check", "answers.json", *stage3, "--offload_param_path", str(in_memory))
     refused = cli(*check, cwd=home)
     assert refused.returncode == ExitCode.CANNOT_RUN_HERE
-    message = f"accelerate.optimizer_nvme: NVMe offload cannot go to {in_memory}: it is in host memory (tmpfs)"
+    message = f"training.offload_param_path: NVMe offload cannot go to {in_memory}: it is in host memory (tmpfs)"
     assert f"error: {message}" in refused.stderr
     waived = cli(*check, cwd=home, SIMPLETUNER_TUI_UNSAFE_NVME="1")
     assert waived.returncode == ExitCode.OK

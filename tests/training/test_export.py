@@ -1,6 +1,7 @@
 """The exported pipeline: the trained masters, in a folder that plain diffusers loads, replaced whole or not at all."""
 
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -65,7 +66,10 @@ def test_the_exported_pipeline_draws(engine, model, group, report, tmp_path):
     folder = export_pipeline(engine, model, settings, tmp_path / "pipeline", group, report)
     training = TrainingSettings(data=DataSettings(resolution=32), export=settings)
     captions = ["a red mushroom", "a blue house"]
-    draw_samples(folder, training, captions, tmp_path / "samples", torch.device("cpu"), report)
+    load = partial(StableDiffusionXLPipeline.from_pretrained, folder)
+    draw_samples(
+        lambda dtype: load(torch_dtype=dtype), training, captions, tmp_path / "samples", torch.device("cpu"), report
+    )
     assert report.warnings == []
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == [
         "grid.png",
@@ -77,7 +81,10 @@ def test_the_exported_pipeline_draws(engine, model, group, report, tmp_path):
 
 
 def test_pictures_that_cannot_be_drawn_are_a_warning(report, tmp_path):
-    draw_samples(tmp_path, TrainingSettings(), ["a caption"], tmp_path / "samples", torch.device("cpu"), report)
+    def load(dtype):
+        raise OSError("there is no pipeline")
+
+    draw_samples(load, TrainingSettings(), ["a caption"], tmp_path / "samples", torch.device("cpu"), report)
     (warning,) = report.warnings
     assert "the sample pictures could not be drawn" in warning
 

@@ -19,7 +19,8 @@ from launcher.train.caches import CachedDataset
 from launcher.train.caches.shards import Shards, ShardWriter
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.known import KnownFiles
-from launcher.train.loop import DTYPES, Loop
+from launcher.train.loading import DTYPES
+from launcher.train.loop import Loop
 from launcher.train.plain_engine import PlainEngine
 from launcher.train.step_loss import StepLoss
 

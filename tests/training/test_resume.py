@@ -36,6 +36,8 @@ SETTINGS = {
         "offload_param_nvme_path": "swap",
         "offload_param_buffer_size": 1_000_000,
     },
+    "zero2-lora": {"stage": 2, "precision": "bf16"},
+    "zero3-lora": {"stage": 3, "precision": "bf16", "offload_param_device": "cpu"},
     "zero1-bf16": {"stage": 1, "precision": "bf16", "gradient_accumulation_steps": 2},
     "zero2-fp32": {"stage": 2, "precision": "no", "gradient_accumulation_steps": 2},
     "zero3-fp32": {"stage": 3, "precision": "no", "scheduler_type": "WarmupDecayLR"},
@@ -45,7 +47,9 @@ SETTINGS = {
 }
 WITH_GROUPS = ("zero2-bf16", "zero3-bf16", "zero1-groups", "zero3-nvme-groups")
 """Norms and biases are a group of their own there, which does not decay."""
-IN_CI = tuple(SETTINGS)[:4]
+IN_CI = tuple(SETTINGS)[:6]
+LORA = {"model_type": "lora", "lora_rank": 4, "lora_dropout": 0.2}
+"""What is dropped follows from the step too."""
 CASES = [pytest.param(name, marks=[] if name in IN_CI else [pytest.mark.exhaustive], id=name) for name in SETTINGS]
 
 
@@ -73,6 +77,7 @@ def resumed(assets, cache_dir, async_io, tmp_path_factory):
                 "precision": some["precision"],
                 "config": config(**some),
                 "weight_decay_exclude": "norms_and_biases" if name in WITH_GROUPS else "none",
+                "lora": LORA if "lora" in name else {},
             }
             for name, some in SETTINGS.items()
             if (name in IN_CI) is in_ci

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from harness.data import scan
 from harness.runs import end_run, events, wait_for, wait_until_over
@@ -24,6 +25,7 @@ from launcher.config.training import (
     ModelSettings,
     OptimizationSettings,
     RuntimeSettings,
+    TrackingSettings,
     TrainingSettings,
 )
 from launcher.plan import make_plan
@@ -58,6 +60,7 @@ def new_run(folder, assets, steps=STEPS):
         ),
         checkpoints=CheckpointSettings(checkpointing_steps=SAVE_EVERY),
         export=ExportSettings(num_validation_images=1, validation_num_inference_steps=2),
+        tracking=TrackingSettings(report_to="tensorboard"),
         runtime=RuntimeSettings(cpu_threads=1),
     )
     deepspeed = DeepSpeedSettings(stage=2, reduce_bucket_size=200_000, allgather_bucket_size=200_000)
@@ -194,6 +197,18 @@ def test_the_last_launch_leaves_checkpoints_a_pipeline_and_a_picture(launches):
     weights = dict(pipeline.unet.named_parameters())
     assert weights.keys() == saved.keys()
     assert all(torch.equal(weights[name], tensor) for name, tensor in saved.items())
+
+
+def test_tensorboard_has_every_step_of_both_launches_once_for_all_processes(launches):
+    folder = launches.run.path / "tensorboard/run"
+    told = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload().Scalars("loss")
+    written = {each.step: each.value for each in told}  # what was trained twice is equal
+    losses = {step: values[0] for part in launches.told for step, values in steps(part).items()}
+    assert written == {step: pytest.approx(loss, rel=1e-6) for step, loss in losses.items()}
+    assert len(list(folder.glob("events.*"))) == 2
+    assert [event["platform"]["device"] for part in launches.told for event in named(part, "configuration")] == [
+        "cpu"
+    ] * 2
 
 
 def test_no_secret_of_the_shell_is_written_anywhere(launches):

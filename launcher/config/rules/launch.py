@@ -25,6 +25,9 @@ class Rule:
 LION_NEEDS_DEEPSPEED = "plain PyTorch has no Lion; choose AdamW, or DeepSpeed with the optimizer offloaded to cpu"
 MUON_NEEDS_DEEPSPEED = "Muon is DeepSpeed's here; choose AdamW, or DeepSpeed"
 
+FULL_RATE = 1e-5
+"""What is usual for the whole U-Net."""
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "lion-needs-deepspeed",
@@ -41,11 +44,31 @@ RULES: tuple[Rule, ...] = (
         source="torch.optim.Muon is another: it takes no other weights beside matrices",
     ),
     Rule(
+        "offload-path-without-nvme",
+        "training.offload_param_path",
+        "is not used: nothing is offloaded to nvme at ZeRO stage 3 that names no folder of its own",
+        lambda launch, ds, training: (
+            bool(training.runtime.offload_param_path)
+            and training.runtime.offload_param_path
+            not in [getattr(ds, f"{part}_nvme_path") for part in ds.nvme_parts if launch.deepspeed]
+        ),
+        source="deepspeed/runtime/engine.py: below stage 3 nvme is taken for cpu",
+        level=Level.WARNING,
+    ),
+    Rule(
         "muon-decays-as-one",
         "deepspeed.scheduler.type",
         "WarmupDecayLR has one learning rate for Muon's weights and Adam's; choose WarmupLR or WarmupCosineLR",
         lambda _, ds, __: ds.optimizer_type == "Muon" and ds.scheduler_type == "WarmupDecayLR",
         source="deepspeed/runtime/lr_schedules.py: without warmup_max_lr it takes 0.001 for both",
+    ),
+    Rule(
+        "lora-learns-faster",
+        "training.learning_rate",
+        "a LoRA hardly learns at a rate that suits the whole U-Net; 1e-4 is usual",
+        lambda _, __, training: training.adapter.is_lora and training.optimization.learning_rate <= FULL_RATE,
+        source="1e-4 is the default of diffusers' train_text_to_image_lora_sdxl.py and of kohya's sd-scripts",
+        level=Level.WARNING,
     ),
     Rule(
         "compiled-at-stage-3",

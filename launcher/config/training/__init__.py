@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from launcher.config.setting import Problem, Setting, Value, declarations, read_topic
+from launcher.config.training.adapter import AdapterSettings
 from launcher.config.training.checkpoints import CheckpointSettings
 from launcher.config.training.data import DataSettings
 from launcher.config.training.export import ExportSettings
@@ -18,9 +19,11 @@ from launcher.config.training.objective import ObjectiveSettings
 from launcher.config.training.optimization import OptimizationSettings
 from launcher.config.training.preparation import PreparationSettings
 from launcher.config.training.runtime import RuntimeSettings
+from launcher.config.training.tracking import TrackingSettings
 
 __all__ = [
     "TOPICS",
+    "AdapterSettings",
     "CheckpointSettings",
     "DataSettings",
     "ExportSettings",
@@ -29,6 +32,7 @@ __all__ = [
     "OptimizationSettings",
     "PreparationSettings",
     "RuntimeSettings",
+    "TrackingSettings",
     "TrainingSettings",
     "read_training",
     "training_declarations",
@@ -40,12 +44,14 @@ class TrainingSettings:
     """Everything that is neither accelerate's nor DeepSpeed's."""
 
     model: ModelSettings = field(default_factory=ModelSettings)
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
     data: DataSettings = field(default_factory=DataSettings)
     preparation: PreparationSettings = field(default_factory=PreparationSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
 
     def to_json(self) -> dict[str, Value]:
@@ -59,12 +65,14 @@ class TrainingSettings:
 
 TOPICS: dict[str, type] = {
     "model": ModelSettings,
+    "adapter": AdapterSettings,
     "data": DataSettings,
     "preparation": PreparationSettings,
     "objective": ObjectiveSettings,
     "optimization": OptimizationSettings,
     "checkpoints": CheckpointSettings,
     "export": ExportSettings,
+    "tracking": TrackingSettings,
     "runtime": RuntimeSettings,
 }
 """Topic dataclasses by their name in :class:`TrainingSettings`."""

@@ -9,11 +9,16 @@ from launcher.config.setting import setting
 class ExportSettings:
     """What is left at the end."""
 
-    export_pipeline: bool = setting(True, "Write a diffusers pipeline folder when training ends.")
-    export_dtype: str = setting("bf16", "Number format of the exported U-Net.", choices=("bf16", "fp16", "fp32"))
+    export_pipeline: bool = setting(
+        True,
+        "Write a diffusers pipeline folder when training ends; of a LoRA, its files for diffusers and kohya's tools.",
+    )
+    export_dtype: str = setting(
+        "bf16", "Number format of the exported U-Net or LoRA.", choices=("bf16", "fp16", "fp32")
+    )
     num_validation_images: int = setting(
         4,
-        "Sample pictures drawn with the exported pipeline when training ends. 0 draws none.",
+        "Sample pictures drawn with what was exported when training ends. 0 draws none.",
         unit="pictures",
         minimum=0,
         maximum=64,

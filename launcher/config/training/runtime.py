@@ -31,3 +31,9 @@ class RuntimeSettings:
         "attention only.",
         choices=("sdpa", "flash"),
     )
+    offload_param_path: str = setting(
+        "",
+        "Folder for NVMe offload of parameters and optimizer states where their own paths are left out, blank or "
+        "`none`. Empty: there is none.",
+        path=True,
+    )

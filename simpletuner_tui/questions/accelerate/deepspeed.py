@@ -1,6 +1,7 @@
 """What accelerate asks about DeepSpeed; texts of accelerate 1.15.0."""
 
 from launcher.config.accelerate import NOT_LAUNCHED
+from launcher.config.deepspeed import names_no_folder
 from simpletuner_tui.questions.accelerate.common import (
     ACCELERATORS,
     DEEPSPEED,
@@ -23,6 +24,21 @@ LAUNCHERS = ("pdsh", "standard", "openmpi", "mvapich", "mpich", "nossh", "slurm"
 
 STAGE_2_OR_3, STAGE_3 = answer("zero_stage", 2, 3), answer("zero_stage", 3)
 HOSTS = answer("ds_launcher", *(name for name in LAUNCHERS if name != "standard"))
+
+
+OFFLOAD_PATH = "training.offload_param_path"
+"""The answer that stands in where one of the folders below says nothing."""
+
+
+def nvme_folder(context: Context) -> Answer:
+    """accelerate's own default, unless a folder for all of it was brought."""
+    return context.values.get(OFFLOAD_PATH) or "/nvme"
+
+
+def folder_needed(given: Answer, context: Context) -> None:
+    """Refuses nothing at all where nothing stands in for it."""
+    if not (names_no_folder(given) and context.values.get(OFFLOAD_PATH)):
+        needed(given, context)
 
 
 def json_file(given: Answer, context: Context) -> None:
@@ -94,18 +110,18 @@ DEEPSPEED_PLUGIN = (
         "param_nvme",
         "Nvme Path to offload parameters?",
         "deepspeed_config.offload_param_nvme_path",
-        default="/nvme",
+        default=nvme_folder,
         when=answer("offload_param", "nvme"),
-        check=needed,
+        check=folder_needed,
         help="A folder on a fast local disk. `accelerate launch` alone drops this path.",
     ),
     ask.path(
         "optimizer_nvme",
         "Nvme Path to offload optimizer states?",
         "deepspeed_config.offload_optimizer_nvme_path",
-        default="/nvme",
+        default=nvme_folder,
         when=answer("offload_optimizer", "nvme"),
-        check=needed,
+        check=folder_needed,
         help="A folder on a fast local disk. `accelerate launch` alone drops this path.",
     ),
     ask.number(

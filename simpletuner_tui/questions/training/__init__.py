@@ -4,6 +4,7 @@ from itertools import groupby
 
 from launcher.config.training import training_declarations
 from simpletuner_tui.questions.model import Question
+from simpletuner_tui.questions.training.adapter import ADAPTER
 from simpletuner_tui.questions.training.checkpoints import CHECKPOINTS
 from simpletuner_tui.questions.training.data import DATA
 from simpletuner_tui.questions.training.export import EXPORT
@@ -13,15 +14,18 @@ from simpletuner_tui.questions.training.optimization import OPTIMIZATION
 from simpletuner_tui.questions.training.preparation import PREPARATION
 from simpletuner_tui.questions.training.runtime import RUNTIME
 from simpletuner_tui.questions.training.topic import Topic
+from simpletuner_tui.questions.training.tracking import TRACKING
 
 TOPICS: dict[str, Topic] = {
     "model": MODEL,
+    "adapter": ADAPTER,
     "data": DATA,
     "preparation": PREPARATION,
     "objective": OBJECTIVE,
     "optimization": OPTIMIZATION,
     "checkpoints": CHECKPOINTS,
     "export": EXPORT,
+    "tracking": TRACKING,
     "runtime": RUNTIME,
 }
 """How each topic is asked, by its name; the order is that of the settings."""

@@ -9,8 +9,8 @@ DRAWN = AllOf(EXPORTED, MoreThan("training.num_validation_images", 0))
 EXPORT = Topic(
     section="Export",
     texts={
-        "export_pipeline": "Write a diffusers pipeline at the end?",
-        "export_dtype": "In which number format should the U-Net be exported?",
+        "export_pipeline": "Write a diffusers pipeline, or the LoRA's files, at the end?",
+        "export_dtype": "In which number format should it be exported?",
         "num_validation_images": "How many sample pictures should be drawn at the end?",
         "validation_prompt": "With which prompt?",
         "validation_num_inference_steps": "With how many denoising steps?",

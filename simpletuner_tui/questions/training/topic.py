@@ -1,7 +1,7 @@
 """How a topic of training.json is asked."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from launcher.config.setting import Setting
 from simpletuner_tui.questions.conditions import AllOf, Condition, Context, Is
@@ -23,6 +23,8 @@ class Topic:
     """How each setting is asked, by key."""
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     """What is asked only sometimes, by key."""
+    only_given: frozenset[str] = frozenset()
+    """Keys that are never asked, and hold where a file or an option brings them."""
     gate: str = ""
     """Asked first, where most leave the whole topic at its defaults: no passes over it."""
     gate_help: str = ""
@@ -38,13 +40,14 @@ class Topic:
             yield self._gate(name, settings)
         for declared in settings:
             when = self.conditions.get(declared.key)
-            if self.gate:
+            if self.gate and declared.key not in self.only_given:
                 opened = Is(GATES + name, True)
                 when = opened if when is None else AllOf(opened, when)
-            yield question_of(declared, PREFIX + declared.key, self.texts[declared.key], self.section, when=when)
+            question = question_of(declared, PREFIX + declared.key, self.texts[declared.key], self.section, when=when)
+            yield replace(question, if_answered=declared.key in self.only_given)
 
     def _gate(self, name: str, settings: list[Setting]) -> Question:
-        behind = frozenset(PREFIX + declared.key for declared in settings)
+        behind = frozenset(PREFIX + declared.key for declared in settings if declared.key not in self.only_given)
 
         def answered_behind(context: Context) -> bool:
             return not behind.isdisjoint(context.given)

@@ -10,6 +10,7 @@ from launcher.config.rules import broken_rules
 from launcher.config.rules.launch import RULES
 from launcher.config.setting import Level
 from launcher.config.training import (
+    AdapterSettings,
     ObjectiveSettings,
     OptimizationSettings,
     RuntimeSettings,
@@ -20,10 +21,13 @@ from launcher.config.training import (
 NO_OFFLOAD = {"offload_optimizer_device": "none"}
 STAGE_3 = {"stage": 3}
 MUON = {"optimizer_type": "Muon", "gradient_clipping": 0.0}
+LORA = {"adapter": AdapterSettings(model_type="lora")}
 PLAIN = {"launch": LaunchSettings(deepspeed=False)}
 COMPILED = {"launch": LaunchSettings(dynamo=Dynamo())}
 IN_ONE_PIECE = {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True))}
 FLASH = {"runtime": RuntimeSettings(attention_mechanism="flash")}
+SWAPPED = {"runtime": RuntimeSettings(offload_param_path="/nvme")}
+ON_NVME = {"offload_optimizer_device": "nvme", "offload_optimizer_nvme_path": "/nvme"}
 
 
 def objective(**chosen) -> dict:
@@ -34,12 +38,16 @@ BREAKS = [
     ("lion-needs-deepspeed", {"optimizer_type": "Lion", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-needs-deepspeed", {"optimizer_type": "Muon", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-decays-as-one", {**MUON, "scheduler_type": "WarmupDecayLR"}, {}),
+    ("lora-learns-faster", {}, LORA),
     ("compiled-at-stage-3", STAGE_3, COMPILED),
     ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True, regional=True))}),
     ("flash-needs-half-precision", {"precision": "no"}, FLASH),
     ("zero-snr-needs-velocity", {}, objective(rescale_betas_zero_snr=True, prediction_type="epsilon")),
     ("min-snr-at-zero-snr", {}, objective(rescale_betas_zero_snr=True, snr_gamma=5.0)),
     ("timesteps-to-train", {}, objective(min_timestep=500, max_timestep=500)),
+    ("offload-path-without-nvme", {}, SWAPPED),
+    ("offload-path-without-nvme", {"stage": 2, **ON_NVME}, SWAPPED),
+    ("offload-path-without-nvme", {**STAGE_3, **ON_NVME, "offload_optimizer_nvme_path": "/other"}, SWAPPED),
 ]
 KEEPS = [
     ("lion-needs-deepspeed", {"optimizer_type": "Adagrad", "stage": 0, **NO_OFFLOAD}, PLAIN),
@@ -48,6 +56,7 @@ KEEPS = [
     ("muon-needs-deepspeed", {"stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-decays-as-one", MUON, {}),
     ("muon-decays-as-one", {"scheduler_type": "WarmupDecayLR"}, {}),
+    ("lora-learns-faster", {}, {**LORA, "learning_rate": 1e-4}),
     ("compiled-at-stage-3", {"stage": 2}, COMPILED),
     ("compiled-at-stage-3", STAGE_3, {}),
     ("one-graph-at-stage-3", STAGE_3, COMPILED),
@@ -61,6 +70,8 @@ KEEPS = [
     ("min-snr-at-zero-snr", {}, objective(rescale_betas_zero_snr=True)),
     ("min-snr-at-zero-snr", {}, objective(snr_gamma=5.0)),
     ("timesteps-to-train", {}, objective(min_timestep=499, max_timestep=500)),
+    ("offload-path-without-nvme", {**STAGE_3, **ON_NVME}, SWAPPED),
+    ("offload-path-without-nvme", {**STAGE_3, **ON_NVME, "offload_optimizer_nvme_path": "/other"}, {}),
 ]
 IDS = [rule.id for rule in RULES]
 
@@ -68,7 +79,8 @@ IDS = [rule.id for rule in RULES]
 def judged(deepspeed: dict, rest: dict) -> list[str]:
     """Rules broken by DeepSpeed's settings, and by those of the training or the launch."""
     launch = rest.get("launch", LaunchSettings())
-    topics = {key: value for key, value in rest.items() if key in ("objective", "runtime")}
+    topics = {"adapter": AdapterSettings(), "objective": ObjectiveSettings(), "runtime": RuntimeSettings()}
+    topics |= {name: rest[name] for name in topics if name in rest}
     optimization = {key: value for key, value in rest.items() if key not in ("launch", *topics)}
     training = TrainingSettings(optimization=OptimizationSettings(**optimization), **topics)
     return [problem.rule for problem in broken_rules(launch, replace(DeepSpeedSettings(), **deepspeed), training)]
@@ -110,4 +122,4 @@ def test_a_rule_names_a_setting_its_source_and_what_is_wrong(rule):
 
 def test_what_deepspeed_only_ignores_warns_and_what_it_gets_wrong_stops():
     warned = {rule.id for rule in RULES if rule.level is Level.WARNING}
-    assert warned == {"compiled-at-stage-3", "min-snr-at-zero-snr"}
+    assert warned == {"compiled-at-stage-3", "lora-learns-faster", "min-snr-at-zero-snr", "offload-path-without-nvme"}

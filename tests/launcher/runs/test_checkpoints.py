@@ -44,3 +44,23 @@ def test_another_objective_may_go_on_and_is_told():
     for key in ("prediction_type", "rescale_betas_zero_snr"):
         del facts[key]
     assert what_changes(Checkpoint(Path("checkpoint-1"), 1, facts), changed) == []
+
+
+def test_a_lora_continues_its_own_kind_only():
+    lora = replace(MINE, model_type="lora", lora_rank=16, lora_alpha=16.0, lora_target_modules="to_k,to_q")
+    held = Checkpoint(Path("checkpoint-1"), 1, lora.facts())
+    assert why_not_resumed(held, lora) is None
+    assert "model type lora there, full here. Use" in why_not_resumed(held, MINE)
+    for change, said in (
+        ({"lora_rank": 8}, "LoRA rank 16 there, 8 here"),
+        ({"lora_alpha": 1.0}, "LoRA alpha 16.0 there, 1.0 here"),
+        ({"lora_target_modules": "to_q"}, "LoRA of to_k,to_q there, to_q here"),
+    ):
+        assert said in why_not_resumed(held, replace(lora, **change))
+
+
+def test_a_checkpoint_that_does_not_say_what_was_trained_is_of_the_whole_unet():
+    facts = {name: value for name, value in MINE.facts().items() if name != "model_type" and "lora" not in name}
+    earlier = Checkpoint(Path("checkpoint-1"), 1, facts)
+    assert why_not_resumed(earlier, MINE) is None
+    assert "model type full there, lora here" in why_not_resumed(earlier, replace(MINE, model_type="lora"))

@@ -1,8 +1,9 @@
 """``python -m harness.many_engines JOB``: trains many DeepSpeed configurations in one process (one of several ranks).
 
-JOB is a JSON file: model folder, pictures, cache, steps, what does not decay, and cases by name, each a DeepSpeed
-configuration. Rank 0
-leaves ``NAME.pt`` with the losses, learning rates, gradient norms and final fp32 weights of each case beside it.
+JOB is a JSON file: model folder, pictures, cache, steps, the settings of a LoRA, what does not decay and cases by name,
+each a DeepSpeed configuration; where the name has ``lora`` in it, the LoRA is trained. Rank 0 leaves ``NAME.pt`` with
+the losses, learning rates, gradient norms and final fp32 weights of each case beside it, and ``NAME-lora`` with an
+exported LoRA.
 """
 
 import gc
@@ -12,14 +13,16 @@ import sys
 from pathlib import Path
 
 import torch
+from peft import get_peft_model_state_dict
 
 from harness.data import scan
-from launcher.config.training import DataSettings, TrainingSettings
+from launcher.config.training import AdapterSettings, DataSettings, ExportSettings, TrainingSettings
 from launcher.train import caches
 from launcher.train.batches import Batches, Division
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.distributed import World
 from launcher.train.loop import Loop
+from launcher.train.lora import add_adapter, export_adapter
 from launcher.train.models import ModelSource
 from launcher.train.plain_engine import PlainEngine
 from launcher.train.report import Report
@@ -55,8 +58,11 @@ def main() -> None:
         device=world.device,
         dtype=torch.float32,
     )
+    lora = TrainingSettings(adapter=AdapterSettings(**job["lora"]), export=ExportSettings(export_dtype="fp32"))
     for name, config in job["cases"].items():
         unet = model.unet(torch.float32)
+        if "lora" in name:
+            add_adapter(unet, lora.adapter, job["seed"])
         exclude = job.get("weight_decay_exclude", "none")
         engine = (
             PlainEngine(unet, config, world, exclude)
@@ -73,9 +79,13 @@ def main() -> None:
         loop = Loop(engine, batches, scheduler, division, world, recorder, lambda: None)
         loop.steps(0, job["steps"], save_every=10**9, save=lambda step: None)
         weights = {key: value.detach().float().cpu().clone() for key, value in engine.master_weights()}
+        held = 0
+        if "lora" in name:
+            held = sum(tensor.numel() for tensor in get_peft_model_state_dict(unet).values())
+            export_adapter(engine, lora, path.parent / f"{name}-lora", world, report=Report())
         if world.is_main:
             told = {key: [step[key] for step in recorder.steps] for key in ("loss", "lr", "grad_norm")}
-            torch.save({**told, "weights": weights}, path.parent / f"{name}.pt")
+            torch.save({**told, "weights": weights, "held by the model": held}, path.parent / f"{name}.pt")
             print(name, told["loss"][-1], flush=True)
         del engine, loop, unet
         gc.collect()

@@ -1,7 +1,7 @@
 """``python -m harness.many_resumes JOB``: trains DeepSpeed configurations straight through and with a resume between.
 
 JOB is a JSON file: model folder, pictures, cache, resolution, seed, steps and cases by name, each with a DeepSpeed
-configuration, its precision and what does not decay. Beside it, for each case:
+configuration, its precision, what does not decay and the settings of a LoRA, if it trains one. Beside it, for each:
 ``NAME/straight`` and ``NAME/resumed`` with the checkpoints, ``NAME/told.json`` with what each step told and the
 digest of every batch.
 """
@@ -10,6 +10,7 @@ import gc
 import hashlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from deepspeed.runtime.zero.partition_parameters import Init
 
 from harness.data import scan
 from harness.recorder import Recorder
-from launcher.config.training import DataSettings, TrainingSettings
+from launcher.config.training import AdapterSettings, DataSettings, TrainingSettings
 from launcher.runs.checkpoints import Identity
 from launcher.runs.swap import swap_folders
 from launcher.train import caches
@@ -27,10 +28,11 @@ from launcher.train.checkpoint import Checkpoints
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.distributed import World
 from launcher.train.extensions import build_swapping
-from launcher.train.loop import DTYPES, Loop
+from launcher.train.loading import DTYPES
+from launcher.train.loop import Loop
+from launcher.train.lora import add_adapter
 from launcher.train.models import ModelSource
 from launcher.train.report import Report
-from launcher.train.swap import discard
 
 TOLD = ("step", "loss", "lr", "grad_norm")
 """What a step tells that may not depend on when it ran."""
@@ -54,8 +56,9 @@ class RecordedBatches(Batches):
 class Case:
     """One configuration on one data set."""
 
-    def __init__(self, job, world, model, dataset, precision, config, weight_decay_exclude) -> None:
+    def __init__(self, job, world, model, dataset, precision, config, lora, weight_decay_exclude) -> None:
         self.world, self.model, self.config = world, model, config
+        self.lora, self.seed = AdapterSettings(**lora), job["seed"]
         self.dtype = DTYPES[precision]
         self.division = Division(
             world.rank,
@@ -89,10 +92,14 @@ class Case:
         """From the newest checkpoint in the folder, if there is one, to the last step, which is saved."""
         recorder = Recorder()
         self.batches.digests = []
-        discard(swap_folders(self.config, folder).values())
+        for swapped in swap_folders(self.config, folder).values():  # as each launch of a run begins
+            shutil.rmtree(swapped, ignore_errors=True)
         Init.param_id = 0  # swapped files are named by it, and a process that resumes begins to count anew
+        unet = self.model.unet(self.dtype)
+        if self.lora.is_lora:
+            add_adapter(unet, self.lora, self.seed)
         config = build_swapping(self.config, folder, self.world)
-        engine = DeepSpeedEngine(self.model.unet(self.dtype), config, self.identity.weight_decay_exclude)
+        engine = DeepSpeedEngine(unet, config, self.identity.weight_decay_exclude)
         checkpoints = Checkpoints(folder, 10, self.identity, self.world, recorder)
         done = checkpoints.resume(engine, checkpoints.find())
         loop = Loop(engine, self.batches, self.scheduler, self.division, self.world, recorder, lambda: None)
@@ -116,7 +123,8 @@ def main() -> None:
     for name, case in job["cases"].items():
         folder = path.parent / name
         precision = case["precision"]
-        trained = Case(job, world, model, datasets[precision], precision, case["config"], case["weight_decay_exclude"])
+        lora, exclude = case.get("lora", {}), case["weight_decay_exclude"]
+        trained = Case(job, world, model, datasets[precision], precision, case["config"], lora, exclude)
         told = {}
         for part, place, last_step in (
             ("straight", "straight", job["steps"]),

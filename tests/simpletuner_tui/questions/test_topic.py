@@ -49,3 +49,11 @@ def test_without_a_gate_everything_is_asked():
     plain = dataclasses.replace(TOPIC, gate="")
     asked = resolve(tuple(plain.questions("noise", list(declarations(Noise)))), {}).asked
     assert [question.id for question in asked] == ["training.offset"]
+
+
+def test_what_is_only_given_neither_opens_a_gate_nor_waits_behind_it():
+    given = dataclasses.replace(TOPIC, only_given=frozenset({"strength"}), conditions={})
+    questions = tuple(given.questions("noise", list(declarations(Noise))))
+    asked = resolve(questions, {"training.strength": 1.0}).asked
+    assert [question.id for question in asked] == ["ask.noise", "training.strength"]
+    assert [question.id for question in resolve(questions, {}).asked] == ["ask.noise"]

@@ -1,0 +1,1 @@
+"""SimpleTuner's configuration read into answers."""

@@ -1,0 +1,75 @@
+"""What a LoRA costs: the frozen U-Net's weights, and everything else of its own matrices only.
+
+That it counts what peft makes is seen in tests/training/test_lora.py.
+"""
+
+import pytest
+
+from launcher.estimate import SDXL, estimate
+from launcher.estimate.adapter import trained
+from launcher.estimate.total import PROCESS_MIB, checkpoint_mib
+
+MIB = 2**20
+P, A, LARGEST = SDXL.parameters, 23_224_320, 16 * 2048
+"""The U-Net, a LoRA of rank 16 on its attention, and the largest matrix of that."""
+B = 50_000_000
+"""Our bucket."""
+LORA = {"model_type": "lora"}
+NONE = {"offload_optimizer_device": "none"}
+PARAMETERS_TOO = {"zero_stage": 3, "offload_param_device": "cpu"}
+
+
+@pytest.fixture
+def cost(make_settings):
+    return lambda **changed: estimate(make_settings(**LORA, **changed), SDXL)
+
+
+def parts(some, *leave_out: str) -> float:
+    return sum(part.mib for part in some if part.name not in leave_out) * MIB
+
+
+def about(value: float):
+    return pytest.approx(value, abs=4 * MIB)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize(
+    ("changed", "formula"),
+    [
+        ({"zero_stage": 0, **NONE}, lambda n: 2 * (P + A) + 2 * A + 12 * A),
+        ({"zero_stage": 1, **NONE}, lambda n: 2 * (P + A) + 2 * A + 16 * A / n + 2 * B),
+        ({"zero_stage": 2}, lambda n: 2 * (P + A) + 2 * B + 2 * LARGEST),
+        ({"zero_stage": 3}, lambda n: 2 * (P + A) / n + 2 * B + (2e9 if n > 1 else 0)),
+        (PARAMETERS_TOO, lambda n: 2 * B + 2e9 + 2 * B),
+    ],
+)
+def test_the_gpu_holds_the_whole_unet_and_trains_the_adapter(cost, changed, formula, ranks):
+    steps = cost(num_processes=ranks, **changed).gpu_steps
+    assert parts(steps, "CUDA context and kernels", "activations") == about(formula(ranks))
+
+
+def test_only_the_adapter_is_flattened_at_the_start(cost):
+    assert cost(zero_stage=2).gpu_start[0].mib == PROCESS_MIB
+    assert parts(cost(zero_stage=2).gpu_start[1:]) == about(2 * P + 3 * 2 * A)
+    assert parts(cost(**PARAMETERS_TOO).gpu_start[1:]) == 0
+
+
+def test_host_ram_holds_the_adapters_states_and_offloaded_parameters_of_both(cost):
+    unpinned = {"zero_optimization.offload_optimizer.pin_memory": False}
+    assert parts(cost(zero_stage=2, **unpinned).host[1:]) == about((4 + 4 + 2 + 8) * A + 2 * LARGEST)
+    both = {part.name: part.mib for part in cost(**PARAMETERS_TOO).host}
+    assert both["parameters, pinned"] * MIB == about(2**33)
+
+
+def test_a_checkpoint_is_the_adapter_with_its_states_and_two_files_are_exported(make_settings, cost):
+    assert checkpoint_mib(make_settings(**LORA), SDXL) * MIB == pytest.approx(14 * A, abs=MIB)
+    disk = {part.name: part.mib * MIB for part in cost(max_train_steps=1, export_dtype="fp32").disk}
+    assert disk.keys() == {"checkpoints, 1 at a time", "exported LoRA"}
+    assert disk["exported LoRA"] == pytest.approx(2 * 4 * A, abs=MIB)
+
+
+@pytest.mark.parametrize(("rank", "alpha"), [(1, 0.0), (64, 8.0)])
+def test_it_grows_with_the_rank_alone(make_settings, rank, alpha):
+    settings = make_settings(**LORA, lora_rank=rank, lora_alpha=alpha).training.adapter
+    assert trained(settings, SDXL).parameters == rank * A // 16
+    assert settings.alpha == (alpha or rank)
