@@ -295,6 +295,31 @@ def _trackers(value: Any, _: Options) -> Said:
     return Said({"training.report_to": ",".join(found)}, "" if value in known else "those that there are")
 
 
+def _offset_noise(value: Any, options: Options) -> Said:
+    if not switch(value):
+        return Said({}, "the noise is not offset")
+    defaults = {"noise_offset": 0.1, "noise_offset_probability": 0.25}  # SimpleTuner's own
+    left_out = {f"training.{name}": each for name, each in defaults.items() if options.values.get(name) is None}
+    return Said(left_out, "the noise is offset")
+
+
+def _of_offset_noise(name: str) -> Translation:
+    def translate(value: Any, options: Options) -> Said:
+        if not switch(options.values.get("offset_noise") or False):
+            return Said({}, "offset_noise is off")
+        return Said({f"training.{name}": number(value)}, "")
+
+    return translate
+
+
+def _attention(value: Any, _: Options) -> Said:
+    if word(value) in ("sdpa", "flash"):
+        return Said({"training.attention_mechanism": word(value)}, "")
+    if word(value) == "diffusers":
+        return Said({"training.attention_mechanism": "sdpa"}, "PyTorch's own attention")
+    raise ValueError("PyTorch's own attention is what is used here; it has flash attention (flash) where a GPU does")
+
+
 _UPLOADS = "nothing is uploaded from here"
 _ENCODERS = "only the U-Net is trained"
 _CONFIGURES = "SimpleTuner's own interface, no part of a training"
@@ -332,7 +357,9 @@ TRANSLATIONS: Mapping[str, Translation] = MappingProxyType(
         "report_to": _trackers,
         "checkpoint_step_interval": _alias("checkpointing_steps"),
         "validation_step_interval": _alias("validation_steps"),
-        "noise_offset": _alias("offset_noise"),
+        "offset_noise": _offset_noise,
+        "noise_offset": _of_offset_noise("noise_offset"),
+        "noise_offset_probability": _of_offset_noise("noise_offset_probability"),
         "torch_num_threads": _alias("cpu_threads"),
         "dynamo_backend": _dynamo,
         "dynamo_mode": _of_dynamo("dynamo_mode"),
@@ -348,9 +375,7 @@ TRANSLATIONS: Mapping[str, Translation] = MappingProxyType(
             (f"text_encoder_{index}_precision" for index in range(1, 5)),
             _already(("no_change", "no", "none"), "text encoders are not quantised", "text encoders are not quantised"),
         ),
-        "attention_mechanism": _already(
-            ("diffusers",), "PyTorch's own attention is used", "PyTorch's own attention is what is used here"
-        ),
+        "attention_mechanism": _attention,
         # Hugging Face's download cache there, latents and prompt embeddings here.
         "cache_dir": _never("is where downloads of the hub are kept: set HF_HOME"),
         "text_encoder_lr": _never(_ENCODERS),
@@ -362,5 +387,5 @@ TRANSLATIONS: Mapping[str, Translation] = MappingProxyType(
 )
 """By name; they hold over a setting of the same name, but for those in :data:`OWN_ONCE_THERE`."""
 
-OWN_ONCE_THERE = frozenset({"model_type", "attention_mechanism", "train_text_encoder"})
+OWN_ONCE_THERE = frozenset({"model_type", "train_text_encoder"})
 """Said in other words only as long as there is no setting of that name."""
