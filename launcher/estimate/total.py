@@ -24,6 +24,8 @@ the rest."""
 
 CHECKPOINTED_PEAK = 691.0
 """MiB of activations at the peak for one picture of 1024 x 1024, gradient checkpointing on: traced."""
+TRANSFORMER_BLOCKS_PEAK = 1160.0
+"""The same with the activations of resnets kept."""
 FULL_PEAK = 6600.0
 """The same without gradient checkpointing."""
 VAE_MIB, DECODING_PEAK = 319, 4882.0
@@ -305,7 +307,10 @@ def _activations(settings: Settings, model: ModelFacts) -> float | None:
         return None
     optimization = settings.training.optimization
     largest = max(bucketing.largest for bucketing in bucketings(settings.training))
-    one = CHECKPOINTED_PEAK if optimization.gradient_checkpointing else FULL_PEAK
+    one = FULL_PEAK
+    if optimization.gradient_checkpointing:
+        every = optimization.gradient_checkpointing_granularity == "all"
+        one = CHECKPOINTED_PEAK if every else TRANSFORMER_BLOCKS_PEAK
     wide = 2 if settings.deepspeed.precision == "no" else 1
     return wide * max(SMALLEST_PEAK, one * optimization.train_batch_size * largest / 1024**2)
 

@@ -45,6 +45,10 @@ class Identity:
     pictures: int
     optimizer_on: str = IN_MEMORY
     """Where the optimizer's states are kept: there, or on ``NVMe``."""
+    weight_decay_exclude: str = "none"
+    """What makes a group of its own, and ``none`` where there is one group."""
+    prediction_type: str = "auto"
+    rescale_betas_zero_snr: bool = False
     model_type: str = "full"
     """``full`` or ``lora``; the other facts of a LoRA are empty without one."""
     lora_rank: int | None = None
@@ -63,6 +67,7 @@ MUST_AGREE = {
     "optimizer": "optimizer",
     "world_size": "number of processes",
     "optimizer_on": "optimizer in",
+    "weight_decay_exclude": "weight decay for all but",
     "model_type": "model type",
     "lora_rank": "LoRA rank",
     "lora_alpha": "LoRA alpha",
@@ -71,7 +76,7 @@ MUST_AGREE = {
 """No engine can load a state across these: DeepSpeed fails with an empty message, or needs other files. Across an
 alpha it could, and would go on with another function than the one that was trained."""
 
-EARLIER = {"optimizer_on": IN_MEMORY, "model_type": "full"}
+EARLIER = {"optimizer_on": IN_MEMORY, "weight_decay_exclude": "none", "model_type": "full"}
 """What checkpoints are that do not say it: there was nothing else when they were made."""
 
 CONVERTIBLE = ("AdamW", "Adam", "Adagrad", "Lion")
@@ -86,6 +91,8 @@ SHOULD_AGREE = {
     "resolution": ("resolution", "training goes on at the new one"),
     "seed": ("seed", "the data order changes from here on"),
     "global_batch_size": ("global batch size", "the data order changes from here on"),
+    "prediction_type": ("prediction type", "what it learnt so far it unlearns"),
+    "rescale_betas_zero_snr": ("zero terminal SNR", "it goes on with another noise schedule"),
     "pictures": ("number of pictures", "the data order changes from here on"),
 }
 """What a run may change, and what comes of it."""
@@ -146,6 +153,9 @@ def identity(
         global_batch_size=batch,
         pictures=pictures,
         optimizer_on="NVMe" if _swaps_optimizer(config) else IN_MEMORY,
+        weight_decay_exclude=training.optimization.weight_decay_exclude,
+        prediction_type=training.objective.prediction_type,
+        rescale_betas_zero_snr=training.objective.rescale_betas_zero_snr,
         **_adapter(training.adapter),
     )
 

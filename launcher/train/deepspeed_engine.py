@@ -10,6 +10,7 @@ import torch
 from deepspeed.utils import safe_get_full_fp32_param
 
 from launcher.train.extensions import uses_torch_adam
+from launcher.train.groups import decay_groups
 from launcher.train.swap import restore_states
 from launcher.train.universal import into_deepspeed
 
@@ -25,28 +26,30 @@ PARTITIONS = (
 """Where DeepSpeed 0.19.8 keeps a rank's own share of the masters, by optimizer."""
 
 
-def trainable(model: torch.nn.Module) -> Iterator[torch.nn.Parameter]:
-    """What is trained, for ``deepspeed.initialize``; of what it marked for Muon only matrices stay marked.
+def trainable(model: torch.nn.Module, weight_decay_exclude: str = "none") -> Iterator[Any]:
+    """What is trained, for ``deepspeed.initialize``: parameters, or groups of them where some do not decay.
+
+    Of what DeepSpeed marked for Muon only matrices stay marked.
 
     For Muon DeepSpeed marks every weight with two dimensions or more that is no embedding, before it reads these: at
     convolutions, which have four, its update stops. Unmarked they go to the Adam beside it, with biases and norms.
     """
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            if getattr(parameter, "use_muon", False):
-                parameter.use_muon = parameter.ndim == 2  # type: ignore[attr-defined]
-            yield parameter
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in parameters:
+        if getattr(parameter, "use_muon", False):
+            parameter.use_muon = parameter.ndim == 2  # type: ignore[attr-defined]
+    yield from decay_groups(parameters, weight_decay_exclude)
 
 
 class DeepSpeedEngine:
     """The U-Net in training under one DeepSpeed configuration."""
 
-    def __init__(self, unet: torch.nn.Module, config: Mapping[str, Any]) -> None:
+    def __init__(self, unet: torch.nn.Module, config: Mapping[str, Any], weight_decay_exclude: str = "none") -> None:
         """Builds optimizer, schedule and partitions; what deepspeed.json says is what DeepSpeed gets."""
         self._unet = unet
         self.torch_adam = uses_torch_adam(config["optimizer"])
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
-            model=unet, model_parameters=trainable(unet), config=dict(config)
+            model=unet, model_parameters=trainable(unet, weight_decay_exclude), config=dict(config)
         )
         self._optimizer_type: str = config["optimizer"]["type"]
         self._names = {parameter: name for name, parameter in unet.named_parameters() if parameter.requires_grad}

@@ -9,6 +9,7 @@ from launcher.config.accelerate import Dynamo
 from launcher.config.training import TrainingSettings
 from launcher.runs.checkpoints import Identity
 from launcher.runs.directory import RunDirectory
+from launcher.train.activations import checkpoint_activations
 from launcher.train.compiling import compile_unet
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.distributed import World
@@ -22,7 +23,13 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
 
 
 def load_engine(
-    run: RunDirectory, model: ModelSource, identity: Identity, config: dict[str, Any], world: World, report: Report
+    run: RunDirectory,
+    model: ModelSource,
+    identity: Identity,
+    config: dict[str, Any],
+    attention: str,
+    world: World,
+    report: Report,
 ) -> Engine:
     """Loads the U-Net and builds the engine around it.
 
@@ -31,6 +38,7 @@ def load_engine(
         model: brings it.
         identity: of the run: precision, and which engine.
         config: as deepspeed.json holds it.
+        attention: the kernel that will be used.
         world: the ranks.
         report: gets phases ``load`` and ``engine`` and the event ``model``.
     """
@@ -39,8 +47,11 @@ def load_engine(
         unet = _unet(model, training, dtype, dynamo)
         sizes = [(each.numel(), each.requires_grad) for each in unet.parameters()]  # before an engine divides them
     with report.phase("engine"):
+        exclude = training.optimization.weight_decay_exclude
         engine: Engine = (
-            PlainEngine(unet, config, world) if identity.zero_stage is None else DeepSpeedEngine(unet, config)
+            PlainEngine(unet, config, world, exclude)
+            if identity.zero_stage is None
+            else DeepSpeedEngine(unet, config, exclude)
         )
     report.event(
         "model",
@@ -51,6 +62,7 @@ def load_engine(
         zero_stage=identity.zero_stage,
         world_size=world.world_size,
         compiled=dynamo.backend.lower() if dynamo else None,
+        attention=attention,
         device=torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU",
     )
     return engine
@@ -64,7 +76,7 @@ def _unet(
     if training.adapter.is_lora:
         add_adapter(unet, training.adapter, training.optimization.seed)
     if training.optimization.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
+        checkpoint_activations(unet, training.optimization.gradient_checkpointing_granularity)
     if dynamo:
         compile_unet(unet, dynamo)
     return unet

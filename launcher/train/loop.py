@@ -17,6 +17,7 @@ from launcher.runs.checkpoints import Checkpoint, identity, precision
 from launcher.runs.directory import RunDirectory
 from launcher.runs.outcome import Outcome
 from launcher.train import caches, ema
+from launcher.train.attention import verify_attention
 from launcher.train.batches import Batches, Division
 from launcher.train.checkpoint import Checkpoints
 from launcher.train.dataset import find_pictures
@@ -28,7 +29,7 @@ from launcher.train.loading import DTYPES, load_engine
 from launcher.train.lora import FOLDER as LORA
 from launcher.train.lora import export_adapter, seed_dropout, write_lora
 from launcher.train.models import ModelSource, resolve_model
-from launcher.train.objective import diffusion_loss, require_trainable
+from launcher.train.objective import diffusion_loss, require_schedule
 from launcher.train.report import Report
 from launcher.train.samples import draw_samples, prompts_to_cache
 from launcher.train.step_loss import StepLoss
@@ -79,8 +80,8 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
 
     # Everything that is not the U-Net comes and goes before the U-Net is loaded.
     model = resolve_model(training, world, report)
-    require_trainable(model, report)
-    scheduler = model.noise_scheduler()
+    scheduler = require_schedule(model, report)
+    attention = verify_attention(training.runtime.attention_mechanism, world.device, dtype, report)
     captions = [picture.caption for picture in pictures]
     dataset = caches.prepare(
         training,
@@ -96,7 +97,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     if dataset is None or reason:
         return _stopped(report, reason or "another process was asked to stop", step=newest.step if newest else 0)
 
-    engine = load_engine(run, model, mine, config, world, report)
+    engine = load_engine(run, model, mine, config, attention, world, report)
 
     batches = Batches(
         dataset,

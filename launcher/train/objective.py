@@ -12,11 +12,11 @@ from launcher.train.models import ModelSource
 from launcher.train.report import Report
 
 
-def require_trainable(model: ModelSource, report: Report) -> None:
-    """Refuses a model whose noise schedule does not go with the objective; warns of what is unusual.
+def require_schedule(model: ModelSource, report: Report) -> DDPMScheduler:
+    """The noise schedule that a model is trained with; warns of what is unusual.
 
     Raises:
-        InvalidInputError: names everything that does not go.
+        InvalidInputError: it does not go with the objective; names every reason.
     """
     found = list(remarks(model.own_schedule, model.objective))
     refused = [f"{remark.field}: {remark.message}" for remark in found if remark.refused]
@@ -24,6 +24,7 @@ def require_trainable(model: ModelSource, report: Report) -> None:
         raise InvalidInputError("\n".join(refused))
     for remark in found:
         report.warning(f"{remark.field}: {remark.message}")
+    return model.noise_scheduler()
 
 
 def diffusion_loss(unet: UNet, scheduler: DDPMScheduler, batch: Batch, snr_gamma: float = 0.0) -> torch.Tensor:

@@ -14,6 +14,7 @@ from deepspeed.runtime import lr_schedules
 from torch.nn.parallel import DistributedDataParallel
 
 from launcher.train.distributed import World
+from launcher.train.groups import decay_groups
 from launcher.train.universal.filling import in_sequence, masters_of, move_schedule, scale_of_torch, states_of
 from launcher.train.universal.form import Universal
 
@@ -26,13 +27,16 @@ class PlainEngine:
 
     torch_adam = True
 
-    def __init__(self, unet: torch.nn.Module, config: Mapping[str, Any], world: World) -> None:
+    def __init__(
+        self, unet: torch.nn.Module, config: Mapping[str, Any], world: World, weight_decay_exclude: str = "none"
+    ) -> None:
         """Moves the U-Net to the device and makes fp32 masters of what it trains.
 
         Args:
             unet: in the training precision.
             config: as deepspeed.json holds it; its ZeRO part is not looked at.
             world: the ranks.
+            weight_decay_exclude: what does not decay.
         """
         self._world, self._unet = world, unet.to(world.device)
         self._names, self._weights = zip(
@@ -44,7 +48,7 @@ class PlainEngine:
         )
         self._optimizer_type: str = config["optimizer"]["type"]
         self._accumulation, self._clipping = config["gradient_accumulation_steps"], config["gradient_clipping"]
-        self._optimizer = _optimizer(self._masters, config["optimizer"])
+        self._optimizer = _optimizer(decay_groups(self._masters, weight_decay_exclude), config["optimizer"])
         self._schedule = getattr(lr_schedules, config["scheduler"]["type"])(
             self._optimizer, **config["scheduler"]["params"]
         )
@@ -173,7 +177,7 @@ class PlainEngine:
         return nullcontext() if last or self._forward is self._unet else self._forward.no_sync()
 
 
-def _optimizer(parameters: list[torch.Tensor], wanted: Mapping[str, Any]) -> torch.optim.Optimizer:
+def _optimizer(parameters: list[Any], wanted: Mapping[str, Any]) -> torch.optim.Optimizer:
     """The optimizer by DeepSpeed's name for it, whose Adam decays weights as AdamW does unless told otherwise."""
     params: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in wanted["params"].items()

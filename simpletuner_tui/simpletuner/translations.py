@@ -212,33 +212,6 @@ def _of_dynamo(name: str) -> Translation:
     return translate
 
 
-NOISE_OFFSET, OFFSET_PROBABILITY = 0.1, 0.25
-"""SimpleTuner's own defaults; they hold where its switch ``offset_noise`` is on."""
-
-
-def _offset_noise(value: Any, options: Options) -> Said:
-    if "noise_offset" not in options.settings:
-        return already((False, "false"), "noise is not offset", "there is no such setting here")(value, options)
-    if not switch(value):
-        return Said({"training.noise_offset": 0.0}, "noise is not offset")
-    answers: dict[str, object] = {}
-    for key, default in (("noise_offset", NOISE_OFFSET), ("noise_offset_probability", OFFSET_PROBABILITY)):
-        if key not in options.values and key in options.settings:
-            answers[f"training.{key}"] = default
-    return Said(answers, "SimpleTuner's own size and share, where they are not said")
-
-
-def _of_offset(key: str) -> Translation:
-    def translate(value: Any, options: Options) -> Said:
-        if key not in options.settings:
-            raise ValueError("there is no such setting here")
-        if not switch(options.values.get("offset_noise", False) or False):
-            return Said({}, "without offset_noise it does nothing")
-        return Said({f"training.{key}": number(value)}, "")
-
-    return translate
-
-
 def _trackers(value: Any, _: Options) -> Said:
     known = ("tensorboard", "wandb")
     if is_off(value):
@@ -248,6 +221,31 @@ def _trackers(value: Any, _: Options) -> Said:
     if others := [name for name in wanted if name not in known]:
         raise ValueError(f"{', '.join(others)} is not followed with; tensorboard and wandb are")
     return Said({"training.report_to": ",".join(found)}, "" if value in known else "those that there are")
+
+
+def _offset_noise(value: Any, options: Options) -> Said:
+    if not switch(value):
+        return Said({}, "the noise is not offset")
+    defaults = {"noise_offset": 0.1, "noise_offset_probability": 0.25}  # SimpleTuner's own
+    left_out = {f"training.{name}": each for name, each in defaults.items() if options.values.get(name) is None}
+    return Said(left_out, "the noise is offset")
+
+
+def _of_offset_noise(name: str) -> Translation:
+    def translate(value: Any, options: Options) -> Said:
+        if not switch(options.values.get("offset_noise") or False):
+            return Said({}, "offset_noise is off")
+        return Said({f"training.{name}": number(value)}, "")
+
+    return translate
+
+
+def _attention(value: Any, _: Options) -> Said:
+    if word(value) in ("sdpa", "flash"):
+        return Said({"training.attention_mechanism": word(value)}, "")
+    if word(value) == "diffusers":
+        return Said({"training.attention_mechanism": "sdpa"}, "PyTorch's own attention")
+    raise ValueError("PyTorch's own attention is what is used here; it has flash attention (flash) where a GPU does")
 
 
 _UPLOADS = "nothing is uploaded from here"
@@ -288,8 +286,8 @@ TRANSLATIONS: Mapping[str, Translation] = MappingProxyType(
         "validation_resolution": _validation_resolution,
         "validation_step_interval": alias("validation_steps"),
         "offset_noise": _offset_noise,
-        "noise_offset": _of_offset("noise_offset"),
-        "noise_offset_probability": _of_offset("noise_offset_probability"),
+        "noise_offset": _of_offset_noise("noise_offset"),
+        "noise_offset_probability": _of_offset_noise("noise_offset_probability"),
         "torch_num_threads": alias("cpu_threads"),
         "dynamo_backend": _dynamo,
         "dynamo_mode": _of_dynamo("dynamo_mode"),
@@ -306,9 +304,7 @@ TRANSLATIONS: Mapping[str, Translation] = MappingProxyType(
             (f"text_encoder_{index}_precision" for index in range(1, 5)),
             already(("no_change", "no", "none"), "text encoders are not quantised", "text encoders are not quantised"),
         ),
-        "attention_mechanism": already(
-            ("diffusers",), "PyTorch's own attention is used", "PyTorch's own attention is what is used here"
-        ),
+        "attention_mechanism": _attention,
         # Hugging Face's download cache there, latents and prompt embeddings here.
         "cache_dir": never("is where downloads of the hub are kept: set HF_HOME"),
         "text_encoder_lr": never(_ENCODERS),
@@ -320,5 +316,5 @@ TRANSLATIONS: Mapping[str, Translation] = MappingProxyType(
 )
 """By name; they hold over a setting of the same name, but for those in :data:`OWN_ONCE_THERE`."""
 
-OWN_ONCE_THERE = frozenset({"attention_mechanism", "train_text_encoder"})
+OWN_ONCE_THERE = frozenset({"train_text_encoder"})
 """Said in other words only as long as there is no setting of that name."""

@@ -47,6 +47,7 @@ def test_the_demo_runs_on_the_gpu(assets, tmp_path):
     report(run_dir)
     (model,) = events_of(run_dir, "model")
     assert model["device"] == NVML.gpus[0].name
+    assert model["attention"] == "flash"
     before, after = (event["loss"] for event in events_of(run_dir, "evaluation"))
     assert after < 0.5 * before
     assert events_of(run_dir, "step")[-1]["vram_mib"][0]["peak"] > 0

@@ -212,14 +212,37 @@ def test_a_lora_is_trained_where_nothing_else_is_said_as_simpletuner_does(tuner)
     assert fates(said)["lora_type"] is Fate.TRANSLATED
 
 
-def test_offset_noise_is_simpletuners_switch(tuner):
-    on = answers_of(imported(tuner, {**PLAIN, "offset_noise": True}))
-    assert (on["training.noise_offset"], on["training.noise_offset_probability"]) == (0.1, 0.25)
-    sized = answers_of(imported(tuner, {**PLAIN, "offset_noise": "true", "noise_offset": 0.05}))
-    assert (sized["training.noise_offset"], sized["training.noise_offset_probability"]) == (0.05, 0.25)
-    off = imported(tuner, {**PLAIN, "noise_offset": 0.05})
-    assert row_of(off, "noise_offset").how == "without offset_noise it does nothing"
-    assert "training.noise_offset" not in answers_of(off)
+@pytest.mark.parametrize(
+    ("said", "offset"),
+    [
+        ({"offset_noise": True}, {"noise_offset": 0.1, "noise_offset_probability": 0.25}),
+        ({"offset_noise": "true", "noise_offset": 0.05}, {"noise_offset": 0.05, "noise_offset_probability": 0.25}),
+        ({"offset_noise": True, "noise_offset": 0.05, "noise_offset_probability": 1}, {"noise_offset": 0.05}),
+        ({"offset_noise": False, "noise_offset": 0.05}, {}),
+        ({"noise_offset": 0.05}, {}),
+    ],
+)
+def test_noise_is_offset_as_simpletuner_means_it(tuner, said, offset):
+    result = imported(tuner, {**PLAIN, **said})
+    assert all(row_of(result, key).fate is not Fate.LEFT for key in said)
+    found = {key: value for key, value in answers_of(result).items() if key.startswith("training.noise_offset")}
+    found = {key: value for key, value in found.items() if (key, value) != ("training.noise_offset_probability", 1)}
+    assert found == {f"training.{key}": value for key, value in offset.items()}
+
+
+def test_the_objective_and_attention_are_carried(tuner):
+    said = {
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+        "snr_gamma": 5,
+        "input_perturbation": 0.1,
+    }
+    result = imported(tuner, {**PLAIN, **said, "attention_mechanism": "diffusers"})
+    found = answers_of(result)
+    assert {key: found[f"training.{key}"] for key in said} == said
+    assert found["training.attention_mechanism"] == "sdpa"
+    result = imported(tuner, {**PLAIN, "attention_mechanism": "sageattention"})
+    assert row_of(result, "attention_mechanism").fate is Fate.LEFT
 
 
 def test_a_key_said_twice_is_told(tuner):

@@ -41,10 +41,10 @@ def config_of(**chosen) -> dict:
 class Trained:
     """The tiny SDXL's U-Net under Muon."""
 
-    def __init__(self, config, model, dataset, world, report) -> None:
+    def __init__(self, config, model, dataset, world, report, weight_decay_exclude="none") -> None:
         dtype = torch.bfloat16 if "bf16" in config else torch.float32
         self.unet = model.unet(dtype)
-        self.engine = DeepSpeedEngine(self.unet, config)
+        self.engine = DeepSpeedEngine(self.unet, config, weight_decay_exclude)
         scheduler = model.noise_scheduler()
         batches = Batches(
             dataset,
@@ -88,3 +88,22 @@ def test_each_part_has_its_own_learning_rate(model, dataset, group, report):
     trained.steps(0, STEPS)
     groups = trained.engine._optimizer.param_groups
     assert [(group["name"], group["lr"]) for group in groups] == [("muon-params", 2e-2), ("adam-params", 1e-3)]
+
+
+def test_norms_and_biases_may_be_left_undecayed(model, dataset, group, report, tmp_path):
+    config = config_of(**PLACES["stage 3 cpu"], weight_decay=0.1)
+    trained = Trained(config, model, dataset, group, report, "norms_and_biases")
+    trained.steps(0, STEPS)
+    groups = trained.engine._optimizer.optimizer.param_groups
+    assert [(each["use_muon"], each["weight_decay"], each["lr"]) for each in groups] == [
+        (True, 0.1, 2e-2),
+        (False, 0.1, 1e-3),
+        (False, 0.0, 1e-3),
+    ]
+    trained.engine.save(tmp_path)
+    trained.steps(STEPS, STEPS + LATER)
+    again = Trained(config, model, dataset, group, report, "norms_and_biases")
+    again.engine.load(tmp_path)
+    again.steps(STEPS, STEPS + LATER)
+    resumed = again.weights()
+    assert all(weight.equal(resumed[name]) for name, weight in trained.weights().items())

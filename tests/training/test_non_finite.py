@@ -62,7 +62,7 @@ class Poisoned(CachedDataset):
         return sample
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", ["plain", "stage 2 cpu", pytest.param("stage 3 cpu", marks=pytest.mark.exhaustive)])
 def test_the_step_is_not_taken_and_the_files_of_its_micro_batch_are_named(place, model, dataset, group, report):
     clean = loop_of(place, "no", model, dataset, group, report)
     micro_batches = list(clean.batches.run(clean.division, BEFORE, BEFORE + 1))
@@ -166,6 +166,8 @@ def test_a_run_ends_with_1_and_its_checkpoints_are_whole(assets, tmp_path, ranks
     assert done.returncode == 0, done.stderr
     run, events = RunDirectory(tmp_path / "run"), lambda: read_events(RunDirectory(tmp_path / "run").events_jsonl)[0]
     assert any("predicts 'epsilon'" in event["message"] for event in events() if event["event"] == "warning")
+    (model,) = (event for event in events() if event["event"] == "model")
+    assert model["attention"] == "flash"
     schedule = json.loads((run.path / "pipeline/scheduler/scheduler_config.json").read_text())
     assert (schedule["prediction_type"], schedule["rescale_betas_zero_snr"]) == ("v_prediction", True)
 

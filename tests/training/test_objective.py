@@ -10,7 +10,7 @@ from launcher.config.training import ObjectiveSettings
 from launcher.errors import InvalidInputError
 from launcher.train.batches import Batch, Batches, Division
 from launcher.train.models import ModelSource
-from launcher.train.objective import diffusion_loss, require_trainable
+from launcher.train.objective import diffusion_loss, require_schedule
 
 SHAPE = (4, 8, 8)
 TWO_STEPS = {"num_train_timesteps": 2, "trained_betas": [0.2, 0.5]}
@@ -217,19 +217,19 @@ def model_that_says(folder, model, **schedule) -> ModelSource:
 def test_a_model_that_does_not_go_with_the_objective_is_refused(tmp_path, model, report, schedule, objective, message):
     source = replace(model_that_says(tmp_path, model, **schedule), objective=ObjectiveSettings(**objective))
     with pytest.raises(InvalidInputError, match=message):
-        require_trainable(source, report)
+        require_schedule(source, report)
 
 
 def test_a_model_of_noise_learns_velocity_with_a_warning_and_one_of_velocity_without(tmp_path, model, report):
-    require_trainable(replace(model, objective=ObjectiveSettings(prediction_type="v_prediction")), report)
+    require_schedule(replace(model, objective=ObjectiveSettings(prediction_type="v_prediction")), report)
     (warning,) = report.named("warning")
     assert "predicts 'epsilon'" in warning["message"]
     own = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
     source = model_that_says(tmp_path, model, **own)
-    require_trainable(source, report)
+    schedule = require_schedule(source, report)
     assert len(report.named("warning")) == 1
-    assert source.noise_scheduler().config.prediction_type == "v_prediction"
-    assert float(source.noise_scheduler().alphas_cumprod[-1]) == 0
+    assert schedule.config.prediction_type == "v_prediction"
+    assert float(schedule.alphas_cumprod[-1]) == 0
 
 
 def test_the_exported_pipeline_samples_what_was_learnt(tmp_path, model):

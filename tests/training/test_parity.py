@@ -127,17 +127,17 @@ def references(model, dataset):
         unet = model.unet(torch.float32)
         if lora:
             add_adapter(unet, AdapterSettings(**LORA), SEED)
-        return plain_loop(model, dataset, unet)
+        return plain_loop(model, dataset, unet, [weight for weight in unet.parameters() if weight.requires_grad])
 
     return train
 
 
-def plain_loop(model, dataset, unet) -> dict:
+def plain_loop(model, dataset, unet, groups) -> dict:
     """torch's AdamW over what is trained, its own clipping, the warm-up written out."""
     scheduler = model.noise_scheduler()
     trained = {name: parameter for name, parameter in unet.named_parameters() if parameter.requires_grad}
     start = torch.cat([parameter.detach().flatten().clone() for parameter in trained.values()])
-    optimizer = torch.optim.AdamW(trained.values(), lr=LEARNING_RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
     batches = Batches(
         dataset,
         seed=SEED,
@@ -172,27 +172,34 @@ def trained(assets, cache_dir, dataset, tmp_path_factory, request):
         folder = tmp_path_factory.mktemp("parity")
         if not cover:
             request.getfixturevalue("async_io")  # for NVMe
-        cases = {
-            f"{place}-{accumulation}": deepspeed_config(settings, world_size, accumulation)
-            for (place, settings), accumulation in itertools.product(CASES_BY_PLACE.items(), ACCUMULATIONS)
-            if in_cover(place, accumulation, world_size) is cover
-        }
-        job = {
-            "model": str(assets / "model"),
-            "pictures": str(assets / "pictures"),
-            "cache": str(cache_dir),
-            "resolution": 32,
-            "seed": SEED,
-            "steps": STEPS,
-            "lora": LORA,
-            "cases": cases,
-        }
+        job = job_of(
+            {
+                f"{place}-{accumulation}": deepspeed_config(settings, world_size, accumulation)
+                for (place, settings), accumulation in itertools.product(CASES_BY_PLACE.items(), ACCUMULATIONS)
+                if in_cover(place, accumulation, world_size) is cover
+            },
+            assets,
+            cache_dir,
+        )
         with tempfile.TemporaryDirectory(dir="/dev/shm") as swap:  # where memory may be aligned to anything
             (folder / "job.json").write_text(json.dumps(job).replace('"swap"', json.dumps(swap)))
             run_ranks(folder, world_size)
         return folder
 
     return train
+
+
+def job_of(cases: dict, assets: Path, cache_dir: Path) -> dict:
+    return {
+        "model": str(assets / "model"),
+        "pictures": str(assets / "pictures"),
+        "cache": str(cache_dir),
+        "resolution": 32,
+        "seed": SEED,
+        "steps": STEPS,
+        "lora": LORA,
+        "cases": cases,
+    }
 
 
 def run_ranks(folder, world_size: int) -> None:
@@ -224,7 +231,10 @@ def run_ranks(folder, world_size: int) -> None:
 @pytest.mark.parametrize(("world_size", "place", "accumulation"), CASES)
 def test_it_trains_what_plain_pytorch_trains(trained, references, world_size, place, accumulation):
     folder, reference = trained(world_size, in_cover(place, accumulation, world_size)), references("lora" in place)
-    case = torch.load(folder / f"{place}-{accumulation}.pt")
+    assert_trained_alike(torch.load(folder / f"{place}-{accumulation}.pt"), reference, place)
+
+
+def assert_trained_alike(case: dict, reference: dict, place: str) -> None:
     assert case["lr"] == pytest.approx(reference["lr"], rel=1e-6)
     assert case["loss"] == pytest.approx(reference["loss"], rel=LOSS_TOLERANCE)
     if not place.startswith("zero0"):  # without ZeRO and half precision DeepSpeed does not tell
@@ -255,3 +265,21 @@ def test_an_exported_lora_is_the_masters_whole_where_the_model_itself_is_empty(
     assert sum(value.numel() for name, value in kohya.items() if name not in alphas) == sum(
         master.numel() for master in masters.values()
     )
+
+
+@pytest.mark.exhaustive
+def test_norms_and_biases_that_do_not_decay_are_the_same_group_on_two_ranks(
+    assets, cache_dir, model, dataset, tmp_path
+):
+    """One process meets every stage in test_weight_decay."""
+
+    places = ("plain", "zero1", "zero2-cpu", "zero3-cpu-params")
+    job = job_of({place: deepspeed_config(PLACES[place], 2, 1) for place in places}, assets, cache_dir)
+    (tmp_path / "job.json").write_text(json.dumps({**job, "weight_decay_exclude": "norms_and_biases"}))
+    run_ranks(tmp_path, 2)
+    unet = model.unet(torch.float32)
+    decaying = [weight for weight in unet.parameters() if weight.ndim > 1]
+    others = [weight for weight in unet.parameters() if weight.ndim == 1]
+    reference = plain_loop(model, dataset, unet, [{"params": decaying}, {"params": others, "weight_decay": 0.0}])
+    for place in places:
+        assert_trained_alike(torch.load(tmp_path / f"{place}.pt"), reference, place)

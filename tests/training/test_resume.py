@@ -42,7 +42,11 @@ SETTINGS = {
     "zero2-fp32": {"stage": 2, "precision": "no", "gradient_accumulation_steps": 2},
     "zero3-fp32": {"stage": 3, "precision": "no", "scheduler_type": "WarmupDecayLR"},
     "zero3-nvme-muon": {**SWAPS, "optimizer_type": "Muon"},
+    "zero1-groups": {"stage": 1, "precision": "bf16"},
+    "zero3-nvme-groups": SWAPS,
 }
+WITH_GROUPS = ("zero2-bf16", "zero3-bf16", "zero1-groups", "zero3-nvme-groups")
+"""Norms and biases are a group of their own there, which does not decay."""
 IN_CI = tuple(SETTINGS)[:6]
 LORA = {"model_type": "lora", "lora_rank": 4, "lora_dropout": 0.2}
 """What is dropped follows from the step too."""
@@ -72,6 +76,7 @@ def resumed(assets, cache_dir, async_io, tmp_path_factory):
             name: {
                 "precision": some["precision"],
                 "config": config(**some),
+                "weight_decay_exclude": "norms_and_biases" if name in WITH_GROUPS else "none",
                 "lora": LORA if "lora" in name else {},
             }
             for name, some in SETTINGS.items()

@@ -98,6 +98,15 @@ LAUNCH: tuple[Rule, ...] = (
         source="run: torch 2.13 found no compiled frames in the first convolution",
     ),
     Rule(
+        "flash-needs-half-precision",
+        "training.attention_mechanism",
+        "a GPU has no flash attention in fp32; choose sdpa, or bf16",
+        lambda launch, ds, training: (
+            training.runtime.attention_mechanism == "flash" and ds.precision == "no" and not launch.use_cpu
+        ),
+        source="torch: no kernel for float32, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp",
+    ),
+    Rule(
         "zero-snr-needs-velocity",
         "training.rescale_betas_zero_snr",
         ZERO_SNR_NEEDS_VELOCITY,

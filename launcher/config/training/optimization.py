@@ -20,8 +20,20 @@ class OptimizationSettings:
     lr_warmup_steps: int = setting(
         100, "Steps over which the learning rate rises; DeepSpeed refuses 0.", unit="steps", minimum=1
     )
+    weight_decay_exclude: str = setting(
+        "none",
+        "What weight decay leaves alone: nothing, as SDXL's usual trainers do, or norms and biases, as is usual for "
+        "transformers: all parameters with one dimension. SDXL's U-Net has no embedding tables.",
+        choices=("none", "norms_and_biases"),
+    )
     gradient_checkpointing: bool = setting(
         True, "Recompute activations in the backward pass: far less VRAM, about a quarter more GPU time."
+    )
+    gradient_checkpointing_granularity: str = setting(
+        "all",
+        "What is recomputed: all blocks, or transformer blocks only, which keeps the resnets' activations: two thirds "
+        "more VRAM for activations, less GPU time.",
+        choices=("all", "transformer_blocks"),
     )
     seed: int = setting(42, "Seed of data order, noise and timesteps.", minimum=0, maximum=2**63 - 1)
     num_eval_images: int = setting(

@@ -25,6 +25,12 @@ class RuntimeSettings:
         minimum=0,
         maximum=256,
     )
+    attention_mechanism: str = setting(
+        "sdpa",
+        "How attention is computed: `sdpa` takes the best kernel that torch has here, `flash` starts with flash "
+        "attention only.",
+        choices=("sdpa", "flash"),
+    )
     offload_param_path: str = setting(
         "",
         "Folder for NVMe offload of parameters and optimizer states where their own paths are left out, blank or "

@@ -52,6 +52,16 @@ PRECISION = (
         "run: ValueError, Type fp16 is not supported on your device",
     ),
     Rule(
+        "fp16-needs-zero",
+        ("fp16.enabled", "zero_optimization.stage"),
+        lambda view, _: view.get("fp16.enabled") and view.stage == 0,
+        "without ZeRO DeepSpeed divides fp16's gradients by the loss scale and never multiplied the loss: they are "
+        "65,536 times too small, clipping does not hold, and small ones are lost",
+        "choose bf16, ZeRO stage 1, or train without DeepSpeed",
+        "run: the first moment is 2**-10 of the gradient where initial_scale_power is 10; runtime/engine.py, backward "
+        "scales for ZeRO's optimizers only",
+    ),
+    Rule(
         "no-precision",
         _SECTIONS,
         lambda view, _: not any(view.get(path) for path in _SECTIONS),

@@ -25,6 +25,7 @@ LORA = {"adapter": AdapterSettings(model_type="lora")}
 PLAIN = {"launch": LaunchSettings(deepspeed=False)}
 COMPILED = {"launch": LaunchSettings(dynamo=Dynamo())}
 IN_ONE_PIECE = {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True))}
+FLASH = {"runtime": RuntimeSettings(attention_mechanism="flash")}
 SWAPPED = {"runtime": RuntimeSettings(offload_param_path="/nvme")}
 AVERAGED = {"ema": EmaSettings(use_ema=True)}
 AVERAGED_ON_GPU = {"ema": EmaSettings(use_ema=True, ema_device="accelerator")}
@@ -43,6 +44,7 @@ BREAKS = [
     ("lora-learns-faster", {}, LORA),
     ("compiled-at-stage-3", STAGE_3, COMPILED),
     ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True, regional=True))}),
+    ("flash-needs-half-precision", {"precision": "no"}, FLASH),
     ("zero-snr-needs-velocity", {}, objective(rescale_betas_zero_snr=True, prediction_type="epsilon")),
     ("min-snr-at-zero-snr", {}, objective(rescale_betas_zero_snr=True, snr_gamma=5.0)),
     ("timesteps-to-train", {}, objective(min_timestep=500, max_timestep=500)),
@@ -67,6 +69,8 @@ KEEPS = [
     ("regions-in-one-piece", {}, IN_ONE_PIECE),
     ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(regional=True))}),
     ("one-graph-at-stage-3", {"stage": 2}, IN_ONE_PIECE),
+    ("flash-needs-half-precision", {}, FLASH),
+    ("flash-needs-half-precision", {"precision": "no"}, {**FLASH, "launch": LaunchSettings(use_cpu=True)}),
     ("zero-snr-needs-velocity", {}, objective(rescale_betas_zero_snr=True)),
     ("zero-snr-needs-velocity", {}, objective(prediction_type="epsilon")),
     ("min-snr-at-zero-snr", {}, objective(rescale_betas_zero_snr=True)),

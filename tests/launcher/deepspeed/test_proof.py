@@ -145,6 +145,7 @@ def test_what_no_run_proves_is_known():
         "adagrad-at-stage-0": "a GPU",
         # Nor fp16.
         "fp16-masters-need-cpu-adam": "a GPU",
+        "fp16-needs-zero": "a GPU, and the optimizer's moments",
         "unfused-on-the-cpu": "a clock and 100 million parameters",
     }
 

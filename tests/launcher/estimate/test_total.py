@@ -226,6 +226,13 @@ def test_without_checkpointing_activations_are_ten_times_as_many(cost):
     assert activations(cost(gradient_checkpointing=False)) == 6600
 
 
+def test_activations_of_resnets_that_are_kept_take_two_thirds_more(cost):
+    kept = {"gradient_checkpointing_granularity": "transformer_blocks"}
+    assert activations(cost(**kept)) == 1160
+    assert activations(cost(**kept, train_batch_size=8)) == pytest.approx(9281, rel=1e-3)  # traced too
+    assert activations(cost(**kept, gradient_checkpointing=False)) == 6600
+
+
 def test_activations_in_fp32_are_twice_as_large(cost):
     assert activations(cost(mixed_precision="no")) == 2 * 691
     assert activations(cost(mixed_precision="fp16")) == 691

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.runs.checkpoints import Checkpoint, Identity, why_not_resumed
+from launcher.runs.checkpoints import Checkpoint, Identity, what_changes, why_not_resumed
 
 MINE = Identity(
     model="m", resolution=64, zero_stage=3, precision="bf16", optimizer="AdamW", world_size=1, seed=1,
@@ -19,6 +19,31 @@ def test_a_checkpoint_that_does_not_say_where_its_states_were_had_them_in_memory
     assert "optimizer in GPU or host memory there, NVMe here" in why_not_resumed(
         earlier, replace(MINE, optimizer_on="NVMe")
     )
+
+
+def test_groups_of_weight_decay_must_agree_and_earlier_checkpoints_had_one():
+    facts = MINE.facts()
+    del facts["weight_decay_exclude"]
+    earlier, grouped = (
+        Checkpoint(Path("checkpoint-1"), 1, facts),
+        replace(MINE, weight_decay_exclude="norms_and_biases"),
+    )
+    assert why_not_resumed(earlier, MINE) is None
+    assert "weight decay for all but none there, norms_and_biases here" in why_not_resumed(earlier, grouped)
+
+
+def test_another_objective_may_go_on_and_is_told():
+    facts = MINE.facts()
+    assert what_changes(Checkpoint(Path("checkpoint-1"), 1, facts), MINE) == []
+    changed = replace(MINE, prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    told = what_changes(Checkpoint(Path("checkpoint-1"), 1, facts), changed)
+    assert told == [
+        "checkpoint-1 was made with prediction type auto, now v_prediction: what it learnt so far it unlearns",
+        "checkpoint-1 was made with zero terminal SNR False, now True: it goes on with another noise schedule",
+    ]
+    for key in ("prediction_type", "rescale_betas_zero_snr"):
+        del facts[key]
+    assert what_changes(Checkpoint(Path("checkpoint-1"), 1, facts), changed) == []
 
 
 def test_a_lora_continues_its_own_kind_only():

@@ -160,6 +160,13 @@ CASES = [
         "fp16-needs-gpu", at(2, **{"bf16.enabled": False, "fp16.enabled": True}), NoFp16("Type fp16 is not supported")
     ),
     Case(
+        "fp16-needs-zero",
+        at(0, **{"bf16.enabled": False, "fp16.enabled": True}),
+        NotHere("a GPU, and the optimizer's moments"),
+        run={"device": "cuda"},
+        mended=at(0),
+    ),
+    Case(
         "two-precisions",
         at(2, **{"fp16.enabled": True}),
         Fails("cannot be simultaneously enabled"),

@@ -1,8 +1,9 @@
 """``python -m harness.many_engines JOB``: trains many DeepSpeed configurations in one process (one of several ranks).
 
-JOB is a JSON file: model folder, pictures, cache, steps, the settings of a LoRA and cases by name, each a DeepSpeed
-configuration; where the name has ``lora`` in it, the LoRA is trained. Rank 0 leaves ``NAME.pt`` with the losses,
-learning rates, gradient norms and final fp32 weights of each case beside it, and ``NAME-lora`` with an exported LoRA.
+JOB is a JSON file: model folder, pictures, cache, steps, the settings of a LoRA, what does not decay and cases by name,
+each a DeepSpeed configuration; where the name has ``lora`` in it, the LoRA is trained. Rank 0 leaves ``NAME.pt`` with
+the losses, learning rates, gradient norms and final fp32 weights of each case beside it, and ``NAME-lora`` with an
+exported LoRA.
 """
 
 import gc
@@ -62,7 +63,12 @@ def main() -> None:
         unet = model.unet(torch.float32)
         if "lora" in name:
             add_adapter(unet, lora.adapter, job["seed"])
-        engine = PlainEngine(unet, config, world) if name.startswith("plain") else DeepSpeedEngine(unet, config)
+        exclude = job.get("weight_decay_exclude", "none")
+        engine = (
+            PlainEngine(unet, config, world, exclude)
+            if name.startswith("plain")
+            else DeepSpeedEngine(unet, config, exclude)
+        )
         recorder = Recorder()
         division = Division(
             world.rank,

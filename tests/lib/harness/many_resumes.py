@@ -1,7 +1,7 @@
 """``python -m harness.many_resumes JOB``: trains DeepSpeed configurations straight through and with a resume between.
 
 JOB is a JSON file: model folder, pictures, cache, resolution, seed, steps and cases by name, each with a DeepSpeed
-configuration, its precision and the settings of a LoRA, if it trains one. Beside it, for each case:
+configuration, its precision, what does not decay and the settings of a LoRA, if it trains one. Beside it, for each:
 ``NAME/straight`` and ``NAME/resumed`` with the checkpoints, ``NAME/told.json`` with what each step told and the
 digest of every batch.
 """
@@ -56,7 +56,7 @@ class RecordedBatches(Batches):
 class Case:
     """One configuration on one data set."""
 
-    def __init__(self, job, world, model, dataset, precision, config, lora) -> None:
+    def __init__(self, job, world, model, dataset, precision, config, lora, weight_decay_exclude) -> None:
         self.world, self.model, self.config = world, model, config
         self.lora, self.seed = AdapterSettings(**lora), job["seed"]
         self.dtype = DTYPES[precision]
@@ -85,6 +85,7 @@ class Case:
             seed=job["seed"],
             global_batch_size=self.division.global_batch_size,
             pictures=len(dataset),
+            weight_decay_exclude=weight_decay_exclude,
         )
 
     def train(self, folder: Path, last_step: int) -> dict:
@@ -97,7 +98,8 @@ class Case:
         unet = self.model.unet(self.dtype)
         if self.lora.is_lora:
             add_adapter(unet, self.lora, self.seed)
-        engine = DeepSpeedEngine(unet, build_swapping(self.config, folder, self.world))
+        config = build_swapping(self.config, folder, self.world)
+        engine = DeepSpeedEngine(unet, config, self.identity.weight_decay_exclude)
         checkpoints = Checkpoints(folder, 10, self.identity, self.world, recorder)
         done = checkpoints.resume(engine, checkpoints.find())
         loop = Loop(engine, self.batches, self.scheduler, self.division, self.world, recorder, lambda: None)
@@ -121,7 +123,8 @@ def main() -> None:
     for name, case in job["cases"].items():
         folder = path.parent / name
         precision = case["precision"]
-        trained = Case(job, world, model, datasets[precision], precision, case["config"], case.get("lora", {}))
+        lora, exclude = case.get("lora", {}), case["weight_decay_exclude"]
+        trained = Case(job, world, model, datasets[precision], precision, case["config"], lora, exclude)
         told = {}
         for part, place, last_step in (
             ("straight", "straight", job["steps"]),
