@@ -66,7 +66,7 @@ FILE = {
     "mixed_precision": "bf16",
     "num_processes": 2,
 }
-FROM_FILE = (*"./model", "enter", "enter", "enter", *"./pictures", "f4", "ctrl+p", *"zero_stage", "down", "enter")
+FROM_FILE = (*"./model", *4 * ("enter",), *"./pictures", "f4", "ctrl+p", *"zero_stage", "down", "enter")
 """To a question that the file answers."""
 TWO_GPUS = {
     "accelerate.machine": "MULTI_GPU",
