@@ -146,12 +146,13 @@ def test_every_event_of_a_run_is_documented_with_its_fields(real_run):
         if event["event"] == "phase":
             assert event["phase"] in documented["phase"]
         assert isinstance(event["time"], float)
-    expected = {"start", "phase", "model", "data", "step", "evaluation", "checkpoint", "export", "end"}
+    expected = {"start", "phase", "configuration", "buckets", "model", "data", "step"}
+    expected |= {"evaluation", "checkpoint", "export", "end"}
     assert {event["event"] for event in seen} == expected
     steps = [event for event in seen if event["event"] == "step"]
     assert [event["step"] for event in steps] == list(range(1, 21))
     assert set(steps[0]) - {"time", "event"} == documented["step"] - {
-        *("data", "forward", "backward", "optimizer", "total"),
+        *("data", "forward", "backward", "optimizer", "total", "ema"),
         *("allocated", "reserved", "peak"),
     }
     assert [event["time"] for event in seen] == sorted(event["time"] for event in seen)

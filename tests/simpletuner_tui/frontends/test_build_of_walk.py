@@ -9,7 +9,7 @@ import pytest
 from harness.fake_model import write_model
 from harness.runs import CLI
 
-LEAST = ("./model", "", "", "", "./pictures", "rest")
+LEAST = ("./model", "", "", "", "", "./pictures", "rest")
 """Lines to the end of a walk with DeepSpeed at its defaults, from the first question."""
 
 
