@@ -196,7 +196,9 @@ def read_header(path: Path) -> tuple[int, dict[str, Any]]:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > path.stat().st_size:
                 raise ValueError("the header is cut off")
-            header = dict(json.loads(file.read(length)))
+            header = json.loads(file.read(length))
+        if not isinstance(header, dict):
+            raise ValueError("its header is no object")
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         end = 8 + length + max(ends, default=0)
         if path.stat().st_size < end:

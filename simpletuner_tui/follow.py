@@ -200,7 +200,9 @@ def _trained(model: dict[str, Any]) -> str:
     rank, whole = model.get("lora_rank"), f"{model['parameters'] / 1e6:,.1f} M"
     if rank is None:
         return f"U-Net with {whole} parameters"
-    return f"LoRA of rank {rank}, {model['trainable'] / 1e6:,.1f} M of {whole} parameters trained,"
+    trained = model["trainable"]
+    some = f"{trained / 1e6:,.1f} M" if trained >= 100_000 else f"{trained:,}"
+    return f"LoRA of rank {rank}, {some} of {whole} parameters trained,"
 
 
 def _amount(done: float, total: float) -> str:

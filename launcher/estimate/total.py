@@ -105,6 +105,10 @@ def estimate(settings: Settings, model: ModelFacts, pictures: int = 0) -> Estima
         notes.append("activations are known for SDXL's U-Net only and left out")
     if settings.training.validation.validation_steps and settings.training.validation.num_validation_images:
         notes.append(_decoding(settings))
+    if settings.training.adapter.is_lora:
+        of = trained(settings.training.adapter, model)
+        rank, some, whole = settings.training.adapter.lora_rank, of.parameters / 1e6, of.held / 1e6
+        notes.append(f"LoRA of rank {rank}: {some:,.1f} M of {whole:,.1f} M parameters are trained")
     if settings.deepspeed.nvme_parts:
         notes.append(_drive_life(settings, model))
     if split(settings.deepspeed.extra)[1]:

@@ -169,9 +169,14 @@ class ModelSource:
         return pipeline
 
     def drawing_pipeline(self) -> StableDiffusionXLPipeline:
-        """A pipeline of the model's own inference scheduler and settings, without anything that has weights."""
+        """A pipeline without anything that has weights; its scheduler samples what the objective trains."""
         without = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
-        return StableDiffusionXLPipeline.from_pretrained(self.folder, add_watermarker=False, **dict.fromkeys(without))
+        pipeline = StableDiffusionXLPipeline.from_pretrained(
+            self.folder, add_watermarker=False, **dict.fromkeys(without)
+        )
+        schedule = trained_schedule(self.own_schedule, self.objective)
+        pipeline.register_modules(scheduler=pipeline.scheduler.from_config(schedule))
+        return pipeline
 
     def tokenizer(self) -> CLIPTokenizer:
         """The first text encoder's; the second's splits text alike and only pads otherwise."""

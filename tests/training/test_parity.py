@@ -62,7 +62,7 @@ PLACES = {
 ACCUMULATIONS = (1, 4)
 WORLD_SIZES = (1, 2)
 LORA = {"model_type": "lora", "lora_rank": 4, "lora_alpha": 8.0}
-IN_LORA_COVER = {("zero2", 1, 1), ("zero3-cpu-params", 4, 1), ("plain", 4, 2), ("zero1-cpu", 1, 2), ("zero3", 4, 2)}
+IN_LORA_COVER = {("zero2", 4, 1), ("zero3-cpu-params", 1, 1), ("plain", 4, 2), ("zero1-cpu", 1, 2), ("zero3", 1, 2)}
 """Place, accumulation and number of processes: what a LoRA adds to a place is that something is frozen there."""
 CASES_BY_PLACE = {**PLACES, **{f"{name}-lora": place for name, place in PLACES.items()}}
 

@@ -48,6 +48,10 @@ def test_the_gpu_holds_the_whole_unet_and_trains_the_adapter(cost, changed, form
     assert parts(steps, "CUDA context and kernels", "activations") == about(formula(ranks))
 
 
+def test_how_much_is_trained_is_noted(cost):
+    assert "LoRA of rank 16: 23.2 M of 2,590.7 M parameters are trained" in cost().notes
+
+
 def test_only_the_adapter_is_flattened_at_the_start(cost):
     assert cost(zero_stage=2).gpu_start[0].mib == PROCESS_MIB
     assert parts(cost(zero_stage=2).gpu_start[1:]) == about(2 * P + 3 * 2 * A)

@@ -17,7 +17,7 @@ from accelerate.utils import imports
 from accelerate.commands.menu import selection_menu
 names = json.load(sys.stdin)
 told = {name: bool(getattr(imports, f"is_{name}_available")()) for name in names}
-json.dump({**told, "colab": selection_menu.in_colab}, sys.stdout)
+json.dump({**told, "colab": bool(selection_menu.in_colab)}, sys.stdout)
 """
 OURS = """
 import json, sys
