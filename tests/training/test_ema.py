@@ -16,7 +16,8 @@ from harness.ranks import run_ranks
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
 from launcher.config.training import EmaSettings
 from launcher.errors import InvalidInputError
-from launcher.runs.checkpoints import MARKER, Checkpoint, Identity
+from launcher.runs.checkpoints import Checkpoint, Identity
+from launcher.runs.marker import MARKER
 from launcher.train import ema
 from launcher.train.checkpoint import Checkpoints
 from launcher.train.ema import MovingAverage, decay_at
@@ -197,7 +198,7 @@ def checkpoints(alone, report, tmp_path):
 def test_a_checkpoint_without_its_average_is_not_whole(checkpoints, alone, report):
     engine = Masters(1.0)
     average = new_average(engine, alone)
-    path = checkpoints.save(engine, 7, average)
+    path = checkpoints.save(engine, 7, average=average)
     assert "ema-rank-0.pt" in (path / MARKER).read_text()
     assert checkpoints.find().step == 7
     (path / "ema-rank-0.pt").unlink()
@@ -213,7 +214,7 @@ def test_where_run_and_checkpoint_differ_about_it_the_person_is_told(checkpoints
     without = Checkpoint(checkpoints.save(engine, 1), 1, {})
     ema.begin(engine, settings, alone, without, report)
     assert report.warnings[-1] == f"{without.path} has no moving average: it begins with the weights of this checkpoint"
-    kept = Checkpoint(checkpoints.save(engine, 2, new_average(engine, alone)), 2, {})
+    kept = Checkpoint(checkpoints.save(engine, 2, average=new_average(engine, alone)), 2, {})
     assert ema.begin(engine, EmaSettings(), alone, kept, report) is None
     assert "ends here: training.use_ema is off" in report.warnings[-1]
     with pytest.raises(InvalidInputError, match="divided otherwise"):

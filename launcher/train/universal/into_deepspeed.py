@@ -48,7 +48,8 @@ def layout(engine: Any, names: Mapping[torch.nn.Parameter, str]) -> dict[str, An
             for index, master in enumerate(optimizer.fp32_partitioned_groups_flat)
         ]
         return {"swapped": swapped}
-    groups = getattr(optimizer, "bit16_groups", None) or getattr(optimizer, "fp16_groups", None)
+    in_half = (getattr(optimizer, name, None) for name in ("bit16_groups", "fp16_groups", "bf16_groups"))
+    groups = next((groups for groups in in_half if groups), None)
     groups = groups or [group["params"] for group in optimizer.param_groups]
     return {"groups": [[names[parameter] for parameter in group] for group in groups]}
 
