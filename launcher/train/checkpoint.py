@@ -86,7 +86,6 @@ class Checkpoints:
             write_weights: writes the U-Net alone, where that is wanted.
             average: of the weights, saved beside the state.
 
-
         Raises:
             RunFailedError: the disk is full. What was saved before is untouched.
         """
@@ -131,7 +130,7 @@ class Checkpoints:
         if wanted == "no":
             self.require_none()
             return None
-        found = self._on_main(lambda: self._undamaged(wanted))
+        found = self._world.on_main(lambda: self._undamaged(wanted))
         for change in what_changes(found, self._identity) if found else ():
             self._report.warning(change)
         if wanted != "latest" and found and (newer := [each for each in whole(self._folder) if each.step > found.step]):
@@ -159,26 +158,13 @@ class Checkpoints:
             found.path.rename(aside)
             self._report.warning(f"{message} and is continued instead; the damaged one is set aside as {aside.name}")
 
-    def _on_main(self, ask: Callable[[], Checkpoint | None]) -> Checkpoint | None:
-        """What rank 0 finds out, on every rank; what it raises too."""
-        answer: Checkpoint | Exception | None = None
-        if self._world.is_main:
-            try:
-                answer = ask()
-            except Exception as error:
-                answer = error  # the others wait for word: they must hear of it too
-        answer = self._world.from_main(answer)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
     def require_none(self) -> None:
         """Refuses to start over beside checkpoints of another run: the newest of both would count later.
 
         Raises:
             RefusedToOverwriteError: there are some.
         """
-        found = self._on_main(lambda: next(iter(whole(self._folder)[-1:]), None))
+        found = self._world.on_main(lambda: next(iter(whole(self._folder)[-1:]), None))
         if found is not None:
             raise RefusedToOverwriteError(
                 f"{found.path} is there already, and training.resume_from_checkpoint is `no`; answer `latest` to "

@@ -64,18 +64,16 @@ WORLD_SIZES = (1, 2)
 LORA = {"model_type": "lora", "lora_rank": 4, "lora_alpha": 8.0}
 IN_LORA_COVER = {("zero3-cpu-params", 4, 1), ("zero2", 1, 2)}
 """Place, accumulation and number of processes: what a LoRA adds to a place is that something is frozen there."""
-ALONE_IN_COVER = ("zero0", "zero2", "zero1-cpu", "zero3-cpu")
-"""Two processes do there what they do at a place with more or less of it."""
 CASES_BY_PLACE = {**PLACES, **{f"{name}-lora": place for name, place in PLACES.items()}}
 
 
 def in_cover(place: str, accumulation: int, world_size: int) -> bool:
-    """Less than half of the product: every place with one process, and with two those that they change most.
+    """Half of the product: every place meets each accumulation and each number of processes.
 
     NVMe is left to the whole: what is read back from it is the CPU's to the bit, as the rules' proof sees, and a run on
     it ends as on the CPU (test_troubleshooting).
     """
-    if "nvme" in place or (world_size == 2 and place in ALONE_IN_COVER):
+    if "nvme" in place:
         return False
     if place.endswith("-lora"):
         return (place.removesuffix("-lora"), accumulation, world_size) in IN_LORA_COVER
