@@ -2,8 +2,7 @@
 
 SDXL's architecture with random weights and pictures of four aspects are made in OUT, then 20 steps of eight pictures at
 1024 px are trained: ZeRO-2 and ZeRO-3 with offload on one GPU, ZeRO-2 killed (SIGKILL, every process) after step 12 and
-started again, and ZeRO-2 and ZeRO-3 on two GPUs at the same global batch. Two runs go side by side where there are two
-GPUs. OUT/agreement.json has every loss; what was exported is loaded by diffusers and held against the checkpoint.
+started again, and ZeRO-2 and ZeRO-3 on two GPUs at the same global batch. Runs on one GPU go side by side, one to a GPU. OUT/agreement.json has every loss; what was exported is loaded by diffusers and held against the checkpoint.
 
 A run takes 70 GB of host memory, a checkpoint 36 GB of disk; OUT should take two of them.
 """
@@ -15,7 +14,10 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Queue
+from threading import Lock
 
 import psutil
 import torch
@@ -48,6 +50,7 @@ RUNS = {
     "two-zero2": TWO,
     "two-zero3": {**TWO, **ZERO3},
 }
+ON_TWO = ("two-zero2", "two-zero3")
 
 
 def told(run: RunDirectory, name: str) -> list[dict]:
@@ -77,6 +80,25 @@ def kill_at(run: RunDirectory, step: int, following: subprocess.Popen) -> None:
         if str(run.path) in (process.info["cmdline"] or []):
             process.send_signal(signal.SIGKILL)
     following.wait()
+
+
+def train(out: Path, name: str, gpu: str | None, caching: Lock) -> dict:
+    run = RunDirectory(out / name)
+    with caching:  # the caches are shared: one run makes them
+        following = start(out, name, gpu)
+        while following.poll() is None and not told(run, "data"):
+            time.sleep(0.2)
+    if name != "zero2-killed":
+        return finish(out, name, following)
+    kill_at(run, KILLED, following)
+    before = {event["step"]: event["loss"] for event in told(run, "step")}
+    result = finish(out, name, start(out, name, gpu))
+    again = {step: loss for step, loss in enumerate(result["losses"], 1) if SAVED < step <= max(before)}
+    result["killed_after"] = max(before)
+    result["repeated_steps_apart"] = apart(list(again.values()), [before[step] for step in again])
+    result["exported"] = exported(out)
+    print(name, "killed after", max(before), "exported", result["exported"], flush=True)
+    return result
 
 
 def finish(out: Path, name: str, following: subprocess.Popen) -> dict:
@@ -139,26 +161,20 @@ def main() -> None:
     print("made", flush=True)
     kept = out / "agreement.json"
     results: dict[str, dict] = json.loads(kept.read_text()) if kept.exists() else {}
-    several = torch.cuda.device_count() > 1
-    alone = [name for name in ("zero2", "zero3") if name in wanted]
-    for group in [alone] if several else [[name] for name in alone]:
-        under_way = {}
-        for gpu, name in enumerate(group):
-            under_way[name] = start(out, name, str(gpu) if several else None)
-            while several and not told(RunDirectory(out / name), "data"):  # the caches are shared
-                time.sleep(1)
-        for name, following in under_way.items():
-            results[name] = finish(out, name, following)
-    for name in ("two-zero2", "two-zero3"):
-        if name in wanted:
-            results[name] = finish(out, name, start(out, name, None))
-    if "zero2-killed" in wanted:
-        following = start(out, "zero2-killed", "0" if several else None)
-        kill_at(RunDirectory(out / "zero2-killed"), KILLED, following)
-        before = {event["step"]: event["loss"] for event in told(RunDirectory(out / "zero2-killed"), "step")}
-        print("killed after", max(before), flush=True)
-        results["zero2-killed"] = finish(out, "zero2-killed", start(out, "zero2-killed", "0" if several else None))
-        print("exported", exported(out), flush=True)
+    gpus: Queue[str] = Queue()
+    for gpu in range(torch.cuda.device_count()):
+        gpus.put(str(gpu))
+    caching = Lock()
+
+    def on_one_gpu(name: str) -> None:
+        gpu = gpus.get()
+        results[name] = train(out, name, gpu, caching)
+        gpus.put(gpu)
+
+    with ThreadPoolExecutor(torch.cuda.device_count()) as pool:
+        list(pool.map(on_one_gpu, [name for name in wanted if name not in ON_TWO]))
+    for name in [name for name in wanted if name in ON_TWO]:
+        results[name] = train(out, name, None, caching)
     first = results.get("zero2", {}).get("losses", [])
     for name, result in results.items():
         print(f"{name}: losses apart from zero2 by {apart(result['losses'], first):.2e}", flush=True)

@@ -263,7 +263,10 @@ def _results(run: RunDirectory, progress: Progress, current: RunStatus) -> list[
 def _command() -> str:
     """This command as it would be typed here: by its path where the shell would not find it, or find another."""
     found = shutil.which("simpletuner-tui")
-    return "simpletuner-tui" if found and Path(found).samefile(sys.argv[0]) else _short(sys.argv[0])
+    here = Path(sys.argv[0])
+    if not here.exists():  # started from within Python
+        return "simpletuner-tui"
+    return "simpletuner-tui" if found and here.samefile(found) else _short(sys.argv[0])
 
 
 def _short(path: str) -> str:

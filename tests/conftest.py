@@ -35,6 +35,8 @@ def own_environment(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(home / "state"))
         patch.setenv("HF_HOME", str(home / "huggingface"))
+        # Tests share cores: a thread with nothing to do sleeps instead of keeping a core busy.
+        patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
         patch.setenv(
             "TORCH_EXTENSIONS_DIR", os.environ.get("TORCH_EXTENSIONS_DIR", str(ROOT / ".venv/torch_extensions"))
         )

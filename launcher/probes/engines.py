@@ -11,7 +11,6 @@ digest of them), ``kinds`` (what the weights are in), ``rates`` (the learning ra
 be ``saved`` and ``loaded``. A line ``builds NAME`` comes before an extension is compiled, which takes minutes.
 """
 
-import functools
 import gc
 import hashlib
 import json
@@ -21,7 +20,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import cpuinfo
 import deepspeed
 import torch
 from deepspeed.accelerator import get_accelerator
@@ -29,9 +27,6 @@ from deepspeed.utils import logger, safe_get_full_fp32_param
 
 from launcher.probes.cases import BUILDS, SWAP, TOLD
 from launcher.train.deepspeed_engine import trainable
-
-# CPUAdam asks for it anew each time, which starts processes: 2 s an engine.
-cpuinfo.get_cpu_info = functools.cache(cpuinfo.get_cpu_info)
 
 STEPS = 4
 WIDE = 4224

@@ -214,7 +214,7 @@ def run_ranks(folder, world_size: int) -> None:
         "MASTER_PORT": str(port),
         "WORLD_SIZE": str(world_size),
         "LOCAL_WORLD_SIZE": str(world_size),
-        "OMP_NUM_THREADS": str(2 // world_size),
+        "OMP_NUM_THREADS": "1",
         "DS_ACCELERATOR": "cpu",
         "CUDA_VISIBLE_DEVICES": "",
         # ninja, as the supervisor does it
