@@ -144,7 +144,7 @@ def _resume(plan: Plan) -> Iterator[Finding]:
         training,
         deepspeed=launch.deepspeed,
         world_size=launch.num_processes,
-        pictures=0,  # their number is no reason to refuse
+        pictures=(),  # they are no reason to refuse
     )
     if found and (reason := why_not_resumed(found, mine)):
         yield Finding(field, reason)

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
 from launcher.config.training import DataSettings, PreparationSettings, TrainingSettings
 from launcher.data.buckets import Size
 from launcher.data.dataset import find
-from launcher.data.draws import buckets_of
+from launcher.data.draws import buckets_of, order_digest
 from launcher.data.pictures import Picture, Source
 from launcher.errors import InvalidInputError
 from launcher.train import caches
@@ -35,7 +36,7 @@ data_sets = st.lists(
     st.tuples(st.sampled_from(SIZES), st.sampled_from(SOURCES), st.integers(1, 9)), min_size=1, max_size=6
 ).map(
     lambda parts: [
-        Picture(f"{part}-{n}", "", *size, size, source)
+        Picture(Path(f"/pictures/{part}-{n}"), "", *size, size, source)
         for part, (size, source, count) in enumerate(parts)
         for n in range(count)
     ]
@@ -88,6 +89,34 @@ def test_ranks_and_accumulation_share_out_the_same_global_batch(pictures, step):
         for number in Division(rank, 2, 2, 2).numbers(step, micro_step)
     ]
     assert shared == drawn
+
+
+def changed(pictures, index, **fields):
+    return [replace(each, **fields) if number == index else each for number, each in enumerate(pictures)]
+
+
+@given(data_sets, batch_sizes, st.integers(0, 2**32), st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_digest_of_an_order_says_whether_it_is_the_same(pictures, batch, seed, data):
+    digest = order_digest(pictures)
+    larger = [
+        replace(each, path=Path("/moved") / each.path.name, bucket=Size(*(2 * side for side in each.bucket)))
+        for each in pictures
+    ]
+    assert order_digest(larger) == digest
+    one, other = Order(pictures, seed, batch), Order(larger, seed, batch)
+    assert [one[number] for number in range(20)] == [other[number] for number in range(20)]
+    index = data.draw(st.integers(0, len(pictures) - 1))
+    source, bucket = pictures[index].source, pictures[index].bucket
+    often = [
+        replace(each, source=replace(source, repeats=source.repeats + 1)) if each.source == source else each
+        for each in pictures
+    ]
+    assert order_digest(often) != digest
+    if sum(each.bucket == bucket for each in pictures) > 1:
+        assert order_digest(changed(pictures, index, bucket=Size(64, 8))) != digest
+    if len(pictures) > 1:
+        assert order_digest(changed(pictures, index, path=Path("/pictures/another"))) != digest
 
 
 def test_buckets_take_turns_rather_than_one_after_another():
