@@ -12,7 +12,6 @@ from launcher.config.setting import declarations, read_topic
 from launcher.config.training import TrainingSettings
 from launcher.config.training.sources import SourceSettings
 from launcher.data.buckets import MAXIMUM_ASPECT, Bucketing
-from launcher.data.files import count
 from launcher.data.pictures import Fitting
 from launcher.errors import InvalidInputError
 
@@ -78,15 +77,6 @@ def bucketings(training: TrainingSettings) -> tuple[Bucketing, ...]:
     except InvalidInputError:  # told where pictures are looked for
         sources = (_one_folder(training),)
     return tuple(fitting(training, source).bucketing for source in sources)
-
-
-def count_pictures(training: TrainingSettings) -> int:
-    """How many pictures the folders seem to have, by names alone; those of rows are not counted."""
-    try:
-        sources = read_sources(training)
-    except InvalidInputError:  # told where pictures are looked for
-        return 0
-    return sum(count(Path(source.instance_data_dir)) for source in sources if source.type == "local")
 
 
 def _shared(training: TrainingSettings) -> dict[str, Any]:

@@ -1,10 +1,14 @@
 """Which picture each step trains on: one bucket a step, every picture equally often, the same on every rank."""
 
+import json
 from collections import Counter
 from dataclasses import replace
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +17,7 @@ from PIL import Image
 
 from harness.recorder import Recorder
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
-from launcher.config.training import DataSettings, PreparationSettings, TrainingSettings
+from launcher.config.training import DataSettings, PreparationSettings, SourcesSettings, TrainingSettings
 from launcher.data.buckets import Size
 from launcher.data.dataset import find
 from launcher.data.draws import buckets_of, order_digest
@@ -157,6 +161,36 @@ def mixed(model, alone, tmp_path_factory):
     pictures = find_pictures(training, 2, alone, told)
     assert pictures == find(training).pictures
     return caches.prepare(training, model, pictures, torch.float32, alone, Report()), told
+
+
+def test_pictures_of_rows_as_they_were_before_are_removed_and_that_is_told(alone, tmp_path):
+    shards, rows = tmp_path / "shards.parquet", tmp_path / "cache/rows"
+    (tmp_path / "sources.json").write_text(
+        json.dumps([{"id": "a", "type": "parquet", "parquet_path": "shards.parquet"}])
+    )
+    training = TrainingSettings(
+        sources=SourcesSettings(data_backend_config=str(tmp_path / "sources.json")),
+        data=DataSettings(resolution=32, cache_dir=str(tmp_path / "cache")),
+    )
+
+    def found(count: int) -> Recorder:
+        pixels, told = BytesIO(), Recorder()
+        Image.new("RGB", (64, 64)).save(pixels, "PNG")
+        row = {"image": {"bytes": pixels.getvalue(), "path": None}, "text": "row"}
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row] * count), shards)
+        assert len(find_pictures(training, 2, alone, told)) == count
+        return told
+
+    assert found(2).named("rows_removed") == []
+    (needed,) = rows.iterdir()  # by this process, as long as it lives
+    (rows / "old").mkdir()
+    (rows / "old/source.json").write_bytes((needed / "source.json").read_bytes())
+    (rows / "old/00000000.png").write_bytes(bytes(1000))
+    (removed,) = found(3).named("rows_removed")
+    assert (removed["path"], removed["source"]) == (str(rows / "old"), str(shards))
+    assert removed["bytes"] > 1000
+    assert needed.exists()
+    assert not (rows / "old").exists()
 
 
 def test_a_bucket_with_too_few_pictures_is_told_or_refused(mixed, alone):
