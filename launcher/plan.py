@@ -12,7 +12,7 @@ import yaml
 
 from launcher.config.accelerate import LaunchSettings
 from launcher.config.settings import Settings
-from launcher.data.sources import count_pictures
+from launcher.data.extent import extent
 from launcher.estimate import Estimate, ModelFacts, estimate, read_model_facts
 from launcher.machine.host import Host, read_host
 from launcher.machine.packages import installed_version
@@ -55,7 +55,7 @@ def make_plan(settings: Settings, answers: bytes, run_dir: Path) -> Plan:
     settings = _with_places(settings, run_dir)
     host, toolchain = read_host(), read_toolchain()
     model = read_model_facts(settings.training.model.pretrained_model_name_or_path)
-    cost = estimate(settings, model, pictures=count_pictures(settings.training))
+    cost = estimate(settings, model, extent(settings.training))
     home = machine_home(run_dir, settings.launch)
     argv = _argv(settings.launch, run_dir)
     environment = _environment(settings, host)

@@ -152,6 +152,9 @@ class _Lines:
             self._line(f"  checkpoint of step {event['step']}: {event['bytes'] / 2**20:,.0f} MiB")
         elif kind == "swap_removed":
             self._line(f"  removed what a dead run left on NVMe, {event['bytes'] / 2**20:,.0f} MiB: {event['path']}")
+        elif kind == "rows_removed":
+            size = f"{event['bytes'] / 2**20:,.0f} MiB"
+            self._line(f"  removed what {event['source']} was unpacked to before it changed, {size}: {event['path']}")
         elif kind == "warning":
             self._line(f"warning: {event['message']}")
 

@@ -11,7 +11,7 @@ import yaml
 
 from launcher.config.settings import Settings
 from launcher.config.training import DataSettings, SourcesSettings, TrainingSettings
-from launcher.data.sources import count_pictures
+from launcher.data.extent import Extent, extent
 from launcher.errors import InvalidInputError
 from launcher.estimate import SDXL, Estimate, ModelFacts, estimate, read_model_facts
 from simpletuner_tui.answers import read_resolved
@@ -70,7 +70,7 @@ def cost(settings: Settings) -> Estimate:
     """What these settings cost; reads the model's headers and counts the pictures once a folder."""
     training = settings.training
     facts = _facts(training.model.pretrained_model_name_or_path)
-    return estimate(settings, facts, _pictures(training.data.instance_data_dir, training.sources.data_backend_config))
+    return estimate(settings, facts, _extent(training.data.instance_data_dir, training.sources.data_backend_config))
 
 
 @lru_cache(maxsize=16)
@@ -82,9 +82,9 @@ def _facts(model: str) -> ModelFacts:
 
 
 @lru_cache(maxsize=16)
-def _pictures(folder: str, sources: str) -> int:
+def _extent(folder: str, sources: str) -> Extent:
     data, listed = DataSettings(instance_data_dir=folder), SourcesSettings(data_backend_config=sources)
-    return count_pictures(TrainingSettings(data=data, sources=listed))
+    return extent(TrainingSettings(data=data, sources=listed))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from simpletuner_tui.answers import Answers, faults_in, judge_answers
 from simpletuner_tui.documents import Document
 from simpletuner_tui.launching import Prepared, prepare
 from simpletuner_tui.questions.accelerate.file import accelerate_file
-from simpletuner_tui.questions.model import Question
+from simpletuner_tui.questions.model import Question, Resolved
 from simpletuner_tui.session import Session
 
 
@@ -59,7 +59,7 @@ def review(session: Session, document: Document, base: Path, run_dir: Path, mach
         machine: what it would run on.
     """
     resolved, registry = session.resolved, document.registry
-    rows = tuple(_row(session, question) for question in resolved.asked if question.asks)
+    rows = tuple(_row(session, question) for question in resolved.asked if _is_told(question, resolved))
     ignored = ignored_by_accelerate_launch(accelerate_file(resolved))
     files = dict(document.preview(resolved, base).files)
     if not document.launches:
@@ -81,12 +81,19 @@ def review(session: Session, document: Document, base: Path, run_dir: Path, mach
     return Review(rows, tuple(problems), tuple(notes), files, prepared)
 
 
+def _is_told(question: Question, resolved: Resolved) -> bool:
+    """Whether an answer says something by itself: that more was asked, the answers that follow say."""
+    return question.asks and not (question.unchanged and resolved.values.get(question.id) is True)
+
+
 def _row(session: Session, question: Question) -> ReviewRow:
-    resolved = session.resolved
+    resolved, fault = session.resolved, session.resolved.faults.get(question.id)
+    if question.unchanged:
+        return ReviewRow(question, question.unchanged, False, session.source_of(question), fault)
     value = resolved.values.get(question.id)
     shown = "" if value is None else question.show(value, resolved.context)
     changed = value is not None and value != question.default_in(resolved.context)
-    return ReviewRow(question, shown, changed, session.source_of(question), resolved.faults.get(question.id))
+    return ReviewRow(question, shown, changed, session.source_of(question), fault)
 
 
 def _planned(prepared: Prepared) -> dict[str, str]:

@@ -13,6 +13,7 @@ from launcher.data.files import SUFFIXES, pictures_below
 from launcher.data.headers import sizes
 from launcher.data.pictures import Fitting, LeftOutError, Picture, Source
 from launcher.data.sources import fitting, read_sources
+from launcher.data.unpacked import Unpacked
 from launcher.errors import InvalidInputError
 
 NAMED = 20
@@ -28,6 +29,8 @@ class Dataset:
     """Pictures that a rule of the settings leaves out, each with the reason."""
     later: tuple[str, ...] = ()
     """Sources whose pictures were not looked at, since they lie in rows."""
+    removed: tuple[Unpacked, ...] = ()
+    """What sources had been unpacked to before their rows changed."""
 
 
 def find(training: TrainingSettings, *, unpacked: bool = False) -> Dataset:
@@ -48,13 +51,14 @@ def find(training: TrainingSettings, *, unpacked: bool = False) -> Dataset:
     faults: list[str] = []
     left_out: list[str] = []
     later: list[str] = []
+    removed: list[Unpacked] = []
     refused: list[InvalidInputError] = []
     for source in read_sources(training):
         if source.type != "local" and not unpacked:
             later.append(source.id)
             continue
         try:
-            paths, caption_of = _found(source, training, faults)
+            paths, caption_of = _found(source, training, faults, removed)
         except InvalidInputError as error:
             refused.append(error)
             continue
@@ -74,7 +78,7 @@ def find(training: TrainingSettings, *, unpacked: bool = False) -> Dataset:
         raise InvalidInputError(f"{named} cannot be trained on yet:\n  {listed(told)}")
     if not pictures and not later:
         raise InvalidInputError(f"no picture of {named} is left to train on:\n  {listed(left_out)}")
-    return Dataset(tuple(pictures), tuple(left_out), tuple(later))
+    return Dataset(tuple(pictures), tuple(left_out), tuple(later), tuple(removed))
 
 
 def listed(lines: Sequence[str]) -> str:
@@ -84,11 +88,11 @@ def listed(lines: Sequence[str]) -> str:
 
 
 def _found(
-    source: SourceSettings, training: TrainingSettings, faults: list[str]
+    source: SourceSettings, training: TrainingSettings, faults: list[str], removed: list[Unpacked]
 ) -> tuple[list[Path], Callable[[Path], str]]:
     """The picture files of a source, and what gives each its caption."""
     if source.type != "local":
-        captions = unpack(source, Path(training.data.cache_dir), faults)
+        captions = unpack(source, Path(training.data.cache_dir), faults, removed)
         return list(captions), captions.__getitem__
     folder = Path(source.instance_data_dir)
     if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises where it may not look

@@ -4,6 +4,9 @@ A bucket passes through its pictures again and again; each batch takes the next 
 be. So every picture is drawn as often as every other, and none is dropped, however the buckets' sizes divide.
 """
 
+import hashlib
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -61,6 +64,27 @@ def buckets_of(pictures: Sequence[Picture]) -> tuple[Bucket, ...]:
         Bucket(size, tuple(Share(source, tuple(indices)) for source, indices in found[size].items()))
         for size in sorted(found, key=lambda size: (size.aspect, size))
     )
+
+
+def order_digest(pictures: Sequence[Picture]) -> str:
+    """What the order of training follows from beside seed and batch: equal for data sets that are drawn in one order.
+
+    That is which pictures share a bucket, in which order buckets and pictures come, and how often each source is drawn;
+    not where the folders lie, nor what a bucket's size is.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    parents: dict[Source, set[str]] = {}
+    for picture in pictures:
+        parents.setdefault(picture.source, set()).add(str(picture.path.parent))
+    folders = {source: os.path.commonpath(places) for source, places in parents.items()}
+    names = [os.path.relpath(picture.path, folders[picture.source]) for picture in pictures]
+    content = [
+        [(str(share.rate), [names[index] for index in share.pictures]) for share in bucket.shares]
+        for bucket in buckets_of(pictures)
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def steps_per_epoch(buckets: Sequence[Bucket], global_batch_size: int) -> float:

@@ -5,49 +5,69 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from typing import Any
 
 from launcher.config.training.sources import SourceSettings
 from launcher.data.files import SUFFIXES
-from launcher.data.rows import read_rows, text_of
+from launcher.data.rows import read_rows, rows_and_bytes, text_of
+from launcher.data.unpacked import ROWS, Unpacked, hold, remove_superseded
 from launcher.errors import CannotRunHereError, InvalidInputError
+from launcher.machine.disk import bytes_below, free_bytes
 
+GIB = 2**30
 WRITTEN = "rows.json"
 """Written last: files and captions of a source whose pictures are all there."""
 
 
-def unpack(source: SourceSettings, cache: Path, faults: list[str]) -> dict[Path, str]:
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of a source."""
+
+    each: Iterator[tuple[str, dict[str, Any]]]
+    """With what to call it in messages."""
+    version: object
+    """What tells them from what the source held or holds at other times."""
+    bytes: int
+    """That their pictures take, about."""
+
+
+def unpack(source: SourceSettings, cache: Path, faults: list[str], removed: list[Unpacked]) -> dict[Path, str]:
     """Captions of a source's pictures, by the files that its rows were written to.
 
-    Where the source has the picture as a file already, that is taken. What was written is not written again.
+    Where the source has the picture as a file already, that is taken. What was written is not written again; what was
+    written before the rows changed is removed once all is written anew.
 
     Args:
         source: of type ``parquet`` or ``huggingface``.
         cache: gets a folder ``rows`` with a folder for each source.
         faults: gets a line for each row that is of no use.
+        removed: gets each folder that is of no more use.
 
     Raises:
         InvalidInputError: there is no such source, or it has no such column.
-        CannotRunHereError: the cache folder cannot be written.
+        CannotRunHereError: the cache folder cannot be written, or has no room; nothing is written then.
     """
-    rows, version = _parquet(source) if source.type == "parquet" else _hub(source)
+    rows = _parquet(source) if source.type == "parquet" else _hub(source)
     dependencies = [
-        version,
+        rows.version,
         source.image_column,
         source.caption_column,
         source.caption_strategy,
         source.instance_prompt,
     ]
-    folder = cache / "rows" / hashlib.sha256(json.dumps(dependencies).encode()).hexdigest()[:16]
+    folder = cache / ROWS / hashlib.sha256(json.dumps(dependencies).encode()).hexdigest()[:16]
     try:
         if (folder / WRITTEN).exists():
+            hold(folder, source)
             return {Path(path): caption for path, caption in json.loads((folder / WRITTEN).read_bytes())}
-        folder.mkdir(parents=True, exist_ok=True)
+        _require_room(folder, rows.bytes, source)
+        hold(folder, source)
         found: dict[Path, str] = {}
         before = len(faults)
-        for place, row in rows:
+        for place, row in rows.each:
             try:
                 caption = _caption(row, source)
                 found[_file(row.get(source.image_column), folder / f"{len(found):08}")] = caption
@@ -57,6 +77,7 @@ def unpack(source: SourceSettings, cache: Path, faults: list[str]) -> dict[Path,
             unfinished = folder / f"{WRITTEN}.unfinished"
             unfinished.write_text(json.dumps([[str(path), caption] for path, caption in found.items()]))
             unfinished.replace(folder / WRITTEN)
+            removed += remove_superseded(folder, source)
         return found
     except OSError as error:
         why = "is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"fails: {os.strerror(error.errno or 0)}"
@@ -64,6 +85,15 @@ def unpack(source: SourceSettings, cache: Path, faults: list[str]) -> dict[Path,
             f"the disk of the cache folder {cache} {why}; make room or choose another with training.cache_dir. What is "
             "written already is kept"
         ) from error
+
+
+def _require_room(folder: Path, needed: int, source: SourceSettings) -> None:
+    more, free = needed - bytes_below(folder), free_bytes(folder)
+    if more > free:
+        raise CannotRunHereError(
+            f"{folder.parent} needs {more / GIB:.1f} GiB more for the pictures of {source.id}, and "
+            f"{free / GIB:.1f} GiB are free on its disk; make room or choose another with training.cache_dir"
+        )
 
 
 def _caption(row: dict[str, Any], source: SourceSettings) -> str:
@@ -89,9 +119,14 @@ def _file(value: object, target: Path) -> Path:
     return target
 
 
-def _parquet(source: SourceSettings) -> tuple[Iterator[tuple[str, dict[str, Any]]], object]:
-    """The rows of all files, each with what to call it, and what tells these files from others."""
-    files = [Path(path) for path in sorted(glob(source.parquet_path))]  # noqa: PTH207 - a pattern with its folder
+def parquet_files(pattern: str) -> list[Path]:
+    """The files that ``parquet_path`` of a source in rows names, in their order."""
+    return [Path(path) for path in sorted(glob(pattern))]  # noqa: PTH207 - a pattern with its folder
+
+
+def _parquet(source: SourceSettings) -> _Rows:
+    """The rows of all files."""
+    files = parquet_files(source.parquet_path)
     if not files:
         raise InvalidInputError(f"{source.parquet_path} is not there")
 
@@ -105,10 +140,12 @@ def _parquet(source: SourceSettings) -> tuple[Iterator[tuple[str, dict[str, Any]
             except ValueError as error:
                 raise InvalidInputError(f"{file} {error}") from error
 
-    return rows(), [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    version = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    _, size = rows_and_bytes(files, source.image_column)
+    return _Rows(rows(), version, size)
 
 
-def _hub(source: SourceSettings) -> tuple[Iterator[tuple[str, dict[str, Any]]], object]:
+def _hub(source: SourceSettings) -> _Rows:
     """The same of a data set that ``datasets`` loads: from the hub, from its cache, or from a folder here."""
     import datasets  # noqa: PLC0415 - seconds, and few data sets need it
 
@@ -133,4 +170,5 @@ def _hub(source: SourceSettings) -> tuple[Iterator[tuple[str, dict[str, Any]]], 
         for number, row in enumerate(data, start=1):
             yield f"{source.id} row {number}", dict(row)
 
-    return rows(), [name, source.dataset_config, source.split, len(data), data.cache_files]
+    version = [name, source.dataset_config, source.split, len(data), data.cache_files]
+    return _Rows(rows(), version, data.data.nbytes)

@@ -12,7 +12,6 @@ from launcher.config.setting import declarations, read_topic
 from launcher.config.training import TrainingSettings
 from launcher.config.training.sources import SourceSettings
 from launcher.data.buckets import MAXIMUM_ASPECT, Bucketing
-from launcher.data.files import count
 from launcher.data.pictures import Fitting
 from launcher.errors import InvalidInputError
 
@@ -20,6 +19,8 @@ KEYS = tuple(field.name for field in fields(SourceSettings))
 PLACES = tuple(declared.key for declared in declarations(SourceSettings) if declared.path)
 NEEDS = {"local": "instance_data_dir", "huggingface": "dataset_name", "parquet": "parquet_path"}
 """What a source of each type must name."""
+OF_ROWS = "huggingface"
+"""SimpleTuner's ``caption_strategy`` of rows: the caption is in a column."""
 NEEDS_OF_CAPTIONS = {"instanceprompt": "instance_prompt", "parquet": "parquet_path"}
 BESIDE = ("dataset_type", "disabled", "disable", "parquet", "huggingface")
 """Keys of SimpleTuner's that are no settings of a source: whether it is one, and groups of settings."""
@@ -78,15 +79,6 @@ def bucketings(training: TrainingSettings) -> tuple[Bucketing, ...]:
     return tuple(fitting(training, source).bucketing for source in sources)
 
 
-def count_pictures(training: TrainingSettings) -> int:
-    """How many pictures the folders seem to have, by names alone; those of rows are not counted."""
-    try:
-        sources = read_sources(training)
-    except InvalidInputError:  # told where pictures are looked for
-        return 0
-    return sum(count(Path(source.instance_data_dir)) for source in sources if source.type == "local")
-
-
 def _shared(training: TrainingSettings) -> dict[str, Any]:
     """The training's settings that are settings of a source too."""
     return {key: value for key, value in training.to_json().items() if key in KEYS}
@@ -121,8 +113,8 @@ def _read(
         faults.append(f"{name}: dataset_type {kind!r} is not trained on here; only image is")
         return None
     values = dict(_flat(entry))
-    if values.get("caption_strategy") == "huggingface":
-        del values["caption_strategy"]  # what is done where there are rows
+    if values.get("caption_strategy") == OF_ROWS:
+        values["caption_strategy"] = "textfile"  # of rows any but instanceprompt says that
     faults += [f"{name}: {key} is not a setting of a source{_nearest(key)}" for key in values if key not in KEYS]
     parsed, problems = read_topic(SourceSettings, {**shared, **values}, name)
     faults += [f"{name}: {problem.field.removeprefix(f'{name}.')} {problem.message}" for problem in problems]

@@ -12,6 +12,7 @@ from typing import Any
 
 from launcher.config.deepspeed import DeepSpeedSettings, split
 from launcher.config.settings import Settings
+from launcher.data.extent import NOTHING, Extent
 from launcher.data.sources import bucketings
 from launcher.estimate.adapter import trained
 from launcher.estimate.model import ModelFacts
@@ -44,6 +45,8 @@ LOCKED = "buffers for NVMe, locked"
 AVERAGE = "moving average"
 ON_NVME = {"offload_optimizer": "optimizer on NVMe", "offload_param": "parameters on NVMe"}
 """Shares of disk that lie below an NVMe path, by what is offloaded."""
+IN_ROWS = "pictures in rows"
+"""The share of disk that pictures take which lie in rows and are written to the cache."""
 PROCESS_MIB = 1396
 """What a training process takes outside torch's allocator on an H200: 526 for the CUDA context, the rest for kernels
 and workspaces of cuBLAS, cuDNN and NCCL; the same at every stage, batch and size."""
@@ -89,13 +92,13 @@ class Estimate:
         return {"gpu_mib": self.gpu_mib, "host_mib": self.host_mib, "disk_mib": self.disk_mib, **asdict(self)}
 
 
-def estimate(settings: Settings, model: ModelFacts, pictures: int = 0) -> Estimate:
+def estimate(settings: Settings, model: ModelFacts, data: Extent = NOTHING) -> Estimate:
     """What a run of these settings costs.
 
     Args:
         settings: of the run.
         model: its sizes.
-        pictures: of the data set, for its caches; 0 where unknown.
+        data: how much there is of the data set, for its caches.
     """
     notes = []
     if model.assumed:
@@ -117,7 +120,7 @@ def estimate(settings: Settings, model: ModelFacts, pictures: int = 0) -> Estima
         gpu_steps=_gpu_steps(settings, model, activations or 0),
         gpu_start=_gpu_start(settings, model),
         host=_host(settings, model),
-        disk=_disk(settings, model, pictures),
+        disk=_disk(settings, model, data),
         notes=tuple(notes),
     )
 
@@ -254,7 +257,7 @@ def _rounded(size: float) -> float:
     return 2 ** (int(size) - 1).bit_length() if size > 1 else size
 
 
-def _disk(settings: Settings, model: ModelFacts, pictures: int) -> tuple[Part, ...]:
+def _disk(settings: Settings, model: ModelFacts, data: Extent) -> tuple[Part, ...]:
     training, c = settings.training, 4 if settings.deepspeed.precision == "no" else 2
     together, of = _checkpoints_together(settings), trained(settings.training.adapter, model)
     parts = {f"checkpoints, {together} at a time": together * _checkpoint_bytes(settings, model)}
@@ -269,9 +272,10 @@ def _disk(settings: Settings, model: ModelFacts, pictures: int) -> tuple[Part, .
         each = c if part == "offload_param" else 4 + 4 + moments  # master, gradient and moments
         held = of.held if part == "offload_param" else of.parameters
         parts[ON_NVME[part]] = each * held / settings.launch.machine_count
-    if pictures:
+    if data.pictures:
         latents = 2 * 4 * 4 * max(bucketing.largest for bucketing in bucketings(training)) // 64
-        parts["caches"] = pictures * (latents + c * (77 * 2048 + 1280))
+        parts["caches"] = data.pictures * (latents + c * (77 * 2048 + 1280))
+    parts[IN_ROWS] = data.in_rows
     return _parts(parts)
 
 

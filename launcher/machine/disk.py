@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -15,6 +16,16 @@ def nearest_existing(path: Path) -> Path:
 def free_bytes(path: Path) -> int:
     """Free bytes on the filesystem a path lies, or will lie, on."""
     return shutil.disk_usage(nearest_existing(path)).free
+
+
+def bytes_below(folder: Path) -> int:
+    """Bytes of all files of a folder and below; links count as themselves. 0 where there is none."""
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # removed meanwhile
+                size += Path(place, name).lstat().st_size
+    return size
 
 
 def why_not_writable(path: Path) -> str | None:

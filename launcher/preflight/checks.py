@@ -23,7 +23,7 @@ from launcher.noise_schedule import remarks
 from launcher.plan import Plan
 from launcher.preflight.adapter import adapter
 from launcher.preflight.data import data, resolution
-from launcher.preflight.disks import disks, folders, places
+from launcher.preflight.disks import disks, folders, of_others, places
 from launcher.preflight.finding import Finding, size
 from launcher.preflight.machine import Machine
 from launcher.preflight.machines import machines
@@ -47,7 +47,7 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
             gpus = replace(gpus, reason=f"{gpus.reason}; the GPU of AMD's is not trained on, only NVIDIA's are")
     of_model = list(_model(plan))
     findings = [*_vae(plan), *adapter(plan), *data(plan), *folders(plan), *_taken(plan), *_resume(plan), *_saves(plan)]
-    findings += disks(plan)
+    findings += [*disks(plan), *of_others(plan)]
     findings += [
         *_platform(plan, machine),
         *_gpus(plan, gpus),
@@ -144,7 +144,7 @@ def _resume(plan: Plan) -> Iterator[Finding]:
         training,
         deepspeed=launch.deepspeed,
         world_size=launch.num_processes,
-        pictures=0,  # their number is no reason to refuse
+        pictures=(),  # they are no reason to refuse
     )
     if found and (reason := why_not_resumed(found, mine)):
         yield Finding(field, reason)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from launcher.config.setting import Level
 from launcher.data.dataset import find, listed
 from launcher.data.draws import NOT_OVERSUBSCRIBED, OVERSUBSCRIBED, buckets_of, oversubscribed, table
+from launcher.data.extent import extent
 from launcher.data.sources import bucketings
 from launcher.errors import InvalidInputError
 from launcher.plan import Plan
@@ -43,6 +44,8 @@ def data(plan: Plan) -> Iterator[Finding]:
         return
     if dataset.later:
         told = f"pictures of {', '.join(dataset.later)} lie in rows and are looked at when the run starts"
+        if unknown := extent(training).unknown:
+            told += f"; how much disk those of {', '.join(unknown)} take is not known before they are loaded"
         yield Finding(where, told, Level.NOTE)
     if empty := sum(not picture.caption for picture in dataset.pictures):
         told = f"captions of {empty} pictures are empty: they train what is drawn without a prompt"

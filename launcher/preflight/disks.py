@@ -1,14 +1,15 @@
 """Folders that cannot be written, and disks without room."""
 
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.errors import ExitCode
-from launcher.estimate.total import ON_NVME, checkpoint_mib
-from launcher.machine.disk import free_bytes, same_filesystem, why_not_writable
+from launcher.config.setting import Level
+from launcher.data.sources import read_sources
+from launcher.data.unpacked import ROWS, Unpacked, there
+from launcher.errors import ExitCode, InvalidInputError
+from launcher.estimate.total import IN_ROWS, ON_NVME, checkpoint_mib
+from launcher.machine.disk import bytes_below, free_bytes, same_filesystem, why_not_writable
 from launcher.plan import Plan
 from launcher.preflight.finding import MIB, Finding, size
 from launcher.runs.swap import swap_folders
@@ -45,7 +46,7 @@ def disks(plan: Plan) -> Iterator[Finding]:
         if not needed.get(share.name):
             continue
         if same_filesystem(output, share.folder):
-            held += _mib_below(share.folder)
+            held += share.held
         else:
             elsewhere.append(replace(share, mib=needed.pop(share.name)))
     for share in elsewhere:
@@ -63,6 +64,28 @@ def disks(plan: Plan) -> Iterator[Finding]:
         )
 
 
+def of_others(plan: Plan) -> Iterator[Finding]:
+    """What the cache holds of rows that this run does not train on, and another run of the cache may."""
+    _, others = _unpacked(plan)
+    for source in dict.fromkeys(each.source for each in others):
+        held = [each for each in others if each.source == source]
+        total = size(sum(each.bytes for each in held) // MIB)
+        told = (
+            f"{', '.join(str(each.path) for each in held)} holds {total} of pictures unpacked from {source}, which "
+            "this run does not train on; remove it if no other run of this cache folder needs it"
+        )
+        yield Finding("training.cache_dir", told, Level.NOTE)
+
+
+def _unpacked(plan: Plan) -> tuple[list[Unpacked], list[Unpacked]]:
+    """What the cache holds of pictures from this run's rows, and from others."""
+    try:
+        sources = read_sources(plan.settings.training)
+    except InvalidInputError:  # told where pictures are looked for, and whose rows are whose is not known
+        return [], []
+    return there(places(plan)["training.cache_dir"], sources)
+
+
 @dataclass(frozen=True, slots=True)
 class _Share:
     """A share of the disk that may lie elsewhere than the output."""
@@ -71,15 +94,21 @@ class _Share:
     field: str
     folder: Path
     content: str
+    held: int
+    """MiB of it that are there already."""
     mib: int = 0
 
 
 def _shares(plan: Plan) -> Iterator[_Share]:
     cache = places(plan)["training.cache_dir"]
-    yield _Share("caches", "training.cache_dir", cache, "latents and prompt embeddings")
+    rows = cache / ROWS
+    held = _mib_below(cache) - _mib_below(rows)
+    yield _Share("caches", "training.cache_dir", cache, "latents and prompt embeddings", held)
+    unpacked = sum(each.bytes for each in _unpacked(plan)[0]) // MIB
+    yield _Share(IN_ROWS, "training.cache_dir", rows, "pictures that lie in rows", unpacked)
     folders = swap_folders(plan.settings.deepspeed_json(), plan.run_dir)
     for part, (path, folder) in zip(plan.settings.deepspeed.nvme_parts, folders.items(), strict=True):
-        yield _Share(ON_NVME[part], f"deepspeed.{path}", folder, _SWAPPED[part])
+        yield _Share(ON_NVME[part], f"deepspeed.{path}", folder, _SWAPPED[part], _mib_below(folder))
 
 
 _SWAPPED = {
@@ -91,7 +120,7 @@ _SWAPPED = {
 def _other_disk(share: _Share, on_it: list[_Share]) -> Iterator[Finding]:
     """Whether a disk has room for all that goes there; said at the first of them."""
     needed = sum(each.mib for each in on_it)
-    free, held = free_bytes(share.folder) // MIB, sum(_mib_below(each.folder) for each in on_it)
+    free, held = free_bytes(share.folder) // MIB, sum(each.held for each in on_it)
     if share is on_it[0] and needed > free + held and not why_not_writable(share.folder):
         yield Finding(
             share.field,
@@ -108,9 +137,4 @@ def _already_there(output: Path) -> int:
 
 
 def _mib_below(folder: Path) -> int:
-    size = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):  # removed meanwhile
-                size += Path(place, name).lstat().st_size
-    return size // MIB
+    return bytes_below(folder) // MIB

@@ -10,12 +10,14 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from launcher.config.training import AdapterSettings, TrainingSettings
+from launcher.data.draws import buckets_of, order_digest
+from launcher.data.pictures import Picture
 from launcher.errors import InvalidInputError
 from launcher.runs.marker import why_damaged, why_not_whole
 
@@ -55,6 +57,10 @@ class Identity:
     lora_alpha: float | None = None
     lora_target_modules: str | None = None
     """Ends of the adapted layers' names, sorted, separated by commas."""
+    buckets: Mapping[str, int] | None = None
+    """How many pictures each bucket has, by its size; None where they are not known yet."""
+    data_order: str | None = None
+    """What the order of pictures follows from beside seed and global batch size (``launcher.data.draws``)."""
 
     def facts(self) -> dict[str, Any]:
         """As ``checkpoint.json`` stores it."""
@@ -85,17 +91,6 @@ ALIKE = {"Adam": "AdamW"}
 """Optimizers with the states of another."""
 CARRIED = {"zero_stage", "precision", "optimizer", "world_size", "optimizer_on", "weight_decay_exclude"}
 """Of :data:`MUST_AGREE`, what a converted checkpoint does not depend on, where the optimizer's states are alike."""
-
-SHOULD_AGREE = {
-    "model": ("model", "the checkpoint's U-Net is trained on, with this model's VAE and text encoders"),
-    "resolution": ("resolution", "training goes on at the new one"),
-    "seed": ("seed", "the data order changes from here on"),
-    "global_batch_size": ("global batch size", "the data order changes from here on"),
-    "prediction_type": ("prediction type", "what it learnt so far it unlearns"),
-    "rescale_betas_zero_snr": ("zero terminal SNR", "it goes on with another noise schedule"),
-    "pictures": ("number of pictures", "the data order changes from here on"),
-}
-"""What a run may change, and what comes of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +125,12 @@ def precision(config: Mapping[str, Any]) -> str:
 
 
 def identity(
-    config: Mapping[str, Any], training: TrainingSettings, *, deepspeed: bool, world_size: int, pictures: int
+    config: Mapping[str, Any],
+    training: TrainingSettings,
+    *,
+    deepspeed: bool,
+    world_size: int,
+    pictures: Sequence[Picture],
 ) -> Identity:
     """Of a run.
 
@@ -139,8 +139,9 @@ def identity(
         training: its settings.
         deepspeed: whether DeepSpeed trains.
         world_size: how many processes.
-        pictures: in its data set.
+        pictures: its data set; none where it is not looked at yet.
     """
+    buckets = buckets_of(pictures)
     batch = training.optimization.train_batch_size * config["gradient_accumulation_steps"] * world_size
     return Identity(
         zero_stage=config["zero_optimization"]["stage"] if deepspeed else None,
@@ -151,11 +152,13 @@ def identity(
         resolution=training.data.resolution,
         seed=training.optimization.seed,
         global_batch_size=batch,
-        pictures=pictures,
+        pictures=len(pictures),
         optimizer_on="NVMe" if _swaps_optimizer(config) else IN_MEMORY,
         weight_decay_exclude=training.optimization.weight_decay_exclude,
         prediction_type=training.objective.prediction_type,
         rescale_betas_zero_snr=training.objective.rescale_betas_zero_snr,
+        buckets={str(bucket.size): bucket.pictures for bucket in buckets} or None,
+        data_order=order_digest(pictures) if pictures else None,
         **_adapter(training.adapter),
     )
 
@@ -308,16 +311,6 @@ def why_not_resumed(checkpoint: Checkpoint, mine: Identity) -> str | None:
 def convert_command(checkpoint: Path) -> str:
     """What a person types to continue a checkpoint with other settings."""
     return f"simpletuner-tui convert {shlex.quote(str(checkpoint))}"
-
-
-def what_changes(checkpoint: Checkpoint, mine: Identity) -> list[str]:
-    """What a run that continues a checkpoint does otherwise than the one that made it."""
-    here = mine.facts()
-    return [
-        f"{checkpoint.path} was made with {name} {checkpoint.facts[key]}, now {here[key]}: {consequence}"
-        for key, (name, consequence) in SHOULD_AGREE.items()
-        if checkpoint.facts.get(key, here[key]) != here[key]
-    ]
 
 
 def numbered(folder: Path) -> list[tuple[Path, int]]:

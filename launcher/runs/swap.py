@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import RefusedToOverwriteError
+from launcher.machine.disk import bytes_below
 from launcher.runs.processes import ProcessIdentity
 
 OWNER = "owner.json"
@@ -112,7 +113,7 @@ def _clean(folder: Path, removed: list[Removed], left: list[str]) -> None:
             whose = f"of {host}" if host else "of nobody who is named"
             left.append(f"{folder} is {whose}, whose processes cannot be seen from here; remove it if that run is over")
             return
-        size = _bytes_below(folder)
+        size = bytes_below(folder)
         shutil.rmtree(folder)
         removed.append(Removed(folder, size))
     except OSError as error:
@@ -135,7 +136,7 @@ def _take(folder: Path, removed: list[Removed]) -> int:
         finally:
             os.close(handle)
     if folder.exists():
-        removed.append(Removed(folder, _bytes_below(folder)))
+        removed.append(Removed(folder, bytes_below(folder)))
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / OWNER, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
@@ -167,12 +168,3 @@ def _locks(handle: int) -> bool:
 def _lives(owner: Mapping[str, Any]) -> bool:
     identity = ProcessIdentity.from_json(owner)
     return owner.get("host") == socket.gethostname() and identity is not None and identity.alive
-
-
-def _bytes_below(folder: Path) -> int:
-    size = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):  # removed meanwhile
-                size += Path(place, name).lstat().st_size
-    return size

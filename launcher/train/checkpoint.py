@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from launcher.errors import InvalidInputError, RefusedToOverwriteError, RunFailedError
+from launcher.runs.changes import what_changes
 from launcher.runs.checkpoints import (
     FACTS,
     Checkpoint,
@@ -24,7 +25,6 @@ from launcher.runs.checkpoints import (
     not_whole,
     older_than,
     to_resume,
-    what_changes,
     whole,
     why_not_resumed,
 )

@@ -22,7 +22,8 @@ def find_pictures(
         training: where they are and how they are cropped.
         global_batch_size: pictures a step takes.
         world: the ranks.
-        report: gets the event ``buckets``, and a warning of what is left out or taken more than once in a step.
+        report: gets the events ``buckets`` and ``rows_removed``, and a warning of what is left out or taken more
+            than once in a step.
 
     Raises:
         LauncherError: what is wrong with them, on every rank; a bucket with fewer pictures than a step takes, where
@@ -30,6 +31,8 @@ def find_pictures(
     """
     with report.phase("scan"):
         found = world.on_main(lambda: find(training, unpacked=True))
+    for each in found.removed:
+        report.event("rows_removed", path=str(each.path), bytes=each.bytes, source=each.source)
     if found.left_out and world.is_main:
         report.warning(f"{len(found.left_out)} of the pictures are left out:\n  {listed(found.left_out)}")
     buckets = buckets_of(found.pictures)

@@ -66,9 +66,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     pictures = find_pictures(training, division.global_batch_size, world, report)
 
     # What it continues from, before anything is compiled, downloaded or loaded for it.
-    mine = identity(
-        config, training, deepspeed=run.uses_deepspeed(), world_size=world.world_size, pictures=len(pictures)
-    )
+    mine = identity(config, training, deepspeed=run.uses_deepspeed(), world_size=world.world_size, pictures=pictures)
     saving = training.checkpoints
     checkpoints = Checkpoints(
         output_dir, saving.checkpoints_total_limit, mine, world, report, contents=saving.checkpoint_contents

@@ -1,7 +1,9 @@
 """``import``: a configuration of SimpleTuner's as a file of answers."""
 
+import json
 import sys
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 from launcher.errors import ExitCode, RefusedToOverwriteError
@@ -18,42 +20,53 @@ from simpletuner_tui.text import printable
 
 
 def import_(arguments: Namespace) -> ExitCode:
-    """Writes the answers, and lists what became of every key.
+    """Writes the answers and, where they need one, the file of sources; lists what became of every key.
 
     Raises:
-        InvalidInputError: the configuration cannot be read, or the answers cannot be written.
-        RefusedToOverwriteError: another file is there.
+        InvalidInputError: the configuration cannot be read, or a file cannot be written.
+        RefusedToOverwriteError: another file is there; nothing is written then.
     """
-    imported = import_config(typed_path(arguments.config), REGISTRY, probe_machine())
     path = typed_path(arguments.out).absolute()
-    planned = saving(path, write_answers(imported.resolved, imported.base, path.parent))
+    listing = path.with_name(f"{path.stem}.sources.json")
+    imported = import_config(typed_path(arguments.config), REGISTRY, probe_machine(), listing)
+    planned = [saving(path, write_answers(imported.resolved, imported.base, path.parent))]
+    if imported.sources:  # before the answers, which name it
+        planned.insert(0, saving(listing, (json.dumps(imported.sources, indent=2, ensure_ascii=False) + "\n").encode()))
     if arguments.json:
-        print_json(_told(imported, str(path)))
+        print_json(_told(imported, path, listing))
     else:
         for fate in Fate:
             rows = [row for row in imported.rows if row.fate is fate]
             _print("\n".join([f"{fate} ({len(rows)})", *(printable(_line(row)) for row in rows)]))
-    if planned.before is not None and not planned.changes_nothing and not arguments.force:
+    there = [each for each in planned if each.before is not None and not each.changes_nothing]
+    if there and not arguments.force:
         raise RefusedToOverwriteError(
-            f"{path} is there already; --force replaces it, and keeps it as {planned.backup.name}"
+            "\n".join(
+                f"{each.path} is there already; --force replaces it, and keeps it as {each.backup.name}"
+                for each in there
+            )
         )
-    planned.write()
+    for each in planned:
+        each.write()
     for problem in imported.needed:
         tell(f"still needed: {problem.field}: {problem.message}")
+    if imported.sources:
+        tell(f"sources of pictures written to {listing}")
     tell(f"written to {path}: simpletuner-tui check {arguments.out} says whether it can run here")
     return ExitCode.USAGE if imported.needed else ExitCode.OK
 
 
-def _told(imported: Imported, path: str) -> dict[str, Any]:
+def _told(imported: Imported, path: Path, listing: Path) -> dict[str, Any]:
     return {
-        "answers": path,
+        "answers": str(path),
+        "sources": str(listing) if imported.sources else None,
         "keys": [row.to_json() for row in imported.rows],
         "needed": [{"field": problem.field, "message": problem.message} for problem in imported.needed],
     }
 
 
 def _line(row: Row) -> str:
-    answers = ", ".join(f"{key} = {value}" for key, value in row.answers.items())
+    answers = ", ".join(f"{key} = {value}" for key, value in {**row.answers, **row.source}.items())
     return f"  {row.key}: {'; '.join(part for part in (answers, row.how) if part)}"
 
 

@@ -90,6 +90,8 @@ class Question:
     """Raises ValueError, with a sentence for the person, for an answer that is of the right kind but wrong."""
     if_answered: bool = False
     """Asked only where something has answered it already: nobody is bothered with what it is about."""
+    unchanged: str = ""
+    """Of a yes-no that only decides whether more is asked: what holds where it is no, in words for the review."""
     secret: bool = False
     """Asked, never saved."""
     hub: bool = False
@@ -172,6 +174,7 @@ class Question:
             "when": self.when.to_json() if self.when else None,
             "sets": [target.path for target in self.sets],
             "if_answered": self.if_answered,
+            "unchanged": self.unchanged,
             "secret": self.secret,
             "more": self.more,
             "help": self.help,

@@ -1,5 +1,6 @@
 """A configuration of SimpleTuner as answers, and what became of each of its keys."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,15 +44,18 @@ class Imported:
     """Every key, in the file's order."""
     needed: tuple[Problem, ...]
     """What keeps the answers from being trained with."""
+    sources: tuple[Mapping[str, object], ...] = ()
+    """Entries of the file of sources that an answer names; none where answers say it all."""
 
 
-def import_config(path: Path, registry: Sequence[Question], probes: Mapping[str, bool]) -> Imported:
+def import_config(path: Path, registry: Sequence[Question], probes: Mapping[str, bool], listing: Path) -> Imported:
     """Reads a config.json or config.env of SimpleTuner's with the files it names; nothing is written.
 
     Args:
         path: the file.
         registry: every question.
         probes: facts of this machine.
+        listing: where its sources of pictures are going to be listed, if answers alone cannot say them.
 
     Raises:
         InvalidInputError: the file cannot be read, or holds no options.
@@ -60,20 +64,21 @@ def import_config(path: Path, registry: Sequence[Question], probes: Mapping[str,
     values = {entry.name: entry.value for entry in reversed(entries)}
     base = _base(path.absolute().parent, values)
     settings = frozenset(declared.key for _, declared in training_declarations())
-    backends, of_backends = _backends(values.get(BACKENDS), base, settings)
+    backends, of_backends = _backends(values, base, listing, settings)
     opened = None if is_off(values.get(INLINE)) else open_inline(values[INLINE], base)
     wanted = None if opened is None else opened.config or {}
     options = Options(values, settings, backends.pictures if backends else None, wanted)
     questions = {question.id: question for question in registry}
     rows = list(_rows(entries, options, questions))
+    of_its_own = backends.rows if backends else ()
     if BACKENDS in values:
         place = [entry.name for entry in entries].index(BACKENDS)
-        of_its_own = backends.rows if backends else ()
         rows[place : place + 1] = [
             replace(of_backends, key=rows[place].key),
             *(_accepted(row, questions) for row in of_its_own),
         ]
-    return _settled(rows, _Of(entries, opened, base, registry, probes))
+    settled = _settled(rows, _Of(entries, opened, base, registry, probes, frozenset(row.key for row in of_its_own)))
+    return replace(settled, sources=backends.sources) if backends else settled
 
 
 def _key(entries: Sequence[Entry], name: str) -> str:
@@ -90,17 +95,23 @@ def _base(folder: Path, values: Mapping[str, Any]) -> Path:
     return folder
 
 
-def _backends(value: Any, base: Path, settings: frozenset[str]) -> tuple[Backends | None, Row]:
+def _backends(
+    values: Mapping[str, Any], base: Path, listing: Path, settings: frozenset[str]
+) -> tuple[Backends | None, Row]:
+    value = values.get(BACKENDS)
     if not isinstance(value, str) or is_off(value):
         return None, Row(BACKENDS, Fate.LEFT, "names no file")
     found = find(value, (base,))
     if found is None:
         return None, Row(BACKENDS, Fate.LEFT, f"{shown(value)} is not found; set training.instance_data_dir")
     try:
-        backends = read_backends(found[0], base, settings)
+        backends = read_backends(found[0], base, listing, values, settings)
     except InvalidInputError as error:
         return None, Row(BACKENDS, Fate.LEFT, str(error))
-    return backends, Row(BACKENDS, Fate.TRANSLATED, f"read from {found[0]}")
+    if not backends.sources:
+        return backends, Row(BACKENDS, Fate.TRANSLATED, f"read from {found[0]}")
+    how = f"read from {found[0]}; its sources of pictures are listed in {listing.name}"
+    return backends, Row(BACKENDS, Fate.TRANSLATED, how, {f"training.{BACKENDS}": os.path.relpath(listing, base)})
 
 
 def _rows(entries: Sequence[Entry], options: Options, questions: Mapping[str, Question]) -> Iterator[Row]:
@@ -162,11 +173,14 @@ class _Of:
     base: Path
     registry: Sequence[Question]
     probes: Mapping[str, bool]
+    of_source: frozenset[str]
+    """Keys of rows that a source of pictures says for itself: they hold over what is said for all."""
 
     def resolve(self, rows: Sequence[Row], more: Mapping[str, object]) -> tuple[dict[str, object], Resolved]:
         """Answers of all rows, the first of each id, and the registry met with them."""
         given: dict[str, object] = {"accelerate.use_deepspeed": self.opened is not None}
-        for row in reversed(rows):
+        own = [row for row in rows if row.key in self.of_source]
+        for row in reversed([*own, *(row for row in rows if row.key not in self.of_source)]):
             given |= row.answers
         given |= more
         return given, resolve(self.registry, given, self.probes)

@@ -28,6 +28,8 @@ class Row:
     """How it was translated, or why it cannot be carried."""
     answers: Mapping[str, object] = field(default_factory=dict)
     """By question id."""
+    source: Mapping[str, object] = field(default_factory=dict)
+    """What it says of a source, by the keys of a file of sources."""
 
     def left(self, why: str) -> "Row":
         """The same key, not carried after all."""
@@ -35,4 +37,5 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """For a program."""
-        return {"key": self.key, "outcome": self.fate, "how": self.how, "answers": dict(self.answers)}
+        told = {"key": self.key, "outcome": self.fate, "how": self.how, "answers": dict(self.answers)}
+        return told | {"source": dict(self.source)} if self.source else told

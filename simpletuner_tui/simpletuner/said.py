@@ -12,7 +12,7 @@ class Said:
     """What an option amounts to here."""
 
     answers: Mapping[str, object]
-    """By question id; empty where it says what is done anyway."""
+    """By question id, or of a source by its key; empty where it says what is done anyway."""
     how: str
 
 

@@ -175,7 +175,10 @@ def _epochs(value: Any, options: Options) -> Said:
     if not is_off(steps := options.values.get("max_train_steps")) and number(steps) > 0:
         raise ValueError("max_train_steps says how long it trains")
     if not options.pictures:
-        raise ValueError("how many steps that is takes the pictures, which are not found; set training.max_train_steps")
+        raise ValueError(
+            "how many steps that is depends on how many pictures there are, which is not known; set "
+            "training.max_train_steps"
+        )
     steps = max(1, math.ceil(options.pictures * epochs / options.global_batch))
     how = f"{shown(value)} epochs of {options.pictures} pictures, {options.global_batch} a step"
     return Said({"training.max_train_steps": steps}, how)

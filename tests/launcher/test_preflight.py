@@ -6,15 +6,19 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
 from harness.fake_model import write_header, write_model, write_pictures
 from launcher.config.accelerate import Machines
 from launcher.config.setting import Level
+from launcher.data.sources import read_sources
+from launcher.data.unpacked import hold
 from launcher.errors import CannotRunHereError, ExitCode, InvalidInputError
 from launcher.estimate import SDXL
-from launcher.estimate.total import Part
+from launcher.estimate.total import IN_ROWS, Part
 from launcher.machine.disk import free_bytes
 from launcher.machine.gpus import Gpu, Gpus
 from launcher.machine.host import Host, read_host
@@ -268,7 +272,10 @@ def test_sources_of_a_file_are_looked_at_but_not_those_in_rows(small, tmp_path):
     rows = {"id": "rows", "type": "huggingface", "dataset_name": "nobody/nothing"}
     file.write_text(json.dumps([{"id": "here", "instance_data_dir": "pictures"}, rows]))
     note = only(small(instance_data_dir="", data_backend_config=str(file)))
-    assert note.message == "pictures of rows lie in rows and are looked at when the run starts"
+    assert note.message == (
+        "pictures of rows lie in rows and are looked at when the run starts; how much disk those of rows take is not "
+        "known before they are loaded"
+    )
     file.write_text(json.dumps([{"id": "here", "instance_data_dir": "nowhere"}, {**rows, "reapeats": 1}]))
     finding = only(small(instance_data_dir="", data_backend_config=str(file)))
     assert finding.field == "training.data_backend_config"
@@ -370,6 +377,45 @@ def test_caches_on_another_disk_are_that_disks_matter(small, tmp_path, other_dis
     assert finding.field == "training.cache_dir"
     assert finding.message.startswith(f"{other_disk}/cache needs {(other + GIB) / GIB:.1f} GiB for latents")
     assert (finding.exit_code, finding.forceable) == (ExitCode.CANNOT_RUN_HERE, True)
+
+
+def test_pictures_in_rows_need_room_where_the_cache_is(small, tmp_path, other_disk):
+    """What of them is there already needs none; what is there of other rows is told, and is no room."""
+    row = {"image": {"bytes": os.urandom(3 * MIB), "path": None}, "text": "row"}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "mine.parquet")
+    cache, listed = other_disk / "cache", tmp_path / "sources.json"
+    listed.write_text(json.dumps([{"id": "mine", "type": "parquet", "parquet_path": "mine.parquet"}]))
+    plan = small(instance_data_dir="", data_backend_config=str(listed), cache_dir=str(cache))
+    (part,) = [part for part in plan.estimate.disk if part.name == IN_ROWS]
+    assert part.mib == 3
+
+    def errors(**mib: int) -> list[str]:
+        found = preflight(with_disk(plan, **mib), GOOD)
+        return [finding.message for finding in found if finding.level is Level.ERROR]
+
+    free = free_bytes(other_disk) // MIB
+    half = free // 2 + GIB
+    assert errors(**{IN_ROWS: half}) == []
+    (told,) = errors(**{IN_ROWS: half, "caches": half})
+    assert told.startswith(
+        f"{cache} needs {2 * half / GIB:.1f} GiB for latents and prompt embeddings and pictures that"
+    )
+    (told,) = errors(**{IN_ROWS: free + GIB // 2})
+    assert told.startswith(f"{cache}/rows needs ")
+    (source,) = read_sources(plan.settings.training)
+    for name, whose in (("a", source), ("b", replace(source, parquet_path="/other.parquet"))):
+        hold(cache / "rows" / name, whose)
+        with (cache / "rows" / name / "0.picture").open("wb") as file:
+            file.truncate(2**30)
+    assert errors(**{IN_ROWS: free + GIB // 2}) == []
+    assert len(errors(**{IN_ROWS: free + 3 * GIB // 2})) == 1
+    assert len(errors(caches=free + GIB // 2)) == 1, "rows are no latents"
+    notes = [finding.message for finding in preflight(plan, GOOD) if finding.level is Level.NOTE]
+    (told,) = [note for note in notes if "rows/" in note]
+    assert told == (
+        f"{cache}/rows/b holds 1.0 GiB of pictures unpacked from /other.parquet, which this run does not train on; "
+        "remove it if no other run of this cache folder needs it"
+    )
 
 
 def test_caches_that_are_there_already_need_no_more_room(small, other_disk):
@@ -749,7 +795,7 @@ def test_pdsh_and_its_hosts_are_looked_for(small, tmp_path):
 
 def checkpoint_of(plan: Plan, step: int, **facts) -> Path:
     """A checkpoint that a run of this plan could have made, but for some facts."""
-    mine = identity(plan.settings.deepspeed_json(), plan.settings.training, deepspeed=True, world_size=1, pictures=4)
+    mine = identity(plan.settings.deepspeed_json(), plan.settings.training, deepspeed=True, world_size=1, pictures=())
     path = plan.run_dir / "checkpoints" / f"checkpoint-{step}"
     path.mkdir(parents=True)
     (path / FACTS).write_text(json.dumps({**mine.facts(), **facts}))

@@ -43,6 +43,23 @@ async def test_the_review_marks_what_differs_and_leads_back_to_it(folder):
 
 
 @in_loop
+async def test_a_topic_passed_over_is_at_its_defaults_and_one_that_was_opened_tells_its_answers(folder):
+    chosen = {**SDXL, "training.caption_strategy": "filename", "training.snr_gamma": 5.0, "ask.objective": False}
+    async with Wizard(REGISTRY, chosen) as wizard:
+        await wizard.press("f4")
+        rows = wizard.rows("#answers")
+        assert "  sources: one folder" in rows
+        assert "  preparation: aspect buckets at their defaults" in rows
+        assert "  objective: defaults" in rows, "what was answered behind it does not hold"
+        assert "● caption_strategy: filename" in rows
+        assert not [row for row in rows if row.strip("● ").startswith(("captions:", "snr_gamma:"))]
+        answers = wizard.review.query_one("#answers", OptionList)
+        answers.highlighted = rows.index("  preparation: aspect buckets at their defaults")
+        await wizard.press("enter")
+        assert wizard.session.current.id == "ask.preparation"
+
+
+@in_loop
 async def test_problems_lead_to_their_question_and_launch_is_unavailable(folder):
     wanted = ask("it", Kind.INT), ask("other", Kind.INT, default=1)
     async with Wizard(wanted) as wizard:

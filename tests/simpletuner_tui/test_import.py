@@ -73,7 +73,7 @@ def tuner(tmp_path):
 
 def imported(folder: Path, content, name: str = "config/config.json") -> Imported:
     (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
-    return import_config(folder / name, REGISTRY, PROBES)
+    return import_config(folder / name, REGISTRY, PROBES, folder / "answers.sources.json")
 
 
 def fates(result: Imported) -> dict[str, Fate]:
@@ -97,6 +97,7 @@ def test_keys_are_read_with_and_without_dashes(tuner, dashes):
     assert answers_of(result) == {
         "training.pretrained_model_name_or_path": "stabilityai/stable-diffusion-xl-base-1.0",
         "training.instance_data_dir": "datasets/cats",
+        "training.caption_strategy": "textfile",
         "training.model_type": "full",
         "training.resolution": 512,
         "training.resolution_type": "pixel_area",
@@ -349,7 +350,7 @@ def test_any_object_is_answers_with_every_key_in_one_list(content, backends):
             content["data_backend_config"] = "b.json"
         (folder / "config.json").write_text(json.dumps(content))
         try:
-            result = import_config(folder / "config.json", REGISTRY, PROBES)
+            result = import_config(folder / "config.json", REGISTRY, PROBES, folder / "answers.sources.json")
         except InvalidInputError:
             return  # JSON that DeepSpeed's reader refuses too: half a character, a number too large
         told = [row.key for row in result.rows]

@@ -1,9 +1,14 @@
 """Which picture each step trains on: one bucket a step, every picture equally often, the same on every rank."""
 
+import json
 from collections import Counter
 from dataclasses import replace
+from io import BytesIO
 from itertools import pairwise
+from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,10 +17,10 @@ from PIL import Image
 
 from harness.recorder import Recorder
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
-from launcher.config.training import DataSettings, PreparationSettings, TrainingSettings
+from launcher.config.training import DataSettings, PreparationSettings, SourcesSettings, TrainingSettings
 from launcher.data.buckets import Size
 from launcher.data.dataset import find
-from launcher.data.draws import buckets_of
+from launcher.data.draws import buckets_of, order_digest
 from launcher.data.pictures import Picture, Source
 from launcher.errors import InvalidInputError
 from launcher.train import caches
@@ -35,7 +40,7 @@ data_sets = st.lists(
     st.tuples(st.sampled_from(SIZES), st.sampled_from(SOURCES), st.integers(1, 9)), min_size=1, max_size=6
 ).map(
     lambda parts: [
-        Picture(f"{part}-{n}", "", *size, size, source)
+        Picture(Path(f"/pictures/{part}-{n}"), "", *size, size, source)
         for part, (size, source, count) in enumerate(parts)
         for n in range(count)
     ]
@@ -90,6 +95,34 @@ def test_ranks_and_accumulation_share_out_the_same_global_batch(pictures, step):
     assert shared == drawn
 
 
+def changed(pictures, index, **fields):
+    return [replace(each, **fields) if number == index else each for number, each in enumerate(pictures)]
+
+
+@given(data_sets, batch_sizes, st.integers(0, 2**32), st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_digest_of_an_order_says_whether_it_is_the_same(pictures, batch, seed, data):
+    digest = order_digest(pictures)
+    larger = [
+        replace(each, path=Path("/moved") / each.path.name, bucket=Size(*(2 * side for side in each.bucket)))
+        for each in pictures
+    ]
+    assert order_digest(larger) == digest
+    one, other = Order(pictures, seed, batch), Order(larger, seed, batch)
+    assert [one[number] for number in range(20)] == [other[number] for number in range(20)]
+    index = data.draw(st.integers(0, len(pictures) - 1))
+    source, bucket = pictures[index].source, pictures[index].bucket
+    often = [
+        replace(each, source=replace(source, repeats=source.repeats + 1)) if each.source == source else each
+        for each in pictures
+    ]
+    assert order_digest(often) != digest
+    if sum(each.bucket == bucket for each in pictures) > 1:
+        assert order_digest(changed(pictures, index, bucket=Size(64, 8))) != digest
+    if len(pictures) > 1:
+        assert order_digest(changed(pictures, index, path=Path("/pictures/another"))) != digest
+
+
 def test_buckets_take_turns_rather_than_one_after_another():
     pictures = [Picture(f"{n}", "", *SIZES[n % 2], SIZES[n % 2], SOURCES[0]) for n in range(80)]
     order = Order(pictures, 3, 2)
@@ -128,6 +161,36 @@ def mixed(model, alone, tmp_path_factory):
     pictures = find_pictures(training, 2, alone, told)
     assert pictures == find(training).pictures
     return caches.prepare(training, model, pictures, torch.float32, alone, Report()), told
+
+
+def test_pictures_of_rows_as_they_were_before_are_removed_and_that_is_told(alone, tmp_path):
+    shards, rows = tmp_path / "shards.parquet", tmp_path / "cache/rows"
+    (tmp_path / "sources.json").write_text(
+        json.dumps([{"id": "a", "type": "parquet", "parquet_path": "shards.parquet"}])
+    )
+    training = TrainingSettings(
+        sources=SourcesSettings(data_backend_config=str(tmp_path / "sources.json")),
+        data=DataSettings(resolution=32, cache_dir=str(tmp_path / "cache")),
+    )
+
+    def found(count: int) -> Recorder:
+        pixels, told = BytesIO(), Recorder()
+        Image.new("RGB", (64, 64)).save(pixels, "PNG")
+        row = {"image": {"bytes": pixels.getvalue(), "path": None}, "text": "row"}
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row] * count), shards)
+        assert len(find_pictures(training, 2, alone, told)) == count
+        return told
+
+    assert found(2).named("rows_removed") == []
+    (needed,) = rows.iterdir()  # by this process, as long as it lives
+    (rows / "old").mkdir()
+    (rows / "old/source.json").write_bytes((needed / "source.json").read_bytes())
+    (rows / "old/00000000.png").write_bytes(bytes(1000))
+    (removed,) = found(3).named("rows_removed")
+    assert (removed["path"], removed["source"]) == (str(rows / "old"), str(shards))
+    assert removed["bytes"] > 1000
+    assert needed.exists()
+    assert not (rows / "old").exists()
 
 
 def test_a_bucket_with_too_few_pictures_is_told_or_refused(mixed, alone):

@@ -24,4 +24,5 @@ CAPTIONS = Topic(
     },
     gate="Are captions elsewhere than in .txt files beside the pictures, or to be dropped now and then?",
     gate_help="They can be file names, one text for all, a metadata.jsonl or .csv in the folder, or a parquet file.",
+    unchanged=".txt files beside the pictures",
 )

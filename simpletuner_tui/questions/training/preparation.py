@@ -22,4 +22,5 @@ PREPARATION = Topic(
     gate="Change how pictures are cropped and shared out into aspect buckets?",
     gate_help="Without a change each picture is scaled to the bucket nearest to its own aspect, with sides that are "
     "multiples of 64, and one step trains on pictures of one bucket.",
+    unchanged="aspect buckets at their defaults",
 )

@@ -8,4 +8,5 @@ SOURCES = Topic(
     gate="Take pictures from several sources, or from the hub?",
     gate_help="A JSON file lists them, as SimpleTuner's data backend configuration does. Without it pictures come from "
     "one folder.",
+    unchanged="one folder",
 )

@@ -28,6 +28,8 @@ class Topic:
     gate: str = ""
     """Asked first, where most leave the whole topic at its defaults: no passes over it."""
     gate_help: str = ""
+    unchanged: str = "defaults"
+    """What holds where it is passed over, in a few words."""
 
     def questions(self, name: str, settings: list[Setting]) -> Iterator[Question]:
         """The questions of the topic, in the order of its settings.
@@ -59,4 +61,5 @@ class Topic:
             section=self.section,
             default=answered_behind,
             help=self.gate_help,
+            unchanged=self.unchanged,
         )

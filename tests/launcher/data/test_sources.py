@@ -23,7 +23,8 @@ from launcher.config.training import (
     TrainingSettings,
 )
 from launcher.data.dataset import find
-from launcher.data.sources import count_pictures, read_sources
+from launcher.data.extent import Extent, extent
+from launcher.data.sources import read_sources
 from launcher.errors import InvalidInputError
 
 
@@ -247,7 +248,7 @@ def test_sources_have_their_own_captions_repeats_sizes_and_names(tmp_path):
         ("one", 0, 0.5),
         ("two", 3, 1.0),
     ]
-    assert count_pictures(training) == 3
+    assert extent(training) == Extent(pictures=3)
 
 
 def test_a_folder_may_be_two_sources(tmp_path):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from launcher.data.extent import Extent
 from launcher.estimate import SDXL, Estimate, ModelFacts, estimate
 from launcher.estimate.total import PROCESS_MIB, checkpoint_mib
 
@@ -27,8 +28,8 @@ LIBRARIES = "Python, torch and CUDA libraries"
 
 @pytest.fixture
 def cost(make_settings):
-    def cost(model: ModelFacts = SDXL, pictures: int = 0, **changed: object) -> Estimate:
-        return estimate(make_settings(**changed), model, pictures)
+    def cost(model: ModelFacts = SDXL, pictures: int = 0, in_rows: int = 0, **changed: object) -> Estimate:
+        return estimate(make_settings(**changed), model, Extent(pictures, in_rows))
 
     return cost
 
@@ -351,6 +352,11 @@ def test_caches_are_latents_and_prompts_of_every_picture(cost):
     assert disk(cost(pictures=1000))["caches"] * MIB == about(1000 * each)
     assert disk(cost(pictures=1000, resolution=512))["caches"] * MIB == about(1000 * (each - 2 * 3 * 64 * 64 * 16))
     assert "caches" not in disk(cost())
+
+
+def test_pictures_in_rows_are_written_to_the_disk(cost):
+    assert disk(cost(in_rows=5 * GB))["pictures in rows"] * MIB == about(5 * GB)
+    assert "pictures in rows" not in disk(cost(pictures=1000))
 
 
 def test_disk_is_the_sum_of_its_parts(cost):

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.runs.checkpoints import Checkpoint, Identity, what_changes, why_not_resumed
+from launcher.runs.changes import what_changes
+from launcher.runs.checkpoints import Checkpoint, Identity, why_not_resumed
 
 MINE = Identity(
     model="m", resolution=64, zero_stage=3, precision="bf16", optimizer="AdamW", world_size=1, seed=1,
@@ -64,3 +65,29 @@ def test_a_checkpoint_that_does_not_say_what_was_trained_is_of_the_whole_unet():
     earlier = Checkpoint(Path("checkpoint-1"), 1, facts)
     assert why_not_resumed(earlier, MINE) is None
     assert "model type full there, lora here" in why_not_resumed(earlier, replace(MINE, model_type="lora"))
+
+
+def test_other_buckets_and_another_order_are_told_where_the_checkpoint_says_its_own():
+    made = replace(MINE, buckets={"64x64": 8}, data_order="a")
+
+    def told(**facts):
+        return what_changes(Checkpoint(Path("checkpoint-1"), 1, made.facts()), replace(made, **facts))
+
+    assert told() == []
+    assert told(buckets={"32x32": 8}) == [
+        "checkpoint-1 was made with other buckets (64x64: 8 pictures then, 0 now; 32x32: 0 pictures then, 8 now): "
+        "pictures are cropped to other sizes from here on"
+    ]
+    (one,) = told(buckets={"64x64": 5, "96x32": 3}, data_order="b")
+    assert one.endswith(
+        "(64x64: 8 pictures then, 5 now; 96x32: 0 pictures then, 3 now): pictures are cropped to other sizes and the "
+        "data order changes from here on"
+    )
+    (one,) = told(data_order="b")
+    assert "other repeats or probabilities of their sources: the data order changes" in one
+    (one,) = told(pictures=9, buckets={"64x64": 9}, data_order="b")
+    assert "number of pictures 8, now 9: the data order changes" in one
+    (one,) = told(buckets={f"{side}x{side}": 1 for side in range(8)})
+    assert "and 3 more)" in one
+    earlier = Checkpoint(Path("checkpoint-1"), 1, MINE.facts())
+    assert what_changes(earlier, replace(made, data_order="b")) == []
