@@ -42,8 +42,9 @@ RUN = RunFacts(
 ELSEWHERE: Mapping[str, str] = {
     "offload-needs-zero": "on a GPU CPUAdam refuses the parameters, which are there; here they are on the CPU",
     "fp16-needs-gpu": "a few CPUs have fp16",
+    "adagrad-at-stage-0": "on a GPU it does not start; here it trains, and cannot be saved",
 }
-"""Rules that refuse what may run here: they are about other devices."""
+"""Rules that refuse what may run here: they are about other devices, or about saves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
-"""DeepSpeed's engine around the U-Net, through its public entry points; NVMe needs more, in ``swap``, and the masters
-in place do."""
+"""DeepSpeed's engine around the U-Net, through its public entry points; a resume needs more, in ``resuming``, and the
+masters in place do."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,19 +11,14 @@ from deepspeed.utils import safe_get_full_fp32_param
 
 from launcher.train.extensions import uses_torch_adam
 from launcher.train.groups import decay_groups
-from launcher.train.swap import restore_states
+from launcher.train.resuming import empty_groups, repeat_bias_corrections, restore_states
 from launcher.train.universal import into_deepspeed
+from launcher.train.universal.filling import Piece
 
 TAG = "engine"
 """Folder of DeepSpeed's own files inside a checkpoint."""
 LAYOUT = "layout"
 """Key in them of what they say for whoever reads them without an engine."""
-PARTITIONS = (
-    "single_partition_of_fp32_groups",  # stages 1 and 2
-    "fp32_groups_flat_partition",  # stage 1 with gradients accumulated in fp32
-    "fp32_partitioned_groups_flat",  # stage 3
-)
-"""Where DeepSpeed 0.19.8 keeps a rank's own share of the masters, by optimizer."""
 
 
 def trainable(model: torch.nn.Module, weight_decay_exclude: str = "none") -> Iterator[Any]:
@@ -103,16 +98,20 @@ class DeepSpeedEngine:
 
     def load(self, folder: Path) -> None:
         """Restores what :meth:`save` wrote; every rank calls it."""
+        if self._engine.zero_optimization_stage() == 3:
+            empty_groups(self._engine)
         loaded, _ = self._engine.load_checkpoint(str(folder), tag=TAG, custom_load_fn=_load_trained)
         if loaded is None:
             raise FileNotFoundError(folder / TAG)
         if self._engine.zero_nvme_offload_optimizer():
             (states,) = (folder / TAG).glob(f"*zero_pp_rank_{self._engine.global_rank}_mp_rank_00_optim_states.pt")
             restore_states(self._engine, states)
+        repeat_bias_corrections(self._engine)
 
     def load_universal(self, folder: Path, step: int) -> None:
         """Continues a universal checkpoint of ``step`` steps; every rank calls it."""
         into_deepspeed.load(self._engine, self._names, folder, self._optimizer_type, step)
+        repeat_bias_corrections(self._engine)
 
     def master_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Each trained parameter's fp32 master by name, whole; every rank must go through all of them."""
@@ -125,13 +124,11 @@ class DeepSpeedEngine:
 
     def master_partitions(self) -> list[torch.Tensor]:
         """This rank's own share of the fp32 masters: flat pieces from stage 1 on, before that whole ones on rank 0."""
-        for name in PARTITIONS:
-            if hasattr(self._optimizer, name):
-                return [partition.detach() for partition in getattr(self._optimizer, name)]
-        if self._engine.global_rank > 0:
-            return []
-        masters = self._masters_at_stage_0()
-        return [master.detach() for master in masters.values() or self._names]
+        return into_deepspeed.partitions(self._engine, self._names)
+
+    def pieces_of_partitions(self) -> list[list[Piece]]:
+        """What of which parameter lies in each of :meth:`master_partitions`."""
+        return into_deepspeed.pieces_of_partitions(self._engine, self._names)
 
     def _masters_at_stage_0(self) -> dict[torch.nn.Parameter, torch.Tensor]:
         """Each weight's master, which ``safe_get_full_fp32_param`` of 0.19.8 does not find there."""

@@ -6,17 +6,19 @@ step computes, and waited for before that one touches them: it is what it would 
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 
 from launcher.config.training import EmaSettings
 from launcher.errors import InvalidInputError
-from launcher.runs.checkpoints import Checkpoint
+from launcher.runs.checkpoints import Checkpoint, convert_command
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
 from launcher.train.report import Report
+from launcher.train.universal.filling import fill
+from launcher.train.universal.form import AVERAGE, Universal
 
 PIECE = 1 << 24
 """Elements that are brought over or exchanged at once: 64 MiB."""
@@ -82,26 +84,34 @@ class MovingAverage:
         """Writes this rank's average below ``folder``."""
         self.wait()
         if self._average:
-            torch.save({"updates": self._updates, "average": self._average}, _file(folder, self._world.rank))
+            torch.save({"updates": self._updates, "average": self._average}, average_file(folder, self._world.rank))
 
     def load(self, folder: Path) -> None:
-        """Restores what :meth:`save` wrote.
+        """Restores what :meth:`save` wrote below ``folder``.
 
         Raises:
             InvalidInputError: it is of other masters.
         """
         if not self._average:
             return
-        file = _file(folder, self._world.rank)
+        file = average_file(folder, self._world.rank)
         state = torch.load(file, map_location="cpu")
         if [kept.shape for kept in state["average"]] != [mine.shape for mine in self._average]:
             raise InvalidInputError(
-                f"the moving average in {file} is of weights that are divided otherwise; go on without it "
-                "(training.use_ema), or with the settings it was made with"
+                f"the moving average in {file} is of weights that are divided otherwise; to go on with it, run: "
+                f"{convert_command(folder)}, or use the settings it was made with; or go on without it "
+                "(training.use_ema)"
             )
         for mine, kept in zip(self._average, state["average"], strict=True):
             mine.copy_(kept)
         self._updates = state["updates"]
+
+    def load_universal(self, checkpoint: Universal) -> None:
+        """Takes this rank's share of the average in a converted checkpoint, which has one."""
+        pieces = self._engine.pieces_of_partitions()
+        for mine, held in zip(self._average, pieces, strict=True):
+            fill(mine, held, AVERAGE, checkpoint)
+        self._updates = checkpoint.counters.averaged
 
     def _exchange(self) -> None:
         for average, master in zip(self._average, self._engine.master_partitions(), strict=True):
@@ -120,26 +130,31 @@ def begin(
         engine: after the checkpoint is loaded.
         settings: whether there is an average, and how it is taken.
         world: the ranks.
-        checkpoint: what the run continues from.
+        checkpoint: what the run continues from, of an engine or converted.
         report: warned where checkpoint and run differ about it.
 
     Raises:
         InvalidInputError: the checkpoint's average is of other masters.
     """
-    saved = checkpoint is not None and _file(checkpoint.path, 0).is_file()
-    if not settings.use_ema:
-        if checkpoint is not None and saved:
-            report.warning(f"{checkpoint.path} has a moving average, which ends here: training.use_ema is off")
-        return None
-    average = MovingAverage(engine, settings, world)
-    if checkpoint is not None and saved:
-        average.load(checkpoint.path)
-    elif checkpoint is not None:
-        report.warning(f"{checkpoint.path} has no moving average: it begins with the weights of this checkpoint")
+    average = MovingAverage(engine, settings, world) if settings.use_ema else None
+    if checkpoint is None:
+        return average
+    with Universal(checkpoint.path) if checkpoint.universal else nullcontext() as universal:
+        saved = universal.has_average if universal else average_file(checkpoint.path, 0).is_file()
+        if average is None:
+            if saved:
+                report.warning(f"{checkpoint.path} has a moving average, which ends here: training.use_ema is off")
+        elif not saved:
+            report.warning(f"{checkpoint.path} has no moving average: it begins with the weights of this checkpoint")
+        elif universal:
+            average.load_universal(universal)
+        else:
+            average.load(checkpoint.path)
     return average
 
 
-def _file(folder: Path, rank: int) -> Path:
+def average_file(folder: Path, rank: int) -> Path:
+    """Where a rank's share of the average lies in a checkpoint of an engine."""
     return folder / f"ema-rank-{rank}.pt"
 
 

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 import torch
 
+from launcher.train.universal.filling import Piece
+
 
 class UNet(Protocol):
     """What the objective calls: the U-Net itself or the engine around it."""
@@ -63,3 +65,6 @@ class Engine(UNet, Protocol):
         Over all ranks each master is in one share: what every rank holds alike is rank 0's. They change in
         :meth:`step` and :meth:`load` only.
         """
+
+    def pieces_of_partitions(self) -> Sequence[list[Piece]]:
+        """What of which parameter lies in each of :meth:`master_partitions`."""

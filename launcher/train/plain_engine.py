@@ -15,8 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from launcher.train.distributed import World
 from launcher.train.groups import decay_groups
-from launcher.train.universal.filling import in_sequence, masters_of, move_schedule, scale_of_torch, states_of
-from launcher.train.universal.form import Universal
+from launcher.train.universal.filling import Piece, fill, in_sequence, move_schedule, scale_of_torch, states_of
+from launcher.train.universal.form import MASTER, Universal
 
 STATE = "engine.pt"
 """Masters, optimizer, schedule and loss scale, written by rank 0."""
@@ -144,7 +144,7 @@ class PlainEngine:
             checkpoint.require({name: master.shape for name, master in zip(self._names, self._masters, strict=True)})
             for name, master in zip(self._names, self._masters, strict=True):
                 pieces = in_sequence([(name, master.numel())])
-                masters_of(checkpoint, master, pieces)
+                fill(master, pieces, MASTER, checkpoint)
                 self._optimizer.state[master] = states_of(
                     checkpoint, master, pieces, self._optimizer, self._optimizer_type
                 )
@@ -164,6 +164,11 @@ class PlainEngine:
     def master_partitions(self) -> list[torch.Tensor]:
         """The masters, on rank 0: every rank holds the same."""
         return [master.detach() for master in self._masters] if self._world.is_main else []
+
+    def pieces_of_partitions(self) -> list[list[Piece]]:
+        """Each of :meth:`master_partitions` is a whole parameter."""
+        held = zip(self._names, self.master_partitions(), strict=False)  # none on other ranks
+        return [in_sequence([(name, master.numel())]) for name, master in held]
 
     def _weights_from_masters(self) -> None:
         with torch.no_grad():

@@ -7,6 +7,7 @@ import pytest
 from safetensors.torch import load_file
 
 from harness.runs import cli
+from harness.small_engines import assert_same
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import read_events
 from launcher.train.lora import DIFFUSERS_FILE
@@ -60,8 +61,6 @@ def test_a_lora_is_trained_continued_and_exported(assets, tmp_path):
     told = ("step", "loss", "lr", "grad_norm")
     runs = [events(tmp_path / name, "step") for name in ("whole", "half")]
     whole, half = ([[step[key] for key in told] for step in steps] for steps in runs)
-    assert half[0] == whole[2]
-    # Resumed after two steps, DeepSpeed's CPUAdam updates by other last bits, of the whole U-Net too: 2e-8 of masters.
-    assert half[1] == pytest.approx(whole[3], rel=1e-2)
+    assert half == whole[2:]
     one, other = (load_file(tmp_path / name / "lora" / DIFFUSERS_FILE) for name in ("whole", "half"))
-    assert one.keys() == other.keys()
+    assert_same(one, other)

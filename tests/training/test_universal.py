@@ -7,21 +7,19 @@ from dataclasses import replace
 import pytest
 import torch
 from deepspeed.accelerator import get_accelerator
-from deepspeed.runtime.zero.partition_parameters import Init
 
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json, with_overrides
+from harness import small_engines
+from harness.small_engines import CPU, WIDTH, assert_same, averages, distance, masters, train
+from launcher.config.training import EmaSettings
 from launcher.runs.checkpoints import CONVERTIBLE, Checkpoint, Identity, to_resume
 from launcher.runs.converting import conversion
-from launcher.runs.marker import mark
+from launcher.train import ema
 from launcher.train.checkpoint import Checkpoints
 from launcher.train.convert import convert
-from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.extensions import TORCH_ADAM
-from launcher.train.plain_engine import PlainEngine
-from launcher.train.universal.form import AVERAGE, MASTER, STATES, Universal
+from launcher.train.universal.filling import Piece, fill
+from launcher.train.universal.form import MASTER, STATES, Counters, Universal, write
 
-WIDTH = 600
-"""Its larger weights take more than the MiB below which nothing is swapped."""
 IDENTITY = Identity(
     zero_stage=2,
     precision="no",
@@ -33,9 +31,10 @@ IDENTITY = Identity(
     global_batch_size=2,
     pictures=5,
 )
+DONE = 5
+"""Steps before the save; what DeepSpeed's Adam on a CPU keeps to itself makes a difference to the next."""
 SWAP = ""
 """Set by the fixture of that name."""
-CPU = {"offload_optimizer_device": "cpu"}
 ENGINES = {
     "plain": {"stage": None},
     "zero0": {"stage": 0},
@@ -67,55 +66,84 @@ PAIRS = [
 ]
 
 
-class Small(torch.nn.Sequential):
-    """Called as the U-Net is; its parameters are two of stage 3's groups."""
-
-    def __init__(self) -> None:
-        torch.manual_seed(0)
-        super().__init__(torch.nn.Linear(WIDTH, WIDTH), torch.nn.SiLU(), torch.nn.Linear(WIDTH, 7))
-
-    def forward(self, sample, timestep):
-        return super().forward(sample * timestep)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def swap(async_io):
-    """Where engines swap to, each to a folder of its own: two are alive at once and name their files alike."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setitem(globals(), "SWAP", folder)
         yield
 
 
-def new_engine(world, stage, precision="no", overrides=None, **settings):
-    if settings.get("offload_optimizer_device") == "nvme":
-        settings["offload_optimizer_nvme_path"] = tempfile.mkdtemp(dir=SWAP)
-    chosen = DeepSpeedSettings(
-        **{"offload_optimizer_device": "none", **settings},
-        stage=stage or 0,
-        precision=precision,
-        sub_group_size=300_000,
+def new_engine(world, stage, *args, **settings):
+    return small_engines.new_engine(world, stage, *args, swap=SWAP, **settings)
+
+
+class Engine:
+    """One in training, with a moving average but where its masters are swapped, which a rule refuses."""
+
+    def __init__(self, world, report, settings, checkpoint=None) -> None:
+        self.engine = new_engine(world, **settings)
+        self.dtype = small_engines.DTYPES[settings.get("precision", "no")]
+        if checkpoint:
+            self.engine.load_universal(checkpoint.path, checkpoint.step)
+        averaged = EmaSettings(use_ema=settings.get("offload_optimizer_device") != "nvme", ema_decay=0.5)
+        self.average = ema.begin(self.engine, averaged, world, checkpoint, report)
+
+    def train(self, steps: int, first: int = 0) -> None:
+        train(self.engine, steps, self.dtype, first, self.average)
+
+    @property
+    def masters(self) -> dict[str, torch.Tensor]:
+        return masters(self.engine)
+
+    @property
+    def averages(self) -> dict[str, torch.Tensor]:
+        return averages(self.engine, self.average) if self.average else {}
+
+    @property
+    def scalars(self) -> tuple[float | None, ...]:
+        return self.engine.learning_rate, self.engine.loss_scale
+
+
+class Straight:
+    """An engine that was saved and converted after some steps and went on for three more."""
+
+    def __init__(self, world, report, folder, before_save=lambda engine: None, **settings) -> None:
+        self.world, self.report = world, report
+        first = Engine(world, report, settings)
+        first.train(DONE)
+        before_save(first.engine)
+        self.saved, self.averages, self.scalars = first.masters, first.averages, first.scalars
+        self.checkpoint = saved_and_converted(world, first.engine, first.average, folder, report, settings)
+        first.train(3, DONE)
+        self.ended, self.averages_at_end, self.scalars_at_end = first.masters, first.averages, first.scalars
+        self.moved = distance(self.ended, self.saved)
+        assert self.moved > 1
+        assert not self.averages or distance(self.averages_at_end, self.averages) > 0.1 * self.moved
+
+    def assert_continued(self, tolerance: float, **settings) -> None:
+        """By another engine, which ends within a part of the distance that the three steps moved the weights."""
+        second = Engine(self.world, self.report, settings, self.checkpoint)
+        carried = bool(self.averages and second.average)
+        assert second.scalars == self.scalars
+        assert_same(second.masters, self.saved)
+        if carried:
+            assert_same(second.averages, self.averages)
+        second.train(3, DONE)
+        assert second.scalars == self.scalars_at_end
+        assert distance(second.masters, self.ended) <= tolerance * self.moved
+        if carried:
+            assert distance(second.averages, self.averages_at_end) <= tolerance * self.moved
+            assert self.report.warnings == []
+
+
+def saved_and_converted(world, engine, average, folder, report, settings) -> Checkpoint:
+    mine = replace(
+        IDENTITY,
+        zero_stage=settings["stage"],
+        precision=settings.get("precision", "no"),
+        optimizer=settings.get("optimizer_type", "AdamW"),
     )
-    config = to_deepspeed_json(chosen, train_batch_size=2, learning_rate=1e-2, warmup_steps=3, total_steps=9)
-    config = with_overrides(config, overrides or {})
-    Init.param_id = 0  # swapped files are named by it, and a process that resumes begins to count anew
-    unet = Small().to({"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision])
-    return PlainEngine(unet, config, world) if stage is None else DeepSpeedEngine(unet, config)
-
-
-def train(engine, steps: int, dtype=torch.float32, first: int = 0) -> None:
-    for step in range(first, first + steps):
-        batch = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(step)).to(dtype)
-        engine.backward(engine(batch, torch.ones((), dtype=dtype)).float().square().mean())
-        engine.step()
-
-
-def masters(engine) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in engine.master_weights()}
-
-
-def saved_and_converted(world, engine, folder, report, optimizer="AdamW", **identity) -> Checkpoint:
-    mine = replace(IDENTITY, optimizer=optimizer, **identity)
-    path = Checkpoints(folder, 10, mine, world, report).save(engine, 3)
+    path = Checkpoints(folder, 10, mine, world, report).save(engine, DONE, average=average)
     convert(conversion(path, None), lambda done, total: None)
     found = to_resume(folder, "latest")
     assert found.universal
@@ -124,27 +152,8 @@ def saved_and_converted(world, engine, folder, report, optimizer="AdamW", **iden
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_any_engine_continues_what_another_saved(group, report, tmp_path, source, target):
-    first = new_engine(group, **ENGINES[source])
-    train(first, 3)
-    found = saved_and_converted(group, first, tmp_path, report, zero_stage=ENGINES[source]["stage"])
-    second = new_engine(group, **ENGINES[target])
-    second.load_universal(found.path, found.step)
-    assert second.learning_rate == first.learning_rate
-    for name, master in masters(second).items():
-        assert torch.equal(master, masters(first)[name]), name
-    assert_continues(first, second, 1e-4)
-
-
-def assert_continues(first, second, tolerance: float, dtype=torch.float32) -> None:
-    """Three more steps end at the same place, within a part of the distance that they move the weights."""
-    before = masters(first)
-    for engine in (first, second):
-        train(engine, 3, dtype, first=3)
-    assert second.learning_rate == first.learning_rate
-    after = masters(first)
-    apart = torch.stack([(master - after[name]).norm() for name, master in masters(second).items()]).norm()
-    moved = torch.stack([(master - after[name]).norm() for name, master in before.items()]).norm()
-    assert float(apart) <= tolerance * float(moved)
+    straight = Straight(group, report, tmp_path, **ENGINES[source])
+    straight.assert_continued(0 if source == target else 1e-4, **ENGINES[target])
 
 
 @pytest.mark.parametrize(
@@ -156,25 +165,31 @@ def assert_continues(first, second, tolerance: float, dtype=torch.float32) -> No
 )
 def test_half_precision_keeps_its_masters_and_its_loss_scale(group, report, tmp_path, monkeypatch, stage, precision):
     monkeypatch.setattr(get_accelerator(), "is_fp16_supported", lambda: True)  # DeepSpeed would not on a CPU
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    first = new_engine(group, stage, precision)
-    train(first, 3, dtype)
-    scale = first.loss_scale
-    while precision == "fp16" and first.loss_scale == scale:  # DeepSpeed bears more than one overflow
-        first.backward(
-            first(torch.full((2, WIDTH), 1e3, dtype=dtype), torch.ones((), dtype=dtype)).float().mean() * 1e30
-        )
-        first.step()
-    found = saved_and_converted(group, first, tmp_path, report, zero_stage=stage, precision=precision)
-    with Universal(found.path) as held:
+    dtype = small_engines.DTYPES[precision]
+
+    def overflow(engine) -> None:
+        scale = engine.loss_scale
+        while precision == "fp16" and engine.loss_scale == scale:  # DeepSpeed bears more than one
+            large, one = torch.full((2, WIDTH), 1e3, dtype=dtype), torch.ones((), dtype=dtype)
+            engine.backward(engine(large, one).float().mean() * 1e30)
+            engine.step()
+
+    straight = Straight(group, report, tmp_path, overflow, stage=stage, precision=precision)
+    with Universal(straight.checkpoint.path) as held:
         assert (held.counters.loss_scale is None) == (precision == "bf16")
-    second = new_engine(group, stage, precision)
-    second.load_universal(found.path, found.step)
-    assert second.loss_scale == first.loss_scale
-    before = masters(first)
-    assert all(torch.equal(master, before[name]) for name, master in masters(second).items())
-    assert any(not torch.equal(master, master.to(dtype).float()) for master in before.values())
-    assert_continues(first, second, 0, dtype)
+    assert any(not torch.equal(master, master.to(dtype).float()) for master in straight.saved.values())
+    straight.assert_continued(0, stage=stage, precision=precision)
+
+
+def test_gradients_accumulated_in_fp32_take_another_optimizer_and_are_converted_too(group, report, tmp_path):
+    in_fp32 = {"stage": 1, "precision": "bf16", "overrides": {"data_types.grad_accum_dtype": "fp32"}}
+
+    def is_another(engine) -> None:
+        assert type(engine._optimizer).__name__ == "BF16_Optimizer"
+
+    straight = Straight(group, report, tmp_path, is_another, **in_fp32)
+    straight.assert_continued(0, **in_fp32)
+    straight.assert_continued(1e-2, stage=3, precision="bf16")  # whose gradients are in bf16
 
 
 @pytest.mark.parametrize(
@@ -189,45 +204,39 @@ def test_half_precision_keeps_its_masters_and_its_loss_scale(group, report, tmp_
 )
 def test_other_optimizers(group, report, tmp_path, kind, stages, settings):
     for stage in stages:
-        first = new_engine(group, stage, optimizer_type=kind, **settings)
-        train(first, 3)
-        found = saved_and_converted(group, first, tmp_path / str(stage), report, optimizer=kind, zero_stage=stage)
+        straight = Straight(group, report, tmp_path / str(stage), stage=stage, optimizer_type=kind, **settings)
         other = next(each for each in stages if each != stage)
-        for target, tolerance in ((stage, 0), (other, 1e-4)):
-            second = new_engine(group, target, optimizer_type=kind, **settings)
-            second.load_universal(found.path, found.step)
-            third = new_engine(group, stage, optimizer_type=kind, **settings)
-            train(third, 3)
-            assert_continues(third, second, tolerance)
+        straight.assert_continued(0, stage=stage, optimizer_type=kind, **settings)
+        straight.assert_continued(1e-4, stage=other, optimizer_type=kind, **settings)
 
 
-def shares(engine) -> list[torch.Tensor]:
-    """This rank's masters as the engine keeps them, which is how a moving average of them is kept."""
-    if isinstance(engine, PlainEngine):
-        return engine._masters
-    optimizer = engine._optimizer
-    for name in ("single_partition_of_fp32_groups", "fp32_partitioned_groups_flat"):
-        if hasattr(optimizer, name):
-            return getattr(optimizer, name)
-    return list(engine._names)
+@pytest.mark.parametrize("stage", [None, 0, 3])
+def test_groups_of_weight_decay_are_told_apart(group, report, tmp_path, stage):
+    straight = Straight(group, report, tmp_path, stage=stage, exclude="norms_and_biases")
+    straight.assert_continued(1e-4, stage=1, exclude="norms_and_biases")
 
 
-@pytest.mark.parametrize("place", ["plain", "zero0", "zero1", "zero3"])
-def test_a_moving_average_is_carried_over(group, report, tmp_path, place):
-    engine = new_engine(group, **ENGINES[place])
-    train(engine, 1)
-    path = Checkpoints(tmp_path, 10, replace(IDENTITY, zero_stage=ENGINES[place]["stage"]), group, report).save(
-        engine, 1
-    )
-    averages = [master.detach().clone() * 2 for master in shares(engine)]
-    torch.save({"updates": 17, "average": averages}, path / "ema-rank-0.pt")
-    mark(path)
-    convert(conversion(path, None), lambda done, total: None)
-    with Universal(to_resume(tmp_path, "latest").path) as held:
-        assert held.counters.averaged == 17
-        for name, master in masters(engine).items():
-            assert torch.equal(held.tensor(AVERAGE, name), master * 2), name
-            assert torch.equal(held.tensor(MASTER, name), master), name
+def test_an_average_without_an_update_is_carried_over(group, report, tmp_path):
+    first = new_engine(group, 1)
+    settings = EmaSettings(use_ema=True, ema_update_interval=100)
+    average = ema.begin(first, settings, group, None, report)
+    began = masters(first)
+    train(first, DONE, average=average)
+    found = saved_and_converted(group, first, average, tmp_path, report, {"stage": 1})
+    second = new_engine(group, 2)
+    second.load_universal(found.path, found.step)
+    assert_same(averages(second, ema.begin(second, settings, group, found, report)), began)
+    assert ema.begin(second, EmaSettings(), group, found, report) is None
+    assert report.warnings == [f"{found.path} has a moving average, which ends here: training.use_ema is off"]
+
+
+def test_a_share_as_long_as_a_parameter_is_not_taken_for_it(tmp_path):
+    whole = torch.arange(4.0)
+    write(tmp_path, [("one", {MASTER: whole}), ("other", {MASTER: 10 + whole})], Counters(updates=1, schedule=0))
+    share = torch.zeros(4)
+    with Universal(tmp_path) as checkpoint:
+        fill(share, [Piece("one", 2, 0, 2), Piece("other", 2, 2, 2)], MASTER, checkpoint)
+    assert share.tolist() == [2, 3, 12, 13]
 
 
 def test_what_can_be_converted_is_what_has_names_for_its_states():

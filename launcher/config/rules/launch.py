@@ -28,6 +28,12 @@ MUON_NEEDS_DEEPSPEED = "Muon is DeepSpeed's here; choose AdamW, or DeepSpeed"
 FULL_RATE = 1e-5
 """What is usual for the whole U-Net."""
 
+
+def _adagrad_of_two_groups(launch: LaunchSettings, ds: DeepSpeedSettings, training: TrainingSettings) -> bool:
+    in_groups = training.optimization.weight_decay_exclude != "none" and not training.adapter.is_lora
+    return in_groups and launch.deepspeed and ds.stage > 0 and ds.optimizer_type == "Adagrad" and not ds.offloads
+
+
 LAUNCH: tuple[Rule, ...] = (
     Rule(
         "lion-needs-deepspeed",
@@ -61,6 +67,14 @@ LAUNCH: tuple[Rule, ...] = (
         "WarmupDecayLR has one learning rate for Muon's weights and Adam's; choose WarmupLR or WarmupCosineLR",
         lambda _, ds, __: ds.optimizer_type == "Muon" and ds.scheduler_type == "WarmupDecayLR",
         source="deepspeed/runtime/lr_schedules.py: without warmup_max_lr it takes 0.001 for both",
+    ),
+    Rule(
+        "adagrad-decays-as-one",
+        "training.weight_decay_exclude",
+        "Adagrad without offload lets all weights decay or none: DeepSpeed makes it anew with one group, and stops at "
+        "the first step; answer none, offload the optimizer to cpu, or choose AdamW",
+        _adagrad_of_two_groups,
+        source="run: IndexError, list index out of range; initialize_optimizer_states of stages 1 to 3",
     ),
     Rule(
         "lora-learns-faster",

@@ -152,13 +152,13 @@ OPTIMIZER = (
     Rule(
         "adagrad-at-stage-0",
         (_TYPE,),
-        lambda view, run: (
-            run.device == "cuda" and view.stage == 0 and view.optimizer == "adagrad" and precision(view) != "fp32"
+        lambda view, _: (
+            view.stage == 0 and view.optimizer == "adagrad" and precision(view) != "fp32" and not view.offloads
         ),
-        "on a GPU Adagrad does not start at stage 0 in 16 bits: DeepSpeed puts masters in its weights' place, and it "
-        "looks for its sums beside the weights",
+        "at stage 0 in 16 bits Adagrad loses its sums: DeepSpeed puts masters in its weights' place, and the sums stay "
+        "beside the weights; on a GPU it does not start, on a CPU it cannot be saved",
         "choose stage 1, or AdamW",
-        "run on a GPU in bf16: KeyError, 'sum'; a CPU takes another way",
+        "run in bf16: on a GPU KeyError, 'sum'; on a CPU KeyError in save_checkpoint",
     ),
     Rule(
         "lion-needs-offload",

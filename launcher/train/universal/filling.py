@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from launcher.train.universal.form import DEEPSPEEDS_NAMES, MASTER, STATES, Universal
+from launcher.train.universal.form import DEEPSPEEDS_NAMES, STATES, Universal
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,23 @@ def in_sequence(sizes: Iterable[tuple[str, int]]) -> list[Piece]:
     return pieces
 
 
-def masters_of(checkpoint: Universal, master: torch.Tensor, pieces: list[Piece]) -> None:
-    """Overwrites this rank's masters; numbers that belong to no parameter are padding and stay."""
-    _copy(master.detach(), pieces, MASTER, checkpoint)
+def fill(tensor: torch.Tensor, pieces: list[Piece], kind: str, checkpoint: Universal) -> None:
+    """Overwrites what lies in a tensor of masters, or of something beside them.
+
+    Args:
+        tensor: numbers in it that belong to no parameter are padding and stay.
+        pieces: what of which parameter lies in it.
+        kind: of the checkpoint's tensors.
+        checkpoint: what they are read from.
+    """
+    tensor = tensor.detach()
+    for piece in pieces:
+        whole = checkpoint.tensor(kind, piece.name)
+        if tensor.dim() == 1:
+            part = whole.flatten().narrow(0, piece.start, piece.size)
+            tensor.narrow(0, piece.place, piece.size).copy_(part)
+        else:  # a parameter as it is
+            tensor.copy_(whole)
 
 
 def states_of(
@@ -56,20 +70,10 @@ def states_of(
     for name in STATES[kind]:
         own = name if is_torchs else DEEPSPEEDS_NAMES.get((kind, name), name)
         found[own] = torch.zeros_like(master, dtype=torch.float32, requires_grad=False)
-        _copy(found[own], pieces, name, checkpoint)
+        fill(found[own], pieces, name, checkpoint)
     if type(optimizer).__name__ == "DeepSpeedCPULion":
         found["exp_avg_sq"] = torch.zeros_like(master, requires_grad=False)  # made by it and never used
     return found
-
-
-def _copy(tensor: torch.Tensor, pieces: list[Piece], kind: str, checkpoint: Universal) -> None:
-    for piece in pieces:
-        whole = checkpoint.tensor(kind, piece.name)
-        if whole.shape == tensor.shape:
-            tensor.copy_(whole)
-        else:
-            part = whole.flatten().narrow(0, piece.start, piece.size)
-            tensor.narrow(0, piece.place, piece.size).copy_(part)
 
 
 def move_schedule(schedule: Any, checkpoint: Universal) -> None:

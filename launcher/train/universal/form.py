@@ -122,6 +122,11 @@ class Universal:
         """Trained parameters."""
         return [key.removeprefix(f"{MASTER}/") for key in self._places if key.startswith(f"{MASTER}/")]
 
+    @property
+    def has_average(self) -> bool:
+        """Whether a moving average was kept; one without an update is what the weights were when it began."""
+        return any(key.startswith(f"{AVERAGE}/") for key in self._places)
+
     def require(self, shapes: Mapping[str, torch.Size]) -> None:
         """Refuses a model that is not the checkpoint's.
 

@@ -6,7 +6,7 @@ read a whole group from NVMe for every parameter.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ import torch
 from launcher.errors import InvalidInputError
 from launcher.train.universal.filling import (
     Piece,
+    fill,
     in_sequence,
-    masters_of,
     move_schedule,
     scale_of_deepspeed,
     states_of,
 )
-from launcher.train.universal.form import Universal
+from launcher.train.universal.form import MASTER, Universal
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def load(engine: Any, names: Mapping[torch.nn.Parameter, str], folder: Path, kin
             _fill_partitioned(optimizer, names, checkpoint, kind)
         else:
             for share in _shares(optimizer, names):
-                masters_of(checkpoint, share.master, share.pieces)
+                fill(share.master, share.pieces, MASTER, checkpoint)
                 base.state[share.master] = states_of(checkpoint, share.master, share.pieces, base, kind)
                 for weight, piece in zip(share.weights, share.pieces if share.weights else (), strict=True):
                     part = share.master.detach().view(-1).narrow(0, piece.place, piece.size)
@@ -101,6 +101,39 @@ def unpartitioned_masters(
             yield parameter, share.master.detach().view(-1).narrow(0, piece.place, piece.size).view(parameter.shape)
 
 
+def partitions(engine: Any, names: Mapping[torch.nn.Parameter, str]) -> list[torch.Tensor]:
+    """This rank's own share of the masters: flat pieces from stage 1 on, before that whole ones on rank 0."""
+    if engine.zero_optimization_stage() == 3:
+        return [master.detach() for master in engine.optimizer.fp32_partitioned_groups_flat]
+    if flat := _flat_partitions(engine.optimizer):
+        return [master.detach() for master in flat[1]]
+    return [master for _, master in unpartitioned_masters(engine, names)] if engine.global_rank == 0 else []
+
+
+def pieces_of_partitions(engine: Any, names: Mapping[torch.nn.Parameter, str]) -> list[list[Piece]]:
+    """What of which parameter lies in each of :func:`partitions`."""
+    if engine.zero_optimization_stage() == 3:
+        return [_pieces_of_group(engine.optimizer, index, names) for index in range(len(engine.optimizer.fp16_groups))]
+    shares = _shares(engine.optimizer, names)
+    if engine.zero_optimization_stage() > 0:
+        return [share.pieces for share in shares]
+    if engine.global_rank > 0:
+        return []
+    return [[replace(piece, place=0)] for share in shares for piece in share.pieces]
+
+
+def _pieces_of_group(optimizer: Any, index: int, names: Mapping[torch.nn.Parameter, str]) -> list[Piece]:
+    """Of a group of stage 3: this rank's part of each parameter, padded so that all ranks have as much."""
+    pieces, place = [], 0
+    for each in optimizer.fp16_groups[index]:
+        part = each.partition_numel()
+        start = part * optimizer._get_param_partition_rank(each)
+        if start < each.ds_numel:
+            pieces.append(Piece(names[each], start, place, min(part, each.ds_numel - start)))
+        place += part
+    return pieces
+
+
 def _fill_partitioned(
     optimizer: Any, names: Mapping[torch.nn.Parameter, str], checkpoint: Universal, kind: str
 ) -> None:
@@ -108,19 +141,12 @@ def _fill_partitioned(
     optimizer.checkpoint_event_prologue()
     if optimizer.swap_optimizer:
         optimizer.optimizer_swapper.purge_state()
-    for index, group in enumerate(optimizer.fp16_groups):
-        master = optimizer.fp32_partitioned_groups_flat[index]
+    for index, master in enumerate(optimizer.fp32_partitioned_groups_flat):
         swapped = optimizer._swappable_optimizer_subgroup(index)
         if swapped:
             optimizer._optimizer_states_and_gradient_swap_in(index)
-        pieces, place = [], 0
-        for each in group:
-            part = each.partition_numel()  # padded, so that all ranks have as much
-            start = part * optimizer._get_param_partition_rank(each)
-            if start < each.ds_numel:
-                pieces.append(Piece(names[each], start, place, min(part, each.ds_numel - start)))
-            place += part
-        masters_of(checkpoint, master, pieces)
+        pieces = _pieces_of_group(optimizer, index, names)
+        fill(master, pieces, MASTER, checkpoint)
         optimizer.optimizer.state[master] = states_of(checkpoint, master, pieces, optimizer.optimizer, kind)
         optimizer._reassign_or_swap_out_partitioned_parameters(index)
         if swapped:
@@ -128,10 +154,19 @@ def _fill_partitioned(
     optimizer.checkpoint_event_epilogue()
 
 
+def _flat_partitions(optimizer: Any) -> tuple[Any, Any] | None:
+    """Of stages 1 and 2, by group: weights, and this rank's run of their masters; None of other stages."""
+    if hasattr(optimizer, "single_partition_of_fp32_groups"):
+        return optimizer.bit16_groups, optimizer.single_partition_of_fp32_groups
+    if hasattr(optimizer, "fp32_groups_flat_partition"):  # stage 1 with gradients accumulated in fp32
+        return optimizer.bf16_groups, optimizer.fp32_groups_flat_partition
+    return None
+
+
 def _shares(optimizer: Any, names: Mapping[torch.nn.Parameter, str]) -> Iterator[Share]:
     """Of the stages that keep weights whole."""
-    if hasattr(optimizer, "single_partition_of_fp32_groups"):  # stages 1 and 2
-        for group, master in zip(optimizer.bit16_groups, optimizer.single_partition_of_fp32_groups, strict=True):
+    if flat := _flat_partitions(optimizer):
+        for group, master in zip(*flat, strict=True):
             here = [(names[each], each._hp_mapping) for each in group if each._hp_mapping is not None]
             pieces = [
                 Piece(

@@ -12,6 +12,7 @@ import torch
 from launcher.errors import InvalidInputError
 from launcher.runs.checkpoints import Checkpoint
 from launcher.train.deepspeed_engine import LAYOUT, TAG
+from launcher.train.ema import average_file
 from launcher.train.plain_engine import STATE
 from launcher.train.universal.form import (
     AVERAGE,
@@ -23,9 +24,6 @@ from launcher.train.universal.form import (
     Parameter,
     Universal,
 )
-
-AVERAGES = "ema-rank-{rank}.pt"
-"""Of each rank: its share of the moving average, and how many updates are in it."""
 
 
 @dataclass(slots=True)
@@ -79,7 +77,7 @@ def open_source(checkpoint: Checkpoint) -> Source:
             return _plain(folder, optimizer, checkpoint.step)
         readers = {0: _unpartitioned, 1: _flat_partitions, 2: _flat_partitions, 3: _partitioned_parameters}
         return readers[stage](folder / TAG, optimizer)
-    except (KeyError, IndexError, RuntimeError, EOFError, OSError) as error:
+    except (KeyError, IndexError, ValueError, RuntimeError, EOFError, OSError) as error:
         detail = str(error).strip().splitlines() or [type(error).__name__]
         raise InvalidInputError(f"{folder} could not be read: {detail[0]}") from error
 
@@ -92,7 +90,7 @@ def _load(path: Path) -> Any:
 def _universal(folder: Path, optimizer: str) -> Source:
     opened = Universal(folder)
     source = Source(opened.counters, {})
-    averages = (AVERAGE,) if opened.counters.averaged else ()
+    averages = (AVERAGE,) if opened.has_average else ()
     for name in opened.names():
         for kind in (MASTER, *STATES[optimizer], *averages):
             tensor = opened.tensor(kind, name)
@@ -110,7 +108,8 @@ def _plain(folder: Path, optimizer: str, step: int) -> Source:
     updates = _updates(states.values())
     counters = Counters(updates, _place(state["schedule"]), skipped=step - updates, loss_scale=scale)
     source = _with_average(Source(counters, {name: master.shape for name, master in masters.items()}), folder)
-    for name, tensor in zip(masters, _averages(folder, 0), strict=False):
+    averages = _averages(folder, 0)
+    for name, tensor in zip(masters, averages, strict=bool(averages)):
         source.add(name, AVERAGE, tensor.flatten())
     for index, name in enumerate(state.get("order", masters)):
         source.add(name, MASTER, masters[name].detach().flatten())
@@ -128,9 +127,8 @@ def _unpartitioned(folder: Path, optimizer: str) -> Source:
     states = base["state"]
     source = Source(_counters(saved, states.values(), held), {name: module[name].shape for name in names})
     source = _with_average(source, folder.parent)
-    in_half = "fp32_groups_flat" in held or "fp32_groups" in held
-    order = names if in_half else [name for name in module if name in source.shapes]
-    for name, tensor in zip(order, _averages(folder.parent, 0), strict=False):
+    averages = _averages(folder.parent, 0)
+    for name, tensor in zip(names, averages, strict=bool(averages)):
         source.add(name, AVERAGE, tensor.flatten())
     if "fp32_groups_flat" in held:
         for index, (group, flat) in enumerate(zip(groups, held["fp32_groups_flat"], strict=True)):
@@ -191,12 +189,12 @@ def _partitioned_parameters(folder: Path, optimizer: str) -> Source:
 
 def _averages(folder: Path, rank: int) -> list[torch.Tensor]:
     """A rank's moving averages, in the order of the engine's shares of the masters; none where there is none."""
-    file = folder / AVERAGES.format(rank=rank)
+    file = average_file(folder, rank)
     return list(_load(file)["average"]) if file.is_file() else []
 
 
 def _with_average(source: Source, folder: Path) -> Source:
-    file = folder / AVERAGES.format(rank=0)
+    file = average_file(folder, 0)
     if file.is_file():
         source.counters = replace(source.counters, averaged=int(_load(file)["updates"]))
     return source

@@ -22,6 +22,8 @@ NO_OFFLOAD = {"offload_optimizer_device": "none"}
 STAGE_3 = {"stage": 3}
 MUON = {"optimizer_type": "Muon", "gradient_clipping": 0.0}
 LORA = {"adapter": AdapterSettings(model_type="lora")}
+ADAGRAD = {"optimizer_type": "Adagrad"}
+GROUPS = {"weight_decay_exclude": "norms_and_biases"}
 PLAIN = {"launch": LaunchSettings(deepspeed=False)}
 COMPILED = {"launch": LaunchSettings(dynamo=Dynamo())}
 IN_ONE_PIECE = {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True))}
@@ -41,6 +43,7 @@ BREAKS = [
     ("lion-needs-deepspeed", {"optimizer_type": "Lion", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-needs-deepspeed", {"optimizer_type": "Muon", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-decays-as-one", {**MUON, "scheduler_type": "WarmupDecayLR"}, {}),
+    ("adagrad-decays-as-one", {**ADAGRAD, **NO_OFFLOAD}, GROUPS),
     ("lora-learns-faster", {}, LORA),
     ("compiled-at-stage-3", STAGE_3, COMPILED),
     ("regions-in-one-piece", {}, {"launch": LaunchSettings(dynamo=Dynamo(fullgraph=True, regional=True))}),
@@ -62,6 +65,12 @@ KEEPS = [
     ("muon-needs-deepspeed", {"stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-decays-as-one", MUON, {}),
     ("muon-decays-as-one", {"scheduler_type": "WarmupDecayLR"}, {}),
+    ("adagrad-decays-as-one", {**ADAGRAD, **NO_OFFLOAD}, {}),
+    ("adagrad-decays-as-one", ADAGRAD, GROUPS),
+    ("adagrad-decays-as-one", NO_OFFLOAD, GROUPS),
+    ("adagrad-decays-as-one", {**ADAGRAD, **NO_OFFLOAD, "stage": 0, "precision": "no"}, GROUPS),
+    ("adagrad-decays-as-one", {**ADAGRAD, **NO_OFFLOAD}, {**GROUPS, **PLAIN}),
+    ("adagrad-decays-as-one", {**ADAGRAD, **NO_OFFLOAD}, {**GROUPS, **LORA}),
     ("lora-learns-faster", {}, {**LORA, "learning_rate": 1e-4}),
     ("compiled-at-stage-3", {"stage": 2}, COMPILED),
     ("compiled-at-stage-3", STAGE_3, {}),

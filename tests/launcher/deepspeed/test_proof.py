@@ -142,7 +142,6 @@ def test_what_no_run_proves_is_known():
         "accumulation-in-fp32-on-nvme": "a GPU",
         "stage-1-moves-less": "counters of bytes",
         "muon-travels": "counters of bytes",
-        "adagrad-at-stage-0": "a GPU",
         # Nor fp16.
         "fp16-masters-need-cpu-adam": "a GPU",
         "fp16-needs-zero": "a GPU, and the optimizer's moments",

@@ -19,10 +19,10 @@ from deepspeed.runtime.zero.partition_parameters import Init
 from harness.data import scan
 from harness.recorder import Recorder
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
-from launcher.config.training import DataSettings, TrainingSettings
+from launcher.config.training import DataSettings, EmaSettings, TrainingSettings
 from launcher.runs.checkpoints import Identity, to_resume
 from launcher.runs.swap import swap_folders
-from launcher.train import caches
+from launcher.train import caches, ema
 from launcher.train.batches import Batches, Division
 from launcher.train.checkpoint import Checkpoints
 from launcher.train.deepspeed_engine import DeepSpeedEngine
@@ -85,7 +85,7 @@ class Trainer:
         return json.loads(json.dumps(config).replace('"swap"', json.dumps(self.swap)))
 
     def train(self, run: Run) -> dict:
-        """Losses, rates and norms by step, and the fp32 weights at the end."""
+        """Losses and rates by step, and at the end the fp32 weights and their average (none where they are swapped)."""
         recorder, config = Recorder(), self.config(run.place)
         unet = self.model.unet(torch.float32)
         Init.param_id = 0  # swapped files are named by it, and a process that resumes begins to count anew
@@ -116,23 +116,39 @@ class Trainer:
             device=self.world.device,
             dtype=torch.float32,
         )
-        done = 0
-        if run.source:
-            found = to_resume(Path(run.source).parent.parent, "latest")
-            assert str(found.path) == run.source
-            done = checkpoints.resume(engine, found)
-        loop = Loop(engine, batches, self.model.noise_scheduler(), division, self.world, recorder, lambda: None)
+        found = to_resume(Path(run.source).parent.parent, "latest") if run.source else None
+        assert not found or str(found.path) == run.source
+        done = checkpoints.resume(engine, found)
+        averaged = EmaSettings(use_ema="nvme" not in run.place, ema_decay=0.7)
+        average = ema.begin(engine, averaged, self.world, found, recorder)
+        loop = Loop(
+            engine,
+            batches,
+            self.model.noise_scheduler(),
+            division,
+            self.world,
+            recorder,
+            lambda: None,
+            average=average,
+        )
         loop.steps(done, run.last_step, save_every=10**9, save=lambda step: None)
         if run.target:
-            checkpoints.save(engine, run.last_step)
-        weights = {name: tensor.detach().clone() for name, tensor in engine.master_weights()}
+            checkpoints.save(engine, run.last_step, average=average)
         told = {key: [event[key] for event in recorder.named("step")] for key in ("step", "loss", "lr")}
-        del engine, loop, unet
+        told["weights"] = _whole(engine)
+        if average:
+            with average.exchanged():
+                told["average"] = _whole(engine)
+        del engine, loop, unet, average
         gc.collect()
         for swapped in swap_folders(config, here).values():
             shutil.rmtree(swapped, ignore_errors=True)
         self.world.barrier()
-        return {**told, "weights": weights}
+        return told
+
+
+def _whole(engine) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in engine.master_weights()}
 
 
 def job_of(runs: list[Run], **places: str) -> dict:

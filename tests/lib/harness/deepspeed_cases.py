@@ -398,8 +398,7 @@ CASES = [
     Case(
         "adagrad-at-stage-0",
         at(0, optimizer={"type": "Adagrad", "params": {"lr": 0.01}}),
-        NotHere("a GPU"),
-        run={"device": "cuda"},
+        Ends({"saved": False}),
         mended=at(1, optimizer={"type": "Adagrad", "params": {"lr": 0.01}}),
     ),
     Case(
@@ -529,8 +528,9 @@ ALLOWED = {
     **{f"stage {stage} cpu, torch's fused Adam": at(stage, **{f"{OO}.device": "cpu"}) for stage in (1, 2, 3)},
     **{
         f"stage {stage} Adagrad": at(stage, optimizer={"type": "Adagrad", "params": {"lr": 0.01}})
-        for stage in (0, 1, 2, 3)
+        for stage in (1, 2, 3)
     },
+    "stage 0 Adagrad in fp32": at(0, optimizer={"type": "Adagrad", "params": {"lr": 0.01}}, **{"bf16.enabled": False}),
     "parameters and optimizer on the CPU": at(3, **CPU, **{f"{OP}.device": "cpu"}),
     "parameters alone on the CPU": at(3, **{f"{OP}.device": "cpu"}),
     **{f"bf16 masters {stage}": at(stage, **CPU, **{MASTERS: True}) for stage in (1, 2, 3)},
