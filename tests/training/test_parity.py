@@ -59,8 +59,9 @@ PLACES = {
     # Each of the model's parameters is under a MiB, which is too small to be swapped: they stay in host memory.
     "zero3-nvme-params": {"stage": 3, **NVME, **NVME_PARAMETERS},
 }
-ACCUMULATIONS = (1, 4)
-WORLD_SIZES = (1, 2)
+ACCUMULATIONS = {1: (1, 4), 2: (1, 2)}
+"""By the number of processes."""
+WORLD_SIZES = tuple(ACCUMULATIONS)
 LORA = {"model_type": "lora", "lora_rank": 4, "lora_alpha": 8.0}
 IN_LORA_COVER = {("zero3-cpu-params", 4, 1), ("zero2", 1, 2)}
 """Place, accumulation and number of processes: what a LoRA adds to a place is that something is frozen there."""
@@ -77,7 +78,8 @@ def in_cover(place: str, accumulation: int, world_size: int) -> bool:
         return False
     if place.endswith("-lora"):
         return (place.removesuffix("-lora"), accumulation, world_size) in IN_LORA_COVER
-    return (list(PLACES).index(place) + ACCUMULATIONS.index(accumulation) + WORLD_SIZES.index(world_size)) % 2 == 0
+    several = accumulation > 1
+    return (list(PLACES).index(place) + several + WORLD_SIZES.index(world_size)) % 2 == 0
 
 
 CASES = [
@@ -90,7 +92,7 @@ CASES = [
     )
     for cover in (True, False)
     for world_size in WORLD_SIZES
-    for place, accumulation in itertools.product(CASES_BY_PLACE, ACCUMULATIONS)
+    for place, accumulation in itertools.product(CASES_BY_PLACE, ACCUMULATIONS[world_size])
     if in_cover(place, accumulation, world_size) is cover
 ]
 
@@ -177,7 +179,9 @@ def trained(assets, cache_dir, dataset, tmp_path_factory, request):
                 f"{place}-{accumulation}": deepspeed_config(
                     settings, world_size, accumulation, lora=place.endswith("-lora")
                 )
-                for (place, settings), accumulation in itertools.product(CASES_BY_PLACE.items(), ACCUMULATIONS)
+                for (place, settings), accumulation in itertools.product(
+                    CASES_BY_PLACE.items(), ACCUMULATIONS[world_size]
+                )
                 if in_cover(place, accumulation, world_size) is cover
             },
             assets,
