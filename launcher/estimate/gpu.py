@@ -1,0 +1,88 @@
+"""A simulated GPU: what lies on it, of which part, and the most there was of it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from launcher.estimate.allocator import Allocator
+
+WEIGHTS, FLATTENED = "weights", "weights while they are flattened"
+GATHERED = "weights gathered from the host"
+GRADIENTS, BUCKETS, FP32_GRADIENTS = "gradients", "reduce buckets", "gradients in fp32"
+REDUCED = "gradients while they are reduced"
+STATES = "masters and optimizer states"
+ACTIVATIONS = "activations"
+NORM_BYTES, FP32 = 8, 4
+"""DeepSpeed takes the norm of each gradient in fp64, and hands it to an optimizer on the CPU in fp32."""
+
+
+@dataclass(slots=True)
+class Peak:
+    """The most that was allocated at once in a phase."""
+
+    allocated: int = 0
+    """Bytes."""
+    parts: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of each part, when that was."""
+    reserved: int = 0
+    """The most that torch held at once, in bytes."""
+
+
+@dataclass(slots=True)
+class Tensor:
+    """Memory that something lies in."""
+
+    part: str
+    size: int
+    block: int
+
+
+class Gpu:
+    """One GPU as torch sees it."""
+
+    def __init__(self, *, expandable: bool = True) -> None:
+        """Nothing lies on it.
+
+        Args:
+            expandable: whether torch's segments grow.
+        """
+        self._memory = Allocator(expandable=expandable)
+        self._now: Counter[str] = Counter()
+        self._peak = Peak()
+        self._reserved = 0
+
+    def take(self, part: str, size: float, stream: int = 0) -> Tensor:
+        """Allocates so many bytes for a part."""
+        tensor = Tensor(part, int(size), self._memory.allocate(size, stream))
+        self._now[part] += tensor.size
+        self._reserved = max(self._reserved, self._memory.reserved)
+        if self._memory.allocated > self._peak.allocated:
+            self._peak.allocated = self._memory.allocated
+            self._peak.parts = Counter(self._now)
+        return tensor
+
+    def give(self, *tensors: Tensor) -> None:
+        """Frees what was taken."""
+        for tensor in tensors:
+            self._memory.release(tensor.block)
+            self._now[tensor.part] -= tensor.size
+
+    def passing(self, part: str, size: float, stream: int = 0) -> None:
+        """Takes and gives at once."""
+        self.give(self.take(part, size, stream))
+
+    def empty_cache(self) -> None:
+        """Gives what is free back, as ``torch.cuda.empty_cache`` does."""
+        self._memory.empty_cache()
+
+    def count_as(self, tensor: Tensor, part: str) -> None:
+        """What was of one part is of another from here on."""
+        self._now[tensor.part] -= tensor.size
+        self._now[part] += tensor.size
+        tensor.part = part
+
+    def phase(self) -> Peak:
+        """The peak since the last call."""
+        peak, self._peak = self._peak, Peak()
+        peak.reserved, self._reserved = self._reserved, self._memory.reserved
+        return peak

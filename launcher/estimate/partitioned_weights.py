@@ -1,0 +1,99 @@
+"""What ZeRO stage 3 keeps on a GPU: weights are fetched for each module, some ahead, and released after it.
+
+Source: ``stage3.py``, ``partition_parameters.py`` and ``runtime/comm/coalesced_collectives.py`` of DeepSpeed 0.19.8.
+"""
+
+from launcher.estimate.engine_facts import EngineFacts
+from launcher.estimate.fetching import Fetching
+from launcher.estimate.gpu import (
+    BUCKETS,
+    FP32,
+    FP32_GRADIENTS,
+    GRADIENTS,
+    NORM_BYTES,
+    REDUCED,
+    STATES,
+    WEIGHTS,
+    Gpu,
+    Tensor,
+)
+from launcher.estimate.trace import Trace
+from launcher.estimate.units import Units
+
+REDUCING = 2
+"""DeepSpeed's stream for it, which has memory of its own."""
+
+
+class PartitionedWeights:
+    """The engine's part of a playback."""
+
+    def __init__(self, gpu: Gpu, trace: Trace, units: Units, facts: EngineFacts) -> None:
+        """Nothing is there yet.
+
+        Args:
+            gpu: it lies on.
+            trace: of the U-Net.
+            units: of the U-Net too.
+            facts: of the engine.
+        """
+        self._gpu, self._facts = gpu, facts
+        self._parameters, self._held = trace.parameters, units.sizes
+        self._fetching = Fetching(gpu, units, facts)
+        self._in_bucket: list[int] = []
+        self._has_states = False
+
+    def start(self) -> None:
+        """The model comes to the GPU whole, and is taken apart there."""
+        gpu, facts, width = self._gpu, self._facts, self._facts.weight_bytes
+        if facts.weights_begin_whole:
+            gpu.give(*[gpu.take(WEIGHTS, width * size) for size in self._held])
+            gpu.empty_cache()
+        staying = self._fetching.staying if facts.offload_param else sum(self._held) / facts.ranks
+        gpu.take(WEIGHTS, width * staying)
+        gpu.take(BUCKETS, width * facts.reduce_bucket)
+        if not facts.offload_optimizer:
+            share = sum(self._parameters) / facts.ranks
+            gpu.take(STATES, facts.master_bytes * share)
+            gpu.take(GRADIENTS, width * share)
+
+    def loss(self) -> None:
+        """Buckets are there since the start."""
+
+    def unit(self, number: int, *, begins: bool) -> None:
+        """Weights are fetched where a pass through a unit begins, and released where it ends."""
+        if begins:
+            self._fetching.begin(number)
+        else:
+            self._fetching.end(number)
+
+    def gradient(self, parameter: int, tensor: Tensor) -> None:
+        """A gradient is whole, and goes to the bucket."""
+        size = self._parameters[parameter]
+        if sum(self._in_bucket) + size > self._facts.reduce_bucket:
+            self._reduce()
+        self._in_bucket.append(size)
+        self._gpu.give(tensor)
+
+    def end(self) -> None:
+        """The rest is reduced, and the step is taken."""
+        self._reduce()
+        self._fetching.over()
+        if not self._facts.offload_optimizer:
+            share = sum(self._parameters) / self._facts.ranks
+            gradients = self._gpu.take(FP32_GRADIENTS, FP32 * min(share, self._facts.sub_group))
+            if not self._has_states:
+                self._gpu.take(STATES, FP32 * self._facts.moments * share)
+                self._has_states = True
+            self._gpu.give(gradients)
+
+    def _reduce(self) -> None:
+        """All gradients of a bucket are copied together, averaged, and handed over one by one."""
+        gpu, facts = self._gpu, self._facts
+        together = gpu.take(REDUCED, facts.weight_bytes * sum(self._in_bucket), REDUCING)
+        for size in self._in_bucket if facts.offload_optimizer else ():
+            part = gpu.take(REDUCED, facts.weight_bytes * size / facts.ranks, REDUCING)
+            for width in (NORM_BYTES, FP32):
+                gpu.passing(REDUCED, width * size / facts.ranks, REDUCING)
+            gpu.give(part)
+        gpu.give(together)
+        self._in_bucket = []

@@ -1,0 +1,64 @@
+"""A run's start and its steps, played back on a simulated GPU: what torch allocates and reserves."""
+
+from dataclasses import dataclass
+
+from launcher.estimate.engine_facts import EngineFacts
+from launcher.estimate.gpu import ACTIVATIONS, Gpu, Peak, Tensor
+from launcher.estimate.partitioned_weights import PartitionedWeights
+from launcher.estimate.trace import Kind, Trace
+from launcher.estimate.units import units_of
+from launcher.estimate.whole_weights import WholeWeights
+
+STEPS = 2
+"""The first makes optimizer states, and teaches stage 3 the order of modules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What was seen, by phase."""
+
+    start: Peak
+    step: Peak
+
+
+def play(
+    trace: Trace, facts: EngineFacts, *, pictures: int, latents: int, frozen: int = 0, expandable: bool = True
+) -> Played:
+    """Plays a run.
+
+    Args:
+        trace: of the U-Net that is trained.
+        facts: of the engine around it.
+        pictures: of a micro-batch.
+        latents: of a picture: height times width in latent pixels.
+        frozen: parameters beside those that are trained.
+        expandable: whether torch's segments grow.
+    """
+    gpu = Gpu(expandable=expandable)
+    units = units_of(trace, leaf_blocks=facts.leaf_blocks)
+    engine = (
+        PartitionedWeights(gpu, trace, units, facts) if facts.stage == 3 else WholeWeights(gpu, trace, facts, frozen)
+    )
+    engine.start()
+    start = gpu.phase()
+    sizes = [size.at(pictures, latents) for size in trace.sizes]
+    for _ in range(STEPS):
+        tensors: list[Tensor] = []
+        gradient: int | None = None
+        for kind, index in units.events:
+            if kind == Kind.ALLOCATE:
+                tensors.append(gpu.take(ACTIVATIONS, sizes[index]))
+            elif kind == Kind.FREE:
+                if gradient is None:
+                    gpu.give(tensors[index])
+                else:
+                    engine.gradient(gradient, tensors[index])
+                    gradient = None
+            elif kind == Kind.GRADIENT:
+                gradient = index
+            elif kind == Kind.LOSS:
+                engine.loss()
+            else:
+                engine.unit(index, begins=kind == Kind.ENTER)
+        engine.end()
+    return Played(start, gpu.phase())
