@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from launcher.config.deepspeed import DeepSpeedSettings
 from launcher.config.settings import Settings
 from launcher.estimate.adapter import Trained
 
@@ -49,15 +50,13 @@ def engine_facts(settings: Settings, of: Trained) -> EngineFacts:
         of: what of the model is trained.
     """
     ds, deepspeed = settings.deepspeed, settings.launch.deepspeed
-    fp32 = ds.precision == "no"
     return EngineFacts(
         deepspeed=deepspeed,
         stage=ds.stage if deepspeed else 0,
         ranks=settings.launch.num_processes,
-        weight_bytes=4 if fp32 else 2,
-        master_bytes=0 if fp32 and ds.stage == 0 else 4,
-        # DeepSpeed's Lion for the CPU has a second that it never uses.
-        moments=2 if ds.optimizer_type == "Lion" and ds.offloads else MOMENTS[ds.optimizer_type],
+        weight_bytes=4 if ds.precision == "no" else 2,
+        master_bytes=master_bytes(settings),
+        moments=moments(ds),
         offload_optimizer=ds.offloads,
         offload_param=ds.stage == 3 and ds.offload_param_device != "none",
         accumulation=ds.gradient_accumulation_steps,
@@ -69,3 +68,13 @@ def engine_facts(settings: Settings, of: Trained) -> EngineFacts:
         persistence_threshold=ds.stage3_param_persistence_threshold,
         sub_group=ds.sub_group_size,
     )
+
+
+def moments(ds: DeepSpeedSettings) -> float:
+    """Tensors of optimizer state; DeepSpeed's Lion for the CPU has a second that it never uses."""
+    return 2 if ds.optimizer_type == "Lion" and ds.offloads else MOMENTS[ds.optimizer_type]
+
+
+def master_bytes(settings: Settings) -> int:
+    """Of a weight's fp32 copy, which plain fp32 training does not keep."""
+    return 0 if settings.deepspeed.precision == "no" and settings.deepspeed.stage == 0 else 4

@@ -40,6 +40,7 @@ def play(
         PartitionedWeights(gpu, trace, units, facts) if facts.stage == 3 else WholeWeights(gpu, trace, facts, frozen)
     )
     engine.start()
+    gpu.empty_cache()  # as torch does by itself where memory runs short: a step is seen by itself
     start = gpu.phase()
     sizes = [size.at(pictures, latents) for size in trace.sizes]
     for _ in range(STEPS):

@@ -1,39 +1,26 @@
-"""The first, analytic estimate: DeepSpeed's own allocation rules per stage and offload.
+"""The estimate of a plan: GPU memory, and by DeepSpeed's own allocation rules host memory and disk.
 
 P parameters, N ranks, L the largest tensor, k micro-batches a step, c bytes of a weight in training (2 in half
 precision, 4 in fp32). The rules were measured by counting tensors after a step at N = 1 and read in the code for
-N > 1; activations come from a trace of the true U-Net. What is not known is left out and said so. Of a LoRA, gradients,
-masters and states are those of its matrices; the frozen U-Net counts wherever weights are, at stage 3 in partitions.
+N > 1. What is not known is left out and said so.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from launcher.config.deepspeed import DeepSpeedSettings, split
+from launcher.config.deepspeed import split
 from launcher.config.settings import Settings
 from launcher.data.extent import NOTHING, Extent
 from launcher.data.sources import bucketings
 from launcher.estimate.adapter import trained
+from launcher.estimate.engine_facts import master_bytes, moments
 from launcher.estimate.model import ModelFacts
+from launcher.estimate.parts import MIB, Part, in_mib
+from launcher.estimate.vram import AVERAGE, average_bytes, gpu_phases, knows_activations
 
-MIB = 2**20
-
-MOMENTS = {"AdamW": 2, "Adam": 2, "Adagrad": 1, "Lion": 1, "Muon": 1.14}
-"""Tensors of optimizer state for each parameter. Muon has one for matrices, 86.7 % of SDXL's U-Net, and Adam's two for
-the rest."""
-
-CHECKPOINTED_PEAK = 691.0
-"""MiB of activations at the peak for one picture of 1024 x 1024, gradient checkpointing on: traced."""
-TRANSFORMER_BLOCKS_PEAK = 1160.0
-"""The same with the activations of resnets kept."""
-FULL_PEAK = 6600.0
-"""The same without gradient checkpointing."""
 VAE_MIB, DECODING_PEAK = 319, 4882.0
 """MiB of SDXL's VAE in fp32, and what it takes to decode one picture of 1024 x 1024: measured on an H200, linear in
 pixels from 512 px to 1536."""
-SMALLEST_PEAK = 62.0
-"""MiB that one weight's gradient takes however small the pictures are."""
 PER_TENSOR_ROUNDING = 1.31
 """What pinning SDXL's 1,680 tensors one by one takes of their size: each is rounded up by itself."""
 NVME_BUFFERS = {"offload_optimizer": 4, "offload_param": 5}
@@ -42,22 +29,10 @@ MAX_IN_CPU = 1_000_000_000
 """Parameters that stay in host memory beside NVMe; DeepSpeed's own ``max_in_cpu``."""
 LOCKED = "buffers for NVMe, locked"
 """The share of host memory that no swapping and no limit may take away."""
-AVERAGE = "moving average"
 ON_NVME = {"offload_optimizer": "optimizer on NVMe", "offload_param": "parameters on NVMe"}
 """Shares of disk that lie below an NVMe path, by what is offloaded."""
 IN_ROWS = "pictures in rows"
 """The share of disk that pictures take which lie in rows and are written to the cache."""
-PROCESS_MIB = 1396
-"""What a training process takes outside torch's allocator on an H200: 526 for the CUDA context, the rest for kernels
-and workspaces of cuBLAS, cuDNN and NCCL; the same at every stage, batch and size."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One share of a cost."""
-
-    name: str
-    mib: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +78,7 @@ def estimate(settings: Settings, model: ModelFacts, data: Extent = NOTHING) -> E
     notes = []
     if model.assumed:
         notes.append("the model is not here yet: SDXL's own sizes are assumed")
-    activations = _activations(settings, model)
-    if activations is None:
+    if not knows_activations(model):
         notes.append("activations are known for SDXL's U-Net only and left out")
     if settings.training.validation.validation_steps and settings.training.validation.num_validation_images:
         notes.append(_decoding(settings))
@@ -116,9 +90,10 @@ def estimate(settings: Settings, model: ModelFacts, data: Extent = NOTHING) -> E
         notes.append(_drive_life(settings, model))
     if split(settings.deepspeed.extra)[1]:
         notes.append("what DeepSpeed's JSON says beyond the questions is not counted")
+    steps, start = gpu_phases(settings, model)
     return Estimate(
-        gpu_steps=_gpu_steps(settings, model, activations or 0),
-        gpu_start=_gpu_start(settings, model),
+        gpu_steps=steps,
+        gpu_start=start,
         host=_host(settings, model),
         disk=_disk(settings, model, data),
         notes=tuple(notes),
@@ -145,64 +120,6 @@ def _drive_life(settings: Settings, model: ModelFacts) -> str:
     return drive_life(View(settings.deepspeed_json()), run)
 
 
-def _gpu_steps(settings: Settings, model: ModelFacts, activations: float) -> tuple[Part, ...]:
-    ds, ranks, of = settings.deepspeed, settings.launch.num_processes, trained(settings.training.adapter, model)
-    c, parameters = 4 if ds.precision == "no" else 2, of.parameters
-    parts = {"CUDA context and kernels": PROCESS_MIB * MIB, "activations": activations * MIB}
-    if ds.stage == 3 and ds.offload_param_device != "none":
-        live = min(ds.stage3_max_live_parameters, of.held)
-        parts["gathered parameters"] = c * (live + ds.stage3_prefetch_bucket_size)
-    else:
-        share = ranks if ds.stage == 3 else 1
-        parts["weights"] = c * of.held / share
-        if ds.stage == 3 and ranks > 1:
-            parts["gathered parameters"] = c * min(ds.stage3_max_live_parameters, of.held)
-    if ds.stage > 0:
-        buckets = 2 if ds.overlap_comm and ds.stage < 3 else 1
-        parts["reduce bucket"] = c * ds.reduce_bucket_size * buckets
-    if ds.stage in (1, 2) and ds.offloads:
-        parts["gradient on its way to the host"] = c * of.largest_tensor
-    parts["gradients"] = _gpu_gradients(settings, parameters, c)
-    if not ds.offloads:
-        states = (_master_bytes(settings) + 4 * _moments(ds)) * parameters
-        parts["optimizer states"] = states / ranks if ds.stage else states
-        if ds.stage in (1, 2):
-            parts["gradients in fp32 at the step"] = 4 * parameters / ranks
-        elif not settings.launch.deepspeed and c == 2:
-            parts["gradients in fp32 at the step"] = 4 * parameters
-    if settings.training.ema.ema_device == "accelerator":
-        parts[AVERAGE] = _average_bytes(settings, model) / (ranks if ds.stage else 1)
-    return _parts(parts)
-
-
-def _moments(ds: DeepSpeedSettings) -> float:
-    """Tensors of optimizer state; DeepSpeed's Lion for the CPU has a second that it never uses."""
-    return 2 if ds.optimizer_type == "Lion" and ds.offloads else MOMENTS[ds.optimizer_type]
-
-
-def _master_bytes(settings: Settings) -> int:
-    """fp32 copies of the weights, which plain fp32 training does not keep."""
-    return 0 if settings.deepspeed.precision == "no" and settings.deepspeed.stage == 0 else 4
-
-
-def _gpu_gradients(settings: Settings, parameters: int, c: int) -> float:
-    """Bytes of gradients that stay on the GPU until the step."""
-    ds, ranks = settings.deepspeed, settings.launch.num_processes
-    if ds.stage < 2:
-        return c * parameters
-    return 0 if ds.offloads else c * parameters / ranks
-
-
-def _gpu_start(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
-    """Stages 1 and 2 flatten the weights on the card: measured 15.4 GB for SDXL, three copies in all."""
-    c, of = 4 if settings.deepspeed.precision == "no" else 2, trained(settings.training.adapter, model)
-    copies = 3 if settings.deepspeed.stage in (1, 2) else 1
-    weights = c * (of.frozen + copies * of.parameters)
-    if settings.deepspeed.offload_param_device != "none" and settings.deepspeed.stage == 3:
-        weights = 0
-    return _parts({"CUDA context and kernels": PROCESS_MIB * MIB, "weights while flattening": weights})
-
-
 def _host(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
     ds, ranks, of = settings.deepspeed, settings.launch.num_processes, trained(settings.training.adapter, model)
     c, parameters = 4 if ds.precision == "no" else 2, of.parameters
@@ -215,7 +132,7 @@ def _host(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
         parts[buffers] = ranks * sum(_rounded(size) if pin else size for size in sizes)
         if ds.stage == 2 and ds.gradient_accumulation_steps > 1:
             parts[buffers] += c * parameters * (PER_TENSOR_ROUNDING if pin else 1)
-        parts["optimizer, pageable"] = 4 * _moments(ds) * parameters
+        parts["optimizer, pageable"] = 4 * moments(ds) * parameters
     elif "offload_optimizer" in ds.nvme_parts:
         group = _largest_group(settings, model)
         parts[LOCKED] = ranks * NVME_BUFFERS["offload_optimizer"] * 4 * group
@@ -225,7 +142,7 @@ def _host(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
         groups, rest = divmod(share, ds.sub_group_size)
         sizes = [*[4 * ds.sub_group_size] * int(groups), 4 * rest, c * share]  # gradients in fp32, as they come
         parts[buffers] = ranks * sum(_rounded(size) if pin else size for size in sizes)
-        parts["optimizer, pageable"] = 4 * (1 + _moments(ds)) * parameters
+        parts["optimizer, pageable"] = 4 * (1 + moments(ds)) * parameters
     if "offload_param" in ds.nvme_parts:
         share = of.held / ranks
         here = min(share, MAX_IN_CPU)
@@ -237,13 +154,8 @@ def _host(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
         # DeepSpeed pins this buffer whatever offload_param.pin_memory says.
         parts["parameters, pinned"] = ranks * _rounded(c * of.held / ranks)
     if settings.training.ema.ema_device == "cpu":
-        parts[AVERAGE] = _average_bytes(settings, model)
-    return _parts({name: size / settings.launch.machine_count for name, size in parts.items()})
-
-
-def _average_bytes(settings: Settings, model: ModelFacts) -> float:
-    """A moving average in fp32, of all ranks together: shared out as the masters are, before stage 1 rank 0's alone."""
-    return 4 * trained(settings.training.adapter, model).parameters if settings.training.ema.use_ema else 0
+        parts[AVERAGE] = average_bytes(settings, model)
+    return in_mib({name: size / settings.launch.machine_count for name, size in parts.items()})
 
 
 def _largest_group(settings: Settings, model: ModelFacts) -> float:
@@ -268,15 +180,15 @@ def _disk(settings: Settings, model: ModelFacts, data: Extent) -> tuple[Part, ..
         else:
             parts["exported pipeline"] = export_bytes * of.parameters + model.other_components_mib * MIB
     for part in settings.deepspeed.nvme_parts:
-        moments = 4 * _moments(settings.deepspeed)
-        each = c if part == "offload_param" else 4 + 4 + moments  # master, gradient and moments
+        states = 4 + 4 + 4 * moments(settings.deepspeed)  # master, gradient and moments
+        each = c if part == "offload_param" else states
         held = of.held if part == "offload_param" else of.parameters
         parts[ON_NVME[part]] = each * held / settings.launch.machine_count
     if data.pictures:
         latents = 2 * 4 * 4 * max(bucketing.largest for bucketing in bucketings(training)) // 64
         parts["caches"] = data.pictures * (latents + c * (77 * 2048 + 1280))
     parts[IN_ROWS] = data.in_rows
-    return _parts(parts)
+    return in_mib(parts)
 
 
 def _checkpoints_together(settings: Settings) -> int:
@@ -297,34 +209,13 @@ def _checkpoint_bytes(settings: Settings, model: ModelFacts) -> float:
     weights = 4 if ds.precision == "no" else 2
     if ds.stage == 3:
         weights = 0  # stage 3 keeps its weights as masters only
-    states = (alone + weights + _master_bytes(settings) + 4 * _moments(ds)) * parameters
-    return states + _average_bytes(settings, model)
+    states = (alone + weights + master_bytes(settings) + 4 * moments(ds)) * parameters
+    return states + average_bytes(settings, model)
 
 
 def checkpoint_mib(settings: Settings, model: ModelFacts) -> int:
     """One checkpoint: 14 bytes a parameter with Adam in half precision at stages 1 and 2, 2 for weights alone."""
     return round(_checkpoint_bytes(settings, model) / MIB)
-
-
-def _activations(settings: Settings, model: ModelFacts) -> float | None:
-    """MiB at the peak: linear in batch and pixels to 1 % from 512 px up, a few tens of MiB low at 128 px.
-
-    Traced in half precision; fp32 takes twice that.
-    """
-    if not model.is_sdxl:
-        return None
-    optimization = settings.training.optimization
-    largest = max(bucketing.largest for bucketing in bucketings(settings.training))
-    one = FULL_PEAK
-    if optimization.gradient_checkpointing:
-        every = optimization.gradient_checkpointing_granularity == "all"
-        one = CHECKPOINTED_PEAK if every else TRANSFORMER_BLOCKS_PEAK
-    wide = 2 if settings.deepspeed.precision == "no" else 1
-    return wide * max(SMALLEST_PEAK, one * optimization.train_batch_size * largest / 1024**2)
-
-
-def _parts(parts: Mapping[str, float]) -> tuple[Part, ...]:
-    return tuple(Part(name, round(size / MIB)) for name, size in parts.items() if size)
 
 
 def _sum(parts: tuple[Part, ...]) -> int:

@@ -84,7 +84,7 @@ def test_what_the_start_reserves_is_what_torch_reserved(sdxl, name):
     facts, pictures, side, expandable, measured = RESERVED[name]
     played = play(sdxl, facts, pictures=pictures, latents=side * side, expandable=expandable)
     assert played.start.reserved == measured * MIB
-    assert played.step.reserved == played.start.reserved
+    assert played.step.reserved < played.start.reserved
 
 
 @pytest.mark.parametrize(

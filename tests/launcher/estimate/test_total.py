@@ -6,7 +6,8 @@ import pytest
 
 from launcher.data.extent import Extent
 from launcher.estimate import SDXL, Estimate, ModelFacts, estimate
-from launcher.estimate.total import PROCESS_MIB, checkpoint_mib
+from launcher.estimate.total import checkpoint_mib
+from launcher.estimate.vram import CONTEXT, CONTEXT_MIB, UNUSED
 
 MIB = 2**20
 GB = 1e9
@@ -14,6 +15,7 @@ P, L = SDXL.parameters, SDXL.largest_tensor
 PIN = "zero_optimization.offload_optimizer.pin_memory"
 BUCKET = "zero_optimization.reduce_bucket_size"
 SUB_GROUP = "zero_optimization.sub_group_size"
+MAX_REUSE = "zero_optimization.stage3_max_reuse_distance"
 MAX_LIVE = "zero_optimization.stage3_max_live_parameters"
 PREFETCH = "zero_optimization.stage3_prefetch_bucket_size"
 OVERLAP = "zero_optimization.overlap_comm"
@@ -22,8 +24,9 @@ B = 50_000_000
 """Our bucket."""
 NONE = {"offload_optimizer_device": "none"}
 PARAMETERS_TOO = {"zero_stage": 3, "offload_param_device": "cpu"}
-CONTEXT = "CUDA context and kernels"
 LIBRARIES = "Python, torch and CUDA libraries"
+UNTRACED = replace(SDXL, is_sdxl=False)
+"""Of SDXL's size, and without a trace."""
 
 
 @pytest.fixture
@@ -72,11 +75,11 @@ def about(value: float):
     ],
 )
 def test_a_stage_puts_on_the_gpu_what_deepspeed_allocates(cost, changed, formula, ranks):
-    assert states(cost(num_processes=ranks, **changed)) == about(formula(ranks))
+    assert states(cost(UNTRACED, num_processes=ranks, **changed)) == about(formula(ranks))
 
 
 def test_no_offload_at_stage_2_is_36_gb_resident_and_51_at_the_step(cost):
-    steps = cost(zero_stage=2, **NONE).gpu_steps
+    steps = cost(UNTRACED, zero_stage=2, **NONE).gpu_steps
     resident = of(steps, CONTEXT, "activations", "gradients", "gradients in fp32 at the step", "reduce bucket")
     peak = of(steps, CONTEXT, "activations", "reduce bucket")
     assert resident / GB == pytest.approx(36, abs=0.5)
@@ -86,11 +89,11 @@ def test_no_offload_at_stage_2_is_36_gb_resident_and_51_at_the_step(cost):
 def test_overlap_takes_a_second_bucket_below_stage_3(cost):
     for stage, more in ((1, 2 * B), (2, 2 * B), (3, 0)):
         changed = {"zero_stage": stage, OVERLAP: True}
-        assert states(cost(**changed)) - states(cost(zero_stage=stage)) == about(more)
+        assert states(cost(UNTRACED, **changed)) - states(cost(UNTRACED, zero_stage=stage)) == about(more)
 
 
 def test_deepspeeds_own_bucket_takes_a_gigabyte(cost):
-    assert states(cost(**{BUCKET: 500_000_000})) / GB == pytest.approx(5.1 + 1.0 + 0.06, abs=0.05)
+    assert states(cost(UNTRACED, **{BUCKET: 500_000_000})) / GB == pytest.approx(5.1 + 1.0 + 0.06, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,7 @@ def test_deepspeeds_own_bucket_takes_a_gigabyte(cost):
     ],
 )
 def test_fp32_takes_four_bytes_where_half_precision_takes_two(cost, changed, formula):
-    assert states(cost(mixed_precision="no", **changed)) == about(formula)
+    assert states(cost(UNTRACED, mixed_precision="no", **changed)) == about(formula)
 
 
 @pytest.mark.parametrize(("optimizer", "saved"), [("Adagrad", 4 * P), ("Lion", 0)])
@@ -124,17 +127,18 @@ def checkpoint_mib_of(cost, **changed):
 
 
 def test_gathered_parameters_are_never_more_than_there_are(cost):
-    tiny = replace(SDXL, parameters=1_000_000)
+    tiny = replace(UNTRACED, parameters=1_000_000)
     live = {part.name: part.mib for part in cost(tiny, **PARAMETERS_TOO).gpu_steps}["gathered parameters"]
     assert live * MIB == about(2 * (1_000_000 + B))
 
 
 def test_building_the_engine_flattens_the_weights_at_stages_1_and_2(cost):
     for stage in (1, 2):
-        start = of(cost(zero_stage=stage).gpu_start, CONTEXT)
-        assert start / GB == pytest.approx(15.4, abs=0.05)
-    assert of(cost(zero_stage=3).gpu_start, CONTEXT) == about(2 * P)
-    assert of(cost(**PARAMETERS_TOO).gpu_start, CONTEXT) == 0
+        for model in (SDXL, UNTRACED):
+            start = of(cost(model, zero_stage=stage).gpu_start, CONTEXT)
+            assert start / GB == pytest.approx(15.4, abs=0.05)
+    for offload in ({"zero_stage": 3}, PARAMETERS_TOO):  # the model comes whole before it is taken apart
+        assert of(cost(UNTRACED, **offload).gpu_start, CONTEXT) == about(2 * P)
 
 
 def test_the_gpu_needs_the_larger_of_start_and_steps(cost):
@@ -200,43 +204,50 @@ def activations(cost: Estimate) -> int:
     return {part.name: part.mib for part in cost.gpu_steps}["activations"]
 
 
+def near(mib: float):
+    """Of activations at the moment of the whole peak, which is not quite their own."""
+    return pytest.approx(mib, rel=0.008)
+
+
 def test_activations_grow_with_the_batch_and_with_the_pixels(cost):
-    assert activations(cost()) == 691
-    assert activations(cost(train_batch_size=8)) == 8 * 691
-    assert activations(cost(resolution=512)) == pytest.approx(691 / 4, abs=1)
-    assert activations(cost(resolution=2048, train_batch_size=2)) == 8 * 691
+    assert activations(cost()) == near(691)
+    assert activations(cost(train_batch_size=8)) == near(8 * 691)
+    assert activations(cost(resolution=512, train_batch_size=4)) == near(691)
+    assert activations(cost(resolution=2048, train_batch_size=2)) == near(8 * 691)
 
 
 def test_the_largest_bucket_counts(cost, tmp_path):
-    assert activations(cost(resolution=1000)) == round(691 * (576 * 1728) / 1024**2)
-    assert activations(cost(resolution_type="pixel", resolution=512)) == 691  # the last bucket is 512 x 2048
+    assert activations(cost(resolution=1000)) == near(691 * (576 * 1728) / 1024**2)
+    assert activations(cost(resolution_type="pixel", resolution=512)) == near(691)  # the last bucket is 512 x 2048
     file = tmp_path / "sources.json"
     file.write_text(
         '[{"id": "a", "instance_data_dir": "a"}, {"id": "b", "instance_data_dir": "b", "resolution": 2048}]'
     )
-    assert activations(cost(resolution=512, instance_data_dir="", data_backend_config=str(file))) == 4 * 691
+    assert activations(cost(resolution=512, instance_data_dir="", data_backend_config=str(file))) == near(4 * 691)
     file.write_text("[")
-    assert activations(cost(resolution=1024, instance_data_dir="", data_backend_config=str(file))) == 691
+    assert activations(cost(resolution=1024, instance_data_dir="", data_backend_config=str(file))) == near(691)
 
 
-def test_activations_never_fall_below_one_weights_gradient(cost):
-    assert activations(cost(resolution=32)) == 62
+def test_small_pictures_leave_the_norm_of_the_largest_gradient(cost):
+    small = {part.name: part.mib * MIB for part in cost(resolution=32).gpu_steps}
+    assert small["gradients while they are reduced"] == about(2 * L + 8 * L)
+    assert activations(cost(resolution=32, mixed_precision="no")) == 2 * 62
 
 
 def test_without_checkpointing_activations_are_ten_times_as_many(cost):
-    assert activations(cost(gradient_checkpointing=False)) == 6600
+    assert activations(cost(gradient_checkpointing=False)) == near(6600)
 
 
 def test_activations_of_resnets_that_are_kept_take_two_thirds_more(cost):
     kept = {"gradient_checkpointing_granularity": "transformer_blocks"}
-    assert activations(cost(**kept)) == 1160
-    assert activations(cost(**kept, train_batch_size=8)) == pytest.approx(9281, rel=1e-3)  # traced too
-    assert activations(cost(**kept, gradient_checkpointing=False)) == 6600
+    assert activations(cost(**kept)) == near(1160)
+    assert activations(cost(**kept, train_batch_size=8)) == near(9281)  # traced too
+    assert activations(cost(**kept, gradient_checkpointing=False)) == near(6600)
 
 
 def test_activations_in_fp32_are_twice_as_large(cost):
     assert activations(cost(mixed_precision="no")) == 2 * 691
-    assert activations(cost(mixed_precision="fp16")) == 691
+    assert activations(cost(mixed_precision="fp16")) == near(691)
 
 
 # host RAM
@@ -397,14 +408,16 @@ def test_the_json_has_totals_and_parts(cost):
     content = whole.to_json()
     for name in ("gpu", "host", "disk"):
         assert content[f"{name}_mib"] == getattr(whole, f"{name}_mib")
-    assert {"name": CONTEXT, "mib": PROCESS_MIB} in content["gpu_steps"]
+    assert {"name": CONTEXT, "mib": CONTEXT_MIB} in content["gpu_steps"]
     assert set(content) == {"gpu_mib", "host_mib", "disk_mib", "gpu_steps", "gpu_start", "host", "disk", "notes"}
 
 
 # SDXL's U-Net on an NVIDIA H200 with stock DeepSpeed 0.19.8, bf16 and gradient checkpointing: MiB that torch had
-# allocated at the peak of its steps, and MiB of the process as nvidia-smi prints it, of start and steps together.
+# allocated at the peak of its steps, and MiB of the process as nvidia-smi prints it, of start and steps together. At
+# stage 3 the stock loop never has the model whole on the GPU: there the process is that of the steps alone. Where steps
+# decided and torch's segments did not grow, as they do here, no process is given.
 STOCK = {BUCKET: 500_000_000}
-LEAN_3 = {**PARAMETERS_TOO, MAX_LIVE: 200_000_000}
+LEAN_3 = {**PARAMETERS_TOO, MAX_LIVE: 200_000_000, MAX_REUSE: 0}
 H200 = [
     ({**STOCK, "train_batch_size": 8}, 11_593, 16_684),
     ({**STOCK, "train_batch_size": 8, "resolution": 128}, 6_255, 16_360),
@@ -412,21 +425,21 @@ H200 = [
     ({"train_batch_size": 8}, 10_732, 15_962),
     ({}, 5_865, None),
     ({"train_batch_size": 8, "resolution": 128}, 5_413, None),
-    ({**PARAMETERS_TOO, **STOCK, "train_batch_size": 8}, 8_589, 14_766),
+    ({**PARAMETERS_TOO, **STOCK, "train_batch_size": 8}, 8_589, None),
     (LEAN_3, 1_355, 3_566),
-    ({**NONE, "train_batch_size": 8}, 53_940, 61_438),
-    ({**STOCK, "zero_stage": 3, "train_batch_size": 8}, 10_676, 12_900),
+    ({**NONE, **STOCK, "train_batch_size": 8}, 53_940, None),
+    ({"zero_stage": 3, "train_batch_size": 8}, 10_676, 12_900),
 ]
 
 
 @pytest.mark.parametrize(("changed", "allocated", "process"), H200)
 def test_the_estimate_is_near_what_an_h200_showed(cost, changed, allocated, process):
     whole = cost(**changed)
-    assert of(whole.gpu_steps, CONTEXT) / MIB == pytest.approx(allocated, rel=0.08)
+    assert of(whole.gpu_steps, CONTEXT, UNUSED) / MIB == pytest.approx(allocated, rel=0.03)
     if process is not None:
-        # Gathering parameters fragments what torch keeps, by up to a third; that is not foreseen.
-        least = 0.65 if "offload_param_device" in changed else 0.9
-        assert least * process <= whole.gpu_mib <= 1.02 * process
+        seen = of(whole.gpu_steps) / MIB if "zero_stage" in changed else whole.gpu_mib
+        # Where weights come and go on a stream of their own, torch holds more than is played, by up to a tenth.
+        assert seen == pytest.approx(process, rel=0.1 if "offload_param_device" in changed else 0.04)
 
 
 def test_the_host_ram_is_near_what_an_h200s_machine_showed(cost):
