@@ -235,7 +235,7 @@ entries = st.fixed_dictionaries({"shape": anything | st.lists(anything), "data_o
 
 
 @given(header=st.dictionaries(st.text(), entries, max_size=3) | anything, size=st.integers(0, 9))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_header_counts_or_is_refused(tmp_path_factory, header, size):
     folder = tmp_path_factory.getbasetemp() / "headers"
     folder.mkdir(exist_ok=True)

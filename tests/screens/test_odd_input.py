@@ -59,7 +59,7 @@ text = st.text() | st.sampled_from([*NASTY, "", "back", "rest", "?", "yes", "no"
 
 
 @given(typed=st.lists(text, max_size=30))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_lines(typed):
     session, said = Session(KINDS, {}, {}), io.StringIO()
     with suppress(QuitWalkError, InvalidInputError):
@@ -74,7 +74,7 @@ moves = st.lists(
 
 
 @given(moves=moves, steps=st.integers(1, 10))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_back_and_forth_changes_nothing(moves, steps):
     session = Session(KINDS, {}, {})
     for move in moves:

@@ -28,7 +28,7 @@ DEFAULTS = file_bytes(accelerate_file(resolve(ACCELERATE, {}, PROBES)), "x.yaml"
 ENTER = "\n" * 8
 """An empty line for each question of accelerate's shortest walk."""
 TWO_GPUS = "\nmulti-GPU\n\n\n\n\n\n\n2\n0,1\n\nbf16\n"
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=75, deadline=None)
 
 
 def configure(*arguments: str, cwd: Path, stdin: str = ENTER, **environment: str):

@@ -23,7 +23,7 @@ LEAST = {
     "training.instance_data_dir": "pictures",
     "accelerate.use_deepspeed": True,
 }
-MANY = settings(max_examples=200, deadline=None)
+MANY = settings(max_examples=100, deadline=None)
 
 ids = st.sampled_from([question.id for question in ASKING])
 odd_text = st.text() | st.sampled_from(["~", "~root", "~nobody/x", "a/b", "/", ".", "\0", "\ud800", "x" * 300 + "/y"])

@@ -289,7 +289,7 @@ WHOLE = [encoded(kind) for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF")]
     changes=st.dictionaries(st.integers(0, 120), st.integers(0, 255), max_size=6),
     kept=st.integers(0, 2000),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_damage_is_a_fault_or_no_matter(tmp_path_factory, whole, changes, kept):
     folder = tmp_path_factory.getbasetemp() / "damaged"
     folder.mkdir(exist_ok=True)

@@ -137,7 +137,7 @@ VALUES = st.recursive(
     indent=st.sampled_from([None, 0, 2, "\t"]),
     key=st.sampled_from(["deepspeed_config", "--deepspeed_config"]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_configuration_goes_into_any_file(tmp_path_factory, rest, old, new, form, indent, key):
     folder = tmp_path_factory.getbasetemp()
     items = [*rest.items(), (key, form(old)), ("last", 1)]

@@ -197,7 +197,7 @@ TYPED = (
 
 
 @given(typed=st.lists(TYPED, max_size=25), full=st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 def test_any_lines_end_in_a_value_or_a_told_fault(typed, full):
     builder, said = Builder({**CONFIG, "mine": {"a": [1]}}, RunFacts(), TESTED), io.StringIO()
     lines = BuilderLines(io.StringIO("\n".join(line.replace("\n", " ") for line in typed) + "\nquit\n"), said)
