@@ -214,8 +214,10 @@ def _deepspeed(key: str, of: _Of, given: Mapping[str, object], resolved: Resolve
     problems = opened.problems
     changes: tuple[str, ...] = ()
     if opened.config is not None:
-        run = facts_of(read_resolved(resolved, of.base).settings)
-        normalised = normalise(opened.config, run, read_installed())
+        settings = read_resolved(resolved, of.base).settings
+        # SimpleTuner fills in what its file leaves out with its own keys, which are answers by now.
+        own = {key: value for key, value in settings.deepspeed_json().items() if key in {"optimizer", "scheduler"}}
+        normalised = normalise({**own, **opened.config}, facts_of(settings), read_installed())
         problems = (*problems, *normalised.problems)
         changes = tuple(f"{change.field} ({change.reason})" for change in normalised.changes)
     wrong = [f"{problem.field}: {problem.message}" for problem in problems if problem.level is Level.ERROR]

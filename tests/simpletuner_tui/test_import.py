@@ -144,6 +144,13 @@ def test_the_deepspeed_configuration_in_every_form(tuner, form):
     assert row_of(result, "learning_rate").how == "the DeepSpeed configuration says 0.0001, and that holds"
 
 
+def test_what_a_deepspeed_configuration_leaves_out_is_what_the_other_keys_say(tuner):
+    content = {**PLAIN, "optimizer": "optimi-lion", "lr_scheduler": "cosine"}
+    content["deepspeed_config"] = {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}
+    said = answers_of(imported(tuner, content))
+    assert (said["deepspeed.optimizer.type"], said["deepspeed.scheduler.type"]) == ("Lion", "WarmupCosineLR")
+
+
 def test_a_config_env_with_extra_arguments(tuner):
     result = imported(
         tuner,
