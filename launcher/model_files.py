@@ -38,10 +38,10 @@ class Weights:
 
 
 def check_components(folder: Path) -> None:
-    """Refuses a diffusers folder that lacks something, before anything of it is loaded.
+    """Refuses a diffusers folder that lacks something or whose weights are cut off, before anything of it is loaded.
 
     Raises:
-        InvalidInputError: names the folder and everything that is missing.
+        InvalidInputError: names the folder and everything that is missing, or the first file that is cut off.
     """
     if not is_file(folder / "model_index.json"):
         raise InvalidInputError(
@@ -57,6 +57,10 @@ def check_components(folder: Path) -> None:
     shards = [f"{name}/{shard}" for name in WEIGHTS for shard in missing_shards(folder / name)]
     if shards:
         raise InvalidInputError(f"{folder} lacks {', '.join(shards)}; copy them from the model it came from")
+    for name in WEIGHTS:
+        for file in weight_files(folder / name):
+            if file.suffix == ".safetensors":
+                check_whole(file)
 
 
 def is_folder(path: Path) -> bool:

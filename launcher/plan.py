@@ -47,9 +47,6 @@ def make_plan(settings: Settings, answers: bytes, run_dir: Path) -> Plan:
         settings: without errors.
         answers: answers.json, as it will lie in the run directory.
         run_dir: where the run will be.
-
-    Raises:
-        InvalidInputError: the model's files cannot be read.
     """
     run_dir = run_dir.absolute()
     settings = _with_places(settings, run_dir)

@@ -132,19 +132,28 @@ class Judgement:
     """What answers amount to."""
 
     settings: Settings
+    """With defaults where an answer is missing or faulty."""
     problems: tuple[Problem, ...]
     """Errors and warnings; ``field`` is a question id."""
     notes: tuple[str, ...] = ()
 
-    def raise_errors(self) -> None:
+    @property
+    def errors(self) -> list[Problem]:
+        """What has to be answered otherwise."""
+        return [problem for problem in self.problems if problem.level is Level.ERROR]
+
+    def raise_errors(self, beside: Sequence[Problem] = ()) -> None:
         """Raises one error that lists every fault.
+
+        Args:
+            beside: errors that were found elsewhere, told where the answers have any.
 
         Raises:
             InvalidInputError: when there is any.
             CannotRunHereError: when all of them say that valid answers are not launched from here.
         """
-        errors = [problem for problem in self.problems if problem.level is Level.ERROR]
-        if errors:
+        if errors := self.errors:
+            errors += beside
             valid = all(problem.rule == "launch" for problem in errors)
             kind: type[LauncherError] = CannotRunHereError if valid else InvalidInputError
             raise kind("\n".join(f"{problem.field}: {problem.message}" for problem in errors))
@@ -175,7 +184,7 @@ def judge_answers(
     notes = tuple(f"{key} is not asked with these answers and is ignored" for key in given if key in known - asked)
     if problems:
         # A rule would only repeat what a faulty answer breaks.
-        return Judgement(Settings(), tuple(problems), notes)
+        return Judgement(read_resolved(resolved, base).settings, tuple(problems), notes)
     read = read_resolved(resolved, base)
     found = list(read.problems)
     if not any(problem.level is Level.ERROR for problem in found):

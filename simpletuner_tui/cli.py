@@ -113,8 +113,8 @@ class _ShowVersion(argparse.Action):
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="simpletuner-tui",
-        description="Fine-tune SDXL's whole U-Net on one or two GPUs with DeepSpeed ZeRO offload. Without a command it "
-        "asks all questions.",
+        description="Fine-tune SDXL's whole U-Net, or a LoRA on it, with DeepSpeed ZeRO offload or without. Without a "
+        "command it asks all questions.",
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     _add_front_end_options(parser)
@@ -204,7 +204,9 @@ def _add_checkpoints(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     )
     command = commands.add_parser("export", help=text, description=text)
     command.add_argument("checkpoint", metavar="CHECKPOINT", help="a run's folder checkpoint-N; it stays as it is")
-    command.add_argument("out", metavar="OUT", help="a folder, or a file with --single-file; must not be there")
+    command.add_argument(
+        "out", metavar="OUT", help="a folder, or NAME.safetensors with --single-file; must not be there"
+    )
     form = command.add_mutually_exclusive_group()
     form.add_argument("--unet", action="store_true", help="the U-Net alone, in diffusers' layout")
     form.add_argument("--single-file", action="store_true", help="one .safetensors in the original layout of SDXL")

@@ -1,6 +1,7 @@
 """Following a run to its end, in plain lines: a bar where there is a terminal, a line now and then where not."""
 
 import json
+import shlex
 import shutil
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from launcher.errors import ExitCode
+from launcher.runs.checkpoints import whole
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import read_events
 from launcher.runs.outcome import read_outcome
@@ -260,7 +262,14 @@ def _results(run: RunDirectory, progress: Progress, current: RunStatus) -> list[
     ):
         if path:
             lines.append(f"  {name:22}  {_short(path)}")
+    if current.status in (Status.FAILED, Status.STOPPED) and _resumable(progress.checkpoint):
+        answers, place = (shlex.quote(_short(str(path))) for path in (run.path / "answers.json", run.path))
+        lines.append(f"  {'goes on with':22}  {_command()} --replay {answers} --run-dir {place}")
     return lines
+
+
+def _resumable(checkpoint: str) -> bool:
+    return any(each.resumable and str(each.path) == checkpoint for each in whole(Path(checkpoint).parent))
 
 
 def _command() -> str:

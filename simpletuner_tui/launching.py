@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.config.setting import Level
+from launcher.config.setting import Level, Problem
 from launcher.errors import ExitCode
 from launcher.plan import Plan, machine_home, make_plan
-from launcher.preflight import Finding, Machine, exit_code_of, preflight, raise_for
+from launcher.preflight import Finding, Machine, exit_code_of, named, preflight, raise_for
 from launcher.runs.directory import RunDirectory, create
 from launcher.runs.spawn import launch
 from simpletuner_tui import follow
 from simpletuner_tui.answers import Answers, by_question, judge_answers, write_answers
 from simpletuner_tui.messages import left_to_itself, tell
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import Question, resolve
+from simpletuner_tui.questions.model import Question, Resolved, resolve
 from simpletuner_tui.session import probe_machine
 
 
@@ -63,12 +63,23 @@ def prepare(
     judgement = judge_answers(answers.values, resolved, answers.base, registry, strict=strict)
     for note in judgement.notes:
         tell(f"note: {note}")
-    judgement.raise_errors()
-    for problem in judgement.problems:
-        tell(f"warning: {problem.field}: {problem.message}")
     home = machine_home(run_dir.absolute(), judgement.settings.launch)
     plan = make_plan(judgement.settings, write_answers(resolved, answers.base, home), run_dir)
+    if judgement.errors:
+        judgement.raise_errors(_named_too(plan, resolved, {problem.field for problem in judgement.errors}))
+    for problem in judgement.problems:
+        tell(f"warning: {problem.field}: {problem.message}")
     return Prepared(plan, tuple(by_question(finding, resolved) for finding in preflight(plan, machine)))
+
+
+def _named_too(plan: Plan, resolved: Resolved, told: set[str]) -> list[Problem]:
+    """What is wrong with files that faulty answers name, so that whoever sets them right hears of it now."""
+    found = (by_question(finding, resolved) for finding in named(plan))
+    return [
+        Problem(finding.field, finding.message)
+        for finding in found
+        if finding.level is Level.ERROR and finding.field in resolved.answered and finding.field not in told
+    ]
 
 
 def start(prepared: Prepared, *, force: bool = False) -> RunDirectory:

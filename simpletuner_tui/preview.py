@@ -12,8 +12,7 @@ import yaml
 from launcher.config.settings import Settings
 from launcher.config.training import DataSettings, SourcesSettings, TrainingSettings
 from launcher.data.extent import Extent, extent
-from launcher.errors import InvalidInputError
-from launcher.estimate import SDXL, Estimate, ModelFacts, estimate, read_model_facts
+from launcher.estimate import Estimate, ModelFacts, estimate, read_model_facts
 from simpletuner_tui.answers import read_resolved
 from simpletuner_tui.questions.accelerate.file import accelerate_file, file_bytes
 from simpletuner_tui.questions.model import Resolved
@@ -75,10 +74,7 @@ def cost(settings: Settings) -> Estimate:
 
 @lru_cache(maxsize=16)
 def _facts(model: str) -> ModelFacts:
-    try:
-        return read_model_facts(model)
-    except InvalidInputError:  # said where the model is checked, not where it is priced
-        return SDXL
+    return read_model_facts(model)
 
 
 @lru_cache(maxsize=16)

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from launcher.config.ignored_by_launch import ignored_by_accelerate_launch
 from launcher.config.setting import Level, Problem
-from launcher.errors import LauncherError
-from launcher.preflight import MODEL, Machine
+from launcher.preflight import Machine
 from simpletuner_tui.answers import Answers, faults_in, judge_answers
 from simpletuner_tui.documents import Document
 from simpletuner_tui.launching import Prepared, prepare
@@ -67,16 +66,12 @@ def review(session: Session, document: Document, base: Path, run_dir: Path, mach
     judgement = judge_answers(session.answers, resolved, base, registry)
     problems, notes, prepared = list(judgement.problems), [*judgement.notes, *ignored], None
     if not any(problem.level is Level.ERROR for problem in problems):
-        try:
-            prepared = prepare(Answers(session.answers, base), run_dir, registry=registry, machine=machine)
-        except LauncherError as error:  # nothing else is read while planning
-            problems.append(Problem(MODEL, str(error)))
-        else:
-            found = [Problem(each.field, each.message, each.level, "machine") for each in prepared.findings]
-            problems += [problem for problem in found if problem.level is not Level.NOTE]
-            notes += [problem.message for problem in found if problem.level is Level.NOTE]
-            notes += prepared.plan.notes
-            files |= _planned(prepared)
+        prepared = prepare(Answers(session.answers, base), run_dir, registry=registry, machine=machine)
+        found = [Problem(each.field, each.message, each.level, "machine") for each in prepared.findings]
+        problems += [problem for problem in found if problem.level is not Level.NOTE]
+        notes += [problem.message for problem in found if problem.level is Level.NOTE]
+        notes += prepared.plan.notes
+        files |= _planned(prepared)
     problems.sort(key=lambda problem: problem.level is not Level.ERROR)
     return Review(rows, tuple(problems), tuple(notes), files, prepared)
 

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from launcher.config.training.sources import SourceSettings
+from launcher.data.files import SUFFIXES
 from launcher.data.rows import METADATA, captions_by_rows
 
 CaptionOf = Callable[[Path], str]
@@ -42,11 +43,16 @@ def captions_of(source: SourceSettings, files: list[Path], pictures: list[Path],
 
 def _lone_captions(files: list[Path], pictures: list[Path]) -> list[str]:
     stems = {path.with_suffix("") for path in pictures}
-    return [
-        f"{path}: a caption without a picture; add the picture or remove the caption"
-        for path in files
-        if path.suffix.lower() == ".txt" and path.with_suffix("") not in stems
-    ]
+    lone = [path for path in files if path.suffix.lower() == ".txt" and path.with_suffix("") not in stems]
+    others = {path.with_suffix(""): path.name for path in files if path.suffix.lower() != ".txt"} if lone else {}
+    return [f"{path}: {_why_lone(others.get(path.with_suffix('')))}" for path in lone]
+
+
+def _why_lone(other: str | None) -> str:
+    if other is None:
+        return "a caption without a picture; add the picture or remove the caption"
+    kinds = ", ".join(sorted(SUFFIXES))
+    return f"its picture {other} is of a kind that is not read; save it as one of {kinds}, or remove both"
 
 
 def _beside(tables: list[str], picture: Path) -> str:

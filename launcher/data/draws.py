@@ -111,8 +111,8 @@ def table(buckets: Sequence[Bucket], global_batch_size: int) -> str:
     total, steps = sum(bucket.pictures for bucket in buckets), steps_per_epoch(buckets, global_batch_size)
     shown = sorted(buckets, key=lambda bucket: -bucket.pictures)[:SHOWN] if len(buckets) > SHOWN else buckets
     lines = [
-        f"{total} pictures in {len(buckets)} buckets; a step takes {global_batch_size} of one bucket, an epoch has "
-        f"{steps:.1f} steps",
+        f"{total} pictures in {len(buckets)} bucket{'s' * (len(buckets) > 1)}; a step takes {global_batch_size} of one "
+        f"bucket, an epoch has {steps:.1f} steps",
         "     size  aspect  pictures  drawn an epoch  steps an epoch",
     ]
     lines += [
@@ -123,7 +123,20 @@ def table(buckets: Sequence[Bucket], global_batch_size: int) -> str:
     if len(shown) < len(buckets):
         others = total - sum(bucket.pictures for bucket in shown)
         lines.append(f"and {len(buckets) - len(shown)} more with {others} pictures")
-    return "\n  ".join(lines)
+    return "\n  ".join([*lines, *_of_sources(buckets)])
+
+
+def _of_sources(buckets: Sequence[Bucket]) -> list[str]:
+    """What an epoch draws of each source, where there are several."""
+    shares: dict[str, list[Share]] = {}
+    for share in (share for bucket in buckets for share in bucket.shares):
+        shares.setdefault(share.source.name, []).append(share)
+    return [
+        f"{source}: {sum(len(share.pictures) for share in of)} pictures, "
+        f"{float(sum((share.rate for share in of), Fraction())):.1f} drawn an epoch"
+        for source, of in shares.items()
+        if len(shares) > 1
+    ]
 
 
 def oversubscribed(buckets: Sequence[Bucket], global_batch_size: int) -> str:

@@ -65,7 +65,10 @@ class Fitting:
             of = f"resolution of {resolution}"
             if bucket != (resolution, resolution):
                 of = f"bucket of {bucket}"
-            raise ValueError(f"{size} is smaller than the {of}; use larger pictures or lower training.resolution")
+            raise ValueError(
+                f"{size} is smaller than the {of}; use larger pictures, lower training.resolution, or leave such "
+                "pictures out with training.minimum_image_size"
+            )
         if not self.bucketing.one_square and longer > self.bucketing.maximum_aspect * shorter:
             raise ValueError(
                 f"{size} is more elongated than {self.bucketing.maximum_aspect:g} to 1; crop it, or leave such "

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from launcher.errors import InvalidInputError
 from launcher.estimate.sdxl import sdxl_layers
 from launcher.model_files import COMPONENTS, block_widths, component_files, is_folder, read_weights
 
@@ -39,17 +40,19 @@ SDXL_WIDTHS = [320, 640, 1280]
 
 
 def read_model_facts(model: str) -> ModelFacts:
-    """The facts of a local diffusers folder; SDXL's where the model is not here yet or is a single file.
+    """The facts of a local diffusers folder; SDXL's where the model is not here yet, is a single file or is damaged.
 
-    Raises:
-        InvalidInputError: the folder's U-Net cannot be read.
+    What is wrong with a model is said where it is checked, beside all other faults, not where it is priced.
     """
     folder = Path(model)
     if not is_folder(folder / "unet"):
         return SDXL
-    weights = read_weights(folder / "unet")
+    try:
+        weights, widths = read_weights(folder / "unet"), block_widths(folder, "unet")
+    except InvalidInputError:
+        return SDXL
     others = sum(
         file.stat().st_size for name in COMPONENTS if name != "unet" for file in component_files(folder / name)
     )
-    is_sdxl = block_widths(folder, "unet") == SDXL_WIDTHS
+    is_sdxl = widths == SDXL_WIDTHS
     return ModelFacts(weights.parameters, weights.largest, is_sdxl, -(-others // 2**20), layers=weights.layers)

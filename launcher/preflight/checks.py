@@ -16,6 +16,7 @@ from launcher.model_files import (
     component_config,
     is_file,
     is_folder,
+    read_weights,
     resolution_step,
     weight_files,
 )
@@ -46,8 +47,7 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
         if not gpus.gpus and machine.amd_is_idle():
             gpus = replace(gpus, reason=f"{gpus.reason}; the GPU of AMD's is not trained on, only NVIDIA's are")
     of_model = list(_model(plan))
-    findings = [*_vae(plan), *adapter(plan), *data(plan), *folders(plan), *_taken(plan), *_resume(plan), *_saves(plan)]
-    findings += [*disks(plan), *of_others(plan)]
+    findings = [*_named_beside(plan), *_taken(plan), *_resume(plan), *_saves(plan), *disks(plan), *of_others(plan)]
     findings += [
         *_platform(plan, machine),
         *_gpus(plan, gpus),
@@ -61,12 +61,23 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
     return [*of_model, *findings]
 
 
+def named(plan: Plan) -> list[Finding]:
+    """What is wrong with the model, the pictures and the folders that settings name, whatever else is."""
+    return [*_model(plan), *_named_beside(plan)]
+
+
+def _named_beside(plan: Plan) -> Iterator[Finding]:
+    """The same without the model."""
+    yield from (*_vae(plan), *adapter(plan), *data(plan), *folders(plan))
+
+
 def _model(plan: Plan) -> Iterator[Finding]:
     path = Path(plan.settings.training.model.pretrained_model_name_or_path)
     step = 32  # SDXL's own, where the model is not here or is one file
     try:
         if is_folder(path):
             check_components(path)
+            read_weights(path / "unet")
             step = resolution_step(path)
             for remark in remarks(component_config(path, "scheduler"), plan.settings.training.objective):
                 yield Finding(remark.field, remark.message, Level.ERROR if remark.refused else Level.WARNING)

@@ -48,7 +48,8 @@ def data(plan: Plan) -> Iterator[Finding]:
             told += f"; how much disk those of {', '.join(unknown)} take is not known before they are loaded"
         yield Finding(where, told, Level.NOTE)
     if empty := sum(not picture.caption for picture in dataset.pictures):
-        told = f"captions of {empty} pictures are empty: they train what is drawn without a prompt"
+        verb = "is" if empty == 1 else "are"
+        told = f"{empty} of {len(dataset.pictures)} captions {verb} empty, which trains what is drawn without a prompt"
         yield Finding("training.caption_strategy", told, Level.NOTE)
     if not dataset.pictures:
         return
@@ -69,5 +70,5 @@ def data(plan: Plan) -> Iterator[Finding]:
             yield Finding("training.train_batch_size", f"{short}: {OVERSUBSCRIBED}", Level.WARNING)
         else:
             yield Finding("training.train_batch_size", f"{short}; {NOT_OVERSUBSCRIBED}")
-    if len(buckets) > 1:
+    if len(buckets) > 1 or len({picture.source for picture in dataset.pictures}) > 1:
         yield Finding(where, table(buckets, batch), Level.NOTE)

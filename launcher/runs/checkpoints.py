@@ -19,7 +19,7 @@ from launcher.config.training import AdapterSettings, TrainingSettings
 from launcher.data.draws import buckets_of, order_digest
 from launcher.data.pictures import Picture
 from launcher.errors import InvalidInputError
-from launcher.runs.marker import why_damaged, why_not_whole
+from launcher.runs.marker import MARKER, why_damaged, why_not_whole
 
 FACTS = "checkpoint.json"
 UNIVERSAL = "universal"
@@ -209,6 +209,11 @@ def why_not_read(path: Path) -> str | None:
     return None
 
 
+def was_whole(path: Path) -> bool:
+    """Whether a folder is a checkpoint whose save was finished, and that was damaged since."""
+    return (path / MARKER).exists() and why_not_read(path) is not None
+
+
 def to_resume(output_dir: Path, wanted: str, ignored: Callable[[str], None] = lambda _: None) -> Checkpoint | None:
     """The checkpoint that a run begins with, its content not looked at; None where it begins anew.
 
@@ -218,11 +223,19 @@ def to_resume(output_dir: Path, wanted: str, ignored: Callable[[str], None] = la
         ignored: told of each that is not whole.
 
     Raises:
-        InvalidInputError: the one that is named is not there, not whole or cannot be resumed.
+        InvalidInputError: the one that is named is not there, not whole or cannot be resumed; or some were whole once
+            and none is now.
     """
     if wanted == "latest":
-        found = [each for each in whole(output_dir / "checkpoints", ignored) if each.resumable]
-        return found[-1] if found else None
+        folder = output_dir / "checkpoints"
+        if found := [each for each in whole(folder, ignored) if each.resumable]:
+            return found[-1]
+        if damaged := [path for path, _ in numbered(folder) if was_whole(path)]:
+            raise InvalidInputError(
+                f"{not_whole(damaged[-1], str(why_not_read(damaged[-1])))}, and none beside it is; move "
+                f"{folder} away to begin anew, or train into another output folder"
+            )
+        return None
     path = (output_dir / "checkpoints" / wanted).absolute()
     if not path.is_dir():
         names = ", ".join(each.path.name for each in whole(path.parent) if each.resumable) or "none"

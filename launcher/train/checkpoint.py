@@ -1,10 +1,11 @@
 """Checkpoints: whole or not at all, the newest kept, found again on resume.
 
 What one is made of, and which can be continued, is ``launcher.runs.checkpoints``; a folder that is not whole is
-ignored and named, one whose content is damaged set aside, and none deleted because it did not load.
+ignored and named, one that is damaged set aside before its name is needed, and none deleted because it did not load.
 """
 
 import errno
+import itertools
 import json
 import shutil
 import time
@@ -25,6 +26,7 @@ from launcher.runs.checkpoints import (
     not_whole,
     older_than,
     to_resume,
+    was_whole,
     whole,
     why_not_resumed,
 )
@@ -94,7 +96,9 @@ class Checkpoints:
         removed: list[str] = []
         if self._world.is_main:
             with self._writing(path, step):
-                # One of the same step did not finish, or an older one was named to continue from.
+                # One of the same step did not finish, was damaged, or an older one was named to continue from.
+                if was_whole(path):
+                    self._report.warning(f"{path} is damaged and is set aside as {_set_aside(path).name}")
                 _discard(path)
                 removed = self._make_room(path)
                 path.mkdir(parents=True)
@@ -154,9 +158,8 @@ class Checkpoints:
             message = not_whole(found.path, damage)
             if wanted != "latest" or not older_than(found.path):
                 raise InvalidInputError(f"{message}; remove it or move it away to go on without it")
-            aside = found.path.with_name(found.path.name + DAMAGED)
-            found.path.rename(aside)
-            self._report.warning(f"{message} and is continued instead; the damaged one is set aside as {aside.name}")
+            aside = _set_aside(found.path).name
+            self._report.warning(f"{message} and is continued instead; the damaged one is set aside as {aside}")
 
     def require_none(self) -> None:
         """Refuses to start over beside checkpoints of another run: the newest of both would count later.
@@ -263,6 +266,13 @@ class Checkpoints:
             seconds=round(time.monotonic() - started, 3),
             removed=removed,
         )
+
+
+def _set_aside(path: Path) -> Path:
+    """Renames a damaged checkpoint to what nothing reads, and nothing that was set aside before has."""
+    first = path.with_name(path.name + DAMAGED)
+    others = (first.with_name(f"{first.name}-{count}") for count in itertools.count(2))
+    return path.rename(next(each for each in itertools.chain([first], others) if not each.exists()))
 
 
 def _discard(path: Path) -> None:

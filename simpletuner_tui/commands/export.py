@@ -4,7 +4,7 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
-from launcher.errors import CannotRunHereError, ExitCode, RefusedToOverwriteError
+from launcher.errors import CannotRunHereError, ExitCode, InvalidInputError, RefusedToOverwriteError
 from launcher.machine.disk import why_not_writable
 from launcher.runs.checkpoints import checkpoint_at
 from simpletuner_tui.commands.in_torch import in_torch
@@ -19,6 +19,8 @@ def export(arguments: Namespace) -> ExitCode:
     """
     out = typed_path(arguments.out).absolute()
     checkpoint_at(typed_path(arguments.checkpoint), content=False)
+    if arguments.single_file and out.suffix != ".safetensors":
+        raise InvalidInputError(f"other tools know one file by its suffix: call it {out.name}.safetensors")
     if out.exists():
         raise RefusedToOverwriteError(f"{out} is there already; give another place")
     if reason := why_not_writable(out.parent):

@@ -10,7 +10,9 @@ from launcher.errors import ExitCode
 
 def in_torch(module: str, arguments: Sequence[str]) -> ExitCode:
     """Runs a command of ``launcher.train`` in a process of its own and on the CPU; its output is this command's."""
-    environment = {"TRANSFORMERS_VERBOSITY": "error", **os.environ, "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+    # Without a word of the picture processors that transformers misses: nothing here looks at pictures.
+    quiet = {"TRANSFORMERS_VERBOSITY": "error"}
+    environment = {**quiet, **os.environ, "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
     command = [sys.executable, "-m", f"launcher.train.{module}", *arguments]
     with subprocess.Popen(command, env=environment) as process:
         try:

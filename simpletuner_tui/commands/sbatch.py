@@ -54,7 +54,8 @@ def sbatch(arguments: Namespace) -> ExitCode:
             f"{planned.path} is there already; --force replaces it, and keeps it as {planned.backup.name}"
         )
     planned.write()
-    tell(f"written to {planned.path}: sbatch {planned.path} queues it; `simpletuner-tui attach {run_dir}` follows it")
+    queue, follow = f"sbatch {shlex.quote(str(planned.path))}", f"simpletuner-tui attach {shlex.quote(str(run_dir))}"
+    tell(f"written to {planned.path}: `{queue}` queues it; `{follow}` follows it")
     return ExitCode.OK
 
 

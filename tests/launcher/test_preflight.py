@@ -17,7 +17,7 @@ from launcher.config.setting import Level
 from launcher.data.sources import read_sources
 from launcher.data.unpacked import hold
 from launcher.errors import CannotRunHereError, ExitCode, InvalidInputError
-from launcher.estimate import SDXL
+from launcher.estimate import SDXL, read_model_facts
 from launcher.estimate.total import IN_ROWS, Part
 from launcher.machine.disk import free_bytes
 from launcher.machine.gpus import Gpu, Gpus
@@ -113,6 +113,17 @@ def test_a_missing_component_is_the_models_fault(small, tmp_path):
     assert finding.field == "training.pretrained_model_name_or_path"
     assert finding.message.startswith(f"{tmp_path}/model lacks text_encoder_2: ")
     assert (finding.level, finding.exit_code, finding.forceable) == (Level.ERROR, ExitCode.USAGE, False)
+
+
+@pytest.mark.parametrize("component", ["unet", "vae", "text_encoder"])
+def test_weights_that_are_cut_off_are_named_beside_all_other_faults(small, tmp_path, component):
+    plan = small(instance_data_dir="/nowhere")
+    weights = tmp_path / f"model/{component}/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    model, pictures = preflight(replace(plan, model=read_model_facts(str(tmp_path / "model"))), GOOD)
+    assert model.field == "training.pretrained_model_name_or_path"
+    assert model.message.startswith(f"{weights} is not a whole safetensors file")
+    assert pictures.field == "training.instance_data_dir"
 
 
 @pytest.mark.parametrize(("side", "nearest"), [(60, "56 or 64"), (100, "96 or 104"), (17, "16 or 24")])
@@ -252,7 +263,7 @@ def test_left_out_pictures_are_a_warning_and_empty_captions_a_note(small, tmp_pa
     (tmp_path / "pictures/point.txt").write_text("x")
     (tmp_path / "pictures/00.txt").write_text("")
     empty, left_out = preflight(small(minimum_image_size=64), GOOD)
-    assert empty.message == "captions of 1 pictures are empty: they train what is drawn without a prompt"
+    assert empty.message == "1 of 4 captions is empty, which trains what is drawn without a prompt"
     assert empty.level is Level.NOTE
     assert left_out.message.startswith(
         f"1 of the pictures are left out:\n  {tmp_path}/pictures/point.png: 1x1 is below"

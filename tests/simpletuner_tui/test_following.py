@@ -14,8 +14,10 @@ import pytest
 from harness.runs import CLI, cli, end_run, events, stand_in_run, supervisor, wait_for, wait_until_over
 from harness.terminal import Terminal
 from launcher.errors import ExitCode
+from launcher.runs.checkpoints import FACTS, Identity
 from launcher.runs.directory import RunDirectory
 from launcher.runs.index import register
+from launcher.runs.marker import mark
 from launcher.runs.spawn import launch
 from launcher.runs.state import Status, status
 from launcher.runs.stop import request_stop
@@ -320,6 +322,25 @@ def test_a_run_that_was_stopped_is_no_failure(long_run):
     done = cli("attach", "cats-1")
     assert done.returncode == ExitCode.OK
     assert "Stopped after" in done.stdout and "asked to stop" in done.stdout
+
+
+@pytest.mark.parametrize("contents", ["full", "weights"])
+def test_a_run_that_was_stopped_says_how_it_goes_on_where_it_can(long_run, contents):
+    saved = long_run.path / "checkpoints/checkpoint-1"
+    saved.mkdir(parents=True)
+    (saved / FACTS).write_text(json.dumps({**dict.fromkeys(Identity.__slots__), "contents": contents}))
+    mark(saved)
+    event = {"time": time.time(), "event": "checkpoint", "path": str(saved), "step": 1, "bytes": 1, "removed": []}
+    with long_run.events_jsonl.open("a") as file:
+        file.write(json.dumps(event) + "\n")
+    request_stop(long_run, "asked to stop")
+    wait_until_over(long_run)
+    done = cli("attach", "cats-1", cwd=long_run.path.parent)
+    assert "checkpoint              cats-1/checkpoints/checkpoint-1" in done.stdout
+    command = "simpletuner-tui --replay cats-1/answers.json --run-dir cats-1"
+    assert (f"goes on with            {command}" in done.stdout.replace(str(CLI), "simpletuner-tui")) == (
+        contents == "full"
+    )
 
 
 def test_a_run_that_was_prepared_and_never_started_says_how(tmp_path):

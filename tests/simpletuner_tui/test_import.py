@@ -144,11 +144,17 @@ def test_the_deepspeed_configuration_in_every_form(tuner, form):
     assert row_of(result, "learning_rate").how == "the DeepSpeed configuration says 0.0001, and that holds"
 
 
-def test_what_a_deepspeed_configuration_leaves_out_is_what_the_other_keys_say(tuner):
-    content = {**PLAIN, "optimizer": "optimi-lion", "lr_scheduler": "cosine"}
-    content["deepspeed_config"] = {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}
-    said = answers_of(imported(tuner, content))
-    assert (said["deepspeed.optimizer.type"], said["deepspeed.scheduler.type"]) == ("Lion", "WarmupCosineLR")
+def test_what_the_deepspeed_configuration_does_not_name_simpletuners_keys_say(tuner):
+    unnamed = {key: value for key, value in ZERO_2.items() if key not in ("optimizer", "scheduler")}
+    said = {"optimizer": "optimi-lion", "adam_weight_decay": 0.2, "lr_scheduler": "cosine", "lr_warmup_steps": 100}
+    result = imported(tuner, {**PLAIN, **said, "deepspeed_config": unnamed})
+    assert not result.needed
+    assert {fates(result)[key] for key in said} <= {Fate.KEPT, Fate.TRANSLATED}
+    values = result.resolved.values
+    assert values["deepspeed.optimizer.type"] == "Lion"
+    assert values["deepspeed.optimizer.params.weight_decay"] == 0.2
+    assert values["deepspeed.scheduler.type"] == "WarmupCosineLR"
+    assert "optimizer" not in row_of(result, "deepspeed_config").how
 
 
 def test_a_config_env_with_extra_arguments(tuner):

@@ -12,6 +12,8 @@ from PIL import Image
 from harness.fake_model import write_pictures
 from harness.runs import cli, stand_in_run
 from launcher.errors import ExitCode
+from launcher.runs.checkpoints import FACTS, Identity
+from launcher.runs.marker import mark
 
 ANSWERS = "answers.json"
 HUGE = {
@@ -85,7 +87,7 @@ FAULTS = {
     ),
     "damaged weights": (
         lambda home: truncate(home / "model/unet/model.safetensors", 50),
-        r"/.*/model/unet/model\.safetensors is not a whole safetensors file: .*; copy it again",
+        r"training\.pretrained_model_name_or_path: /.*/model/unet/model\.safetensors is not a whole .*; copy it again",
     ),
     "a damaged configuration": (
         lambda home: truncate(home / "model/vae/config.json", 5),
@@ -133,7 +135,7 @@ FAULTS = {
     ),
     "a small picture": (
         lambda home: shrink(home / "pictures/01.png"),
-        r"/.*/pictures/01\.png: 64x63 is smaller than the resolution of 64; use larger pictures or lower",
+        r"/.*/pictures/01\.png: 64x63 is smaller than the resolution of 64; use larger pictures, lower",
     ),
     "a batch larger than the data set": (
         lambda home: change(home, answers={"training.train_batch_size": 2, "accelerate.gas": 3}),
@@ -249,13 +251,29 @@ def test_every_damaged_picture_is_named_at_once_up_to_twenty(home):
     assert "  and 10 more" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "faulty",
+    [{"training.lr_warmup_steps": -1}, {"training.min_timestep": 900, "training.max_timestep": 100}],
+    ids=["an answer out of bounds", "answers that do not go together"],
+)
+def test_faulty_answers_and_what_is_wrong_with_files_are_told_at_once(home, faulty):
+    change(home, answers=faulty)
+    truncate(home / "model/vae/model.safetensors", 50)
+    (home / "pictures/01.png").write_bytes(b"")
+    done = cli("check", ANSWERS, cwd=home)
+    assert done.returncode == ExitCode.USAGE
+    fields = re.findall("^error: ([a-z_.]+): ", done.stderr, re.MULTILINE)
+    assert fields == [next(iter(faulty)), "training.pretrained_model_name_or_path", "training.instance_data_dir"]
+
+
 def test_a_refused_run_loses_nothing_of_what_was_saved(home):
     run = stand_in_run(home / "run", "short")
     for step in (10, 20):
         folder = run.path / f"checkpoints/checkpoint-{step}"
         folder.mkdir(parents=True)
         (folder / "weights").write_bytes(bytes(1000))
-        (folder / "COMPLETE").touch()
+        (folder / FACTS).write_text(json.dumps({**dict.fromkeys(Identity.__slots__), "contents": "weights"}))
+        mark(folder)
     (run.path / "pipeline").mkdir()
     (home / "pictures/01.png").write_bytes(b"")
     refused(home, ExitCode.USAGE, r"pictures/01\.png: the file is empty", "--run-dir", "run")

@@ -353,7 +353,6 @@ def test_a_folder_that_is_no_run_is_not_written(home, detach):
 def test_a_run_that_is_there_is_continued_only_if_the_answers_say_so(home):
     run = stand_in_run(home / "run", "short")
     (run.path / "checkpoints/checkpoint-3").mkdir(parents=True)
-    (run.path / "checkpoints/checkpoint-3/COMPLETE").touch()
     before = tree(run.path)
     done = cli(
         *("--replay", "answers.json", "--run-dir", "run", "--set", "training.resume_from_checkpoint=no"), cwd=home
@@ -364,7 +363,7 @@ def test_a_run_that_is_there_is_continued_only_if_the_answers_say_so(home):
     done = cli("--replay", "answers.json", "--run-dir", "run", "--detach", cwd=home)
     try:
         assert done.returncode == ExitCode.OK
-        assert (run.path / "checkpoints/checkpoint-3/COMPLETE").exists()
+        assert (run.path / "checkpoints/checkpoint-3").exists()
     finally:
         end_run(run)
 

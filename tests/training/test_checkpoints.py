@@ -130,6 +130,28 @@ def test_a_flipped_bit_is_found_and_the_next_older_one_taken(checkpoints, engine
     assert names(tmp_path) == ["checkpoint-2", "checkpoint-2.damaged"]
 
 
+def test_a_damaged_one_whose_step_comes_again_is_set_aside(checkpoints, engine, report, tmp_path):
+    checkpoints().save(engine, 1)
+    for aside in ("checkpoint-2.damaged", "checkpoint-2.damaged-2"):
+        second = checkpoints().save(engine, 2)
+        (second / FACTS).write_text("{")
+        assert checkpoints().find().step == 1
+        checkpoints().save(engine, 2)
+        assert report.warnings[-1] == f"{second} is damaged and is set aside as {aside}"
+        assert (second.with_name(aside) / FACTS).read_text() == "{"
+    assert names(tmp_path) == ["checkpoint-1", "checkpoint-2", "checkpoint-2.damaged", "checkpoint-2.damaged-2"]
+
+
+def test_where_all_are_damaged_nothing_begins_anew(checkpoints, engine, tmp_path):
+    for number in (1, 2):
+        (checkpoints().save(engine, number) / FACTS).write_text("{")
+    with pytest.raises(InvalidInputError, match=r"checkpoint-2 is not a whole .*, and none beside it is; move .* away"):
+        checkpoints().find()
+    for number in (1, 2):  # a save that did not finish is no reason
+        (tmp_path / f"checkpoints/checkpoint-{number}" / MARKER).unlink()
+    assert checkpoints().find() is None
+
+
 def test_a_damaged_one_that_is_named_is_refused_with_the_older_one(checkpoints, engine, report, tmp_path):
     for number in (1, 2):
         flip_a_bit(checkpoints().save(engine, number))

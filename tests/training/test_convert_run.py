@@ -53,6 +53,7 @@ def test_the_command_that_a_refusal_names_is_all_it_takes(assets, tmp_path):
         source = at.path / "checkpoints" / checkpoint
         done = cli("export", source, out, "--unet", "--dtype", "fp32", *options, cwd=tmp_path)
         assert done.returncode == ExitCode.OK, done.stderr
+        assert done.stderr == ""
         return {name: weight.detach() for name, weight in UNet2DConditionModel.from_pretrained(out).named_parameters()}
 
     done = replay(straight)
@@ -78,6 +79,8 @@ def test_the_command_that_a_refusal_names_is_all_it_takes(assets, tmp_path):
 
     saved, there = run.path / "checkpoints/checkpoint-5", tmp_path / "assets"
     assert cli("export", saved, there, cwd=tmp_path).returncode == ExitCode.REFUSED_TO_OVERWRITE
+    unnamed = cli("export", saved, tmp_path / "one", "--single-file", cwd=tmp_path)
+    assert (unnamed.returncode, "call it one.safetensors" in unnamed.stderr) == (ExitCode.USAGE, True)
     began = exported(straight, "checkpoint-3", "--ema")
     assert_same(exported(run, "checkpoint-3-universal", "--ema"), began)
     average, weights = exported(straight, "checkpoint-5", "--ema"), exported(straight, "checkpoint-5")

@@ -78,7 +78,8 @@ class Shards:
                     _check(path, entries)
                     known.put(path, WHOLE)
             except (InvalidInputError, OSError, ValueError, KeyError) as error:
-                warn(f"{path} is damaged ({error}) and is computed again")
+                # What is wrong with a header names the file and asks for a copy, which nobody needs here.
+                warn(f"{path} is damaged ({error.__cause__ or error}) and is computed again")
                 path.unlink(missing_ok=True)
                 continue
             index.update({key: (path.name, places) for key, places in entries.items()})

@@ -169,6 +169,7 @@ def test_the_table_counts_pictures_and_steps():
     lines = table(buckets, 4).splitlines()
     assert lines[0] == "23 pictures in 3 buckets; a step takes 4 of one bucket, an epoch has 11.0 steps"
     assert lines[2].split() == ["16x64", "0.25", "3", "9.0", "2.2"]
+    assert lines[-2:] == ["  often: 13 pictures, 39.0 drawn an epoch", "  half: 10 pictures, 5.0 drawn an epoch"]
 
 
 def test_many_buckets_are_summed_up():

@@ -190,7 +190,8 @@ def test_a_picture_that_would_fill_the_memory_is_refused_by_its_header(tmp_path)
 def test_a_picture_smaller_than_the_target_is_named_with_both_sizes(tmp_path, size, shown):
     path = add(tmp_path, "a.png", size=size)
     assert faults(tmp_path) == [
-        f"{path}: {shown} is smaller than the resolution of 64; use larger pictures or lower training.resolution"
+        f"{path}: {shown} is smaller than the resolution of 64; use larger pictures, lower training.resolution, or "
+        "leave such pictures out with training.minimum_image_size"
     ]
     assert scan(tmp_path, 63)
 
@@ -205,6 +206,11 @@ def test_a_caption_without_a_picture_is_named(tmp_path):
     lone = tmp_path / "b.txt"
     lone.write_text("gone")
     assert faults(tmp_path) == [f"{lone}: a caption without a picture; add the picture or remove the caption"]
+    lone.with_suffix(".gif").touch()
+    assert faults(tmp_path) == [
+        f"{lone}: its picture b.gif is of a kind that is not read; save it as one of .bmp, .jpeg, .jpg, .png, .tif, "
+        ".tiff, .webp, or remove both"
+    ]
 
 
 def test_a_caption_of_another_encoding_is_named(tmp_path):
