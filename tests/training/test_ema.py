@@ -202,8 +202,11 @@ def test_a_checkpoint_without_its_average_is_not_whole(checkpoints, alone, repor
     assert "ema-rank-0.pt" in (path / MARKER).read_text()
     assert checkpoints.find().step == 7
     (path / "ema-rank-0.pt").unlink()
-    assert checkpoints.find() is None
+    with pytest.raises(InvalidInputError, match=r"ema-rank-0\.pt is missing"):  # and nothing begins anew over it
+        checkpoints.find()
     assert "ema-rank-0.pt is missing" in report.warnings[-1]
+    older = checkpoints.save(engine, 6, average=average)
+    assert checkpoints.find().path == older
 
 
 def test_where_run_and_checkpoint_differ_about_it_the_person_is_told(checkpoints, alone, report):
