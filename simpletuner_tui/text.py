@@ -48,8 +48,8 @@ def table(rows: Iterable[Iterable[str]]) -> list[str]:
 def estimate_lines(cost: "Estimate") -> list[str]:
     """An estimate, part by part."""
     lines = [
-        *_cost("GPU memory, each GPU, while training", cost.gpu_steps),
-        *_cost("GPU memory, each GPU, at the start", cost.gpu_start),
+        *_cost("GPU memory, each GPU, while training", cost.phase("step").parts),
+        *_cost("GPU memory, each GPU, at the start", cost.phase("init").parts),
         *_cost("Host RAM", cost.host),
         *_cost("Disk", cost.disk),
     ]

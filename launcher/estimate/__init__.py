@@ -1,7 +1,8 @@
 """What a plan costs: GPU memory, host memory, disk."""
 
 from launcher.estimate.model import SDXL, ModelFacts, read_model_facts
-from launcher.estimate.parts import Part
+from launcher.estimate.parts import Part, Phase
 from launcher.estimate.total import Estimate, estimate
+from launcher.estimate.verdict import Verdict, verdict
 
-__all__ = ["SDXL", "Estimate", "ModelFacts", "Part", "estimate", "read_model_facts"]
+__all__ = ["SDXL", "Estimate", "ModelFacts", "Part", "Phase", "Verdict", "estimate", "read_model_facts", "verdict"]

@@ -62,7 +62,7 @@ class _Pool:
         """Gives free pages back to the GPU; returns how many bytes those are."""
         given = 0
         for size, address in self.free[:]:
-            first, end = _up(address, self._pages), (address + size) // self._pages * self._pages
+            first, end = self._whole_pages(size, address)
             if first < end:
                 given += end - first
                 self._forget(size, address)
@@ -71,6 +71,13 @@ class _Pool:
                 if address + size > end:
                     self._remember(address + size - end, end)
         return given
+
+    def spare(self) -> int:
+        """How many bytes :meth:`empty` would give back."""
+        return sum(max(0, end - first) for first, end in (self._whole_pages(*block) for block in self.free))
+
+    def _whole_pages(self, size: int, address: int) -> tuple[int, int]:
+        return _up(address, self._pages), (address + size) // self._pages * self._pages
 
     @property
     def _pages(self) -> int:
@@ -135,6 +142,11 @@ class Allocator:
     def empty_cache(self) -> None:
         """Gives free memory back to the GPU, in whole pages; meant for expandable segments."""
         self.reserved -= sum(pool.empty() for pool in self._pools.values())
+
+    @property
+    def needed(self) -> int:
+        """What is reserved and cannot be given back now."""
+        return self.reserved - sum(pool.spare() for pool in self._pools.values())
 
 
 def _up(size: int, step: int) -> int:

@@ -14,6 +14,8 @@ STATES = "masters and optimizer states"
 ACTIVATIONS = "activations"
 NORM_BYTES, FP32 = 8, 4
 """DeepSpeed takes the norm of each gradient in fp64, and hands it to an optimizer on the CPU in fp32."""
+LOOKED_AGAIN = 1.002
+"""By how much more has to be allocated before it is asked again what could be given back: asking takes a while."""
 
 
 @dataclass(slots=True)
@@ -26,6 +28,8 @@ class Peak:
     """Bytes of each part, when that was."""
     reserved: int = 0
     """The most that torch held at once, in bytes."""
+    needed: int = 0
+    """Of that, the most that torch could not have given back, in bytes."""
 
 
 @dataclass(slots=True)
@@ -49,7 +53,7 @@ class Gpu:
         self._memory = Allocator(expandable=expandable)
         self._now: Counter[str] = Counter()
         self._peak = Peak()
-        self._reserved = 0
+        self._reserved = self._looked_at = 0
 
     def take(self, part: str, size: float, stream: int = 0) -> Tensor:
         """Allocates so many bytes for a part."""
@@ -59,6 +63,9 @@ class Gpu:
         if self._memory.allocated > self._peak.allocated:
             self._peak.allocated = self._memory.allocated
             self._peak.parts = Counter(self._now)
+            if self._memory.allocated > self._looked_at * LOOKED_AGAIN:
+                self._looked_at = self._memory.allocated
+                self._peak.needed = max(self._peak.needed, self._memory.needed)
         return tensor
 
     def give(self, *tensors: Tensor) -> None:
@@ -85,4 +92,5 @@ class Gpu:
         """The peak since the last call."""
         peak, self._peak = self._peak, Peak()
         peak.reserved, self._reserved = self._reserved, self._memory.reserved
+        peak.needed, self._looked_at = max(peak.needed, peak.allocated), 0
         return peak

@@ -15,7 +15,7 @@ from launcher.data.sources import bucketings
 from launcher.estimate.adapter import trained
 from launcher.estimate.engine_facts import master_bytes, moments
 from launcher.estimate.model import ModelFacts
-from launcher.estimate.parts import MIB, Part, in_mib
+from launcher.estimate.parts import MIB, Part, Phase, in_mib
 from launcher.estimate.vram import AVERAGE, average_bytes, gpu_phases, knows_activations
 
 VAE_MIB, DECODING_PEAK = 319, 4882.0
@@ -39,18 +39,28 @@ IN_ROWS = "pictures in rows"
 class Estimate:
     """Cost of a plan in MiB: GPU memory per rank, host memory and disk of the machine."""
 
-    gpu_steps: tuple[Part, ...]
-    """While it trains."""
-    gpu_start: tuple[Part, ...]
-    """While the engine is built."""
+    gpu: tuple[Phase, ...]
+    """By phase, in the order of a run."""
     host: tuple[Part, ...]
     disk: tuple[Part, ...]
     notes: tuple[str, ...]
+    step_seconds: float | None = None
+    """Of an optimizer step; None where the speed of this machine is not known."""
+
+    @property
+    def gpu_peak(self) -> Phase:
+        """The phase that takes most of each GPU."""
+        return max(self.gpu, key=lambda phase: phase.process_mib)
 
     @property
     def gpu_mib(self) -> int:
-        """Per GPU, at the peak."""
-        return max(_sum(self.gpu_steps), _sum(self.gpu_start))
+        """Per GPU, at the peak: what nvidia-smi shows for the process."""
+        return self.gpu_peak.process_mib
+
+    @property
+    def gpu_least_mib(self) -> int:
+        """Per GPU, below which it fails; down from :attr:`gpu_mib` torch gives back what it holds and goes on."""
+        return max(phase.least_mib for phase in self.gpu)
 
     @property
     def host_mib(self) -> int:
@@ -62,9 +72,22 @@ class Estimate:
         """At the most, while the newest checkpoint is written beside those kept."""
         return _sum(self.disk)
 
+    def phase(self, name: str) -> Phase:
+        """One of the phases; KeyError where a run has none of that name."""
+        return {phase.name: phase for phase in self.gpu}[name]
+
     def to_json(self) -> dict[str, Any]:
         """For plan.json and ``estimate --json``."""
-        return {"gpu_mib": self.gpu_mib, "host_mib": self.host_mib, "disk_mib": self.disk_mib, **asdict(self)}
+        phases = [{**asdict(phase), "process_mib": phase.process_mib} for phase in self.gpu]
+        return {
+            "gpu_mib": self.gpu_mib,
+            "gpu_least_mib": self.gpu_least_mib,
+            "gpu_peak": self.gpu_peak.name,
+            "host_mib": self.host_mib,
+            "disk_mib": self.disk_mib,
+            **asdict(self),
+            "gpu": phases,
+        }
 
 
 def estimate(settings: Settings, model: ModelFacts, data: Extent = NOTHING) -> Estimate:
@@ -90,10 +113,8 @@ def estimate(settings: Settings, model: ModelFacts, data: Extent = NOTHING) -> E
         notes.append(_drive_life(settings, model))
     if split(settings.deepspeed.extra)[1]:
         notes.append("what DeepSpeed's JSON says beyond the questions is not counted")
-    steps, start = gpu_phases(settings, model)
     return Estimate(
-        gpu_steps=steps,
-        gpu_start=start,
+        gpu=gpu_phases(settings, model),
         host=_host(settings, model),
         disk=_disk(settings, model, data),
         notes=tuple(notes),

@@ -6,6 +6,7 @@ step on one rank, and read in the code for more. Of a LoRA, gradients, masters a
 frozen U-Net counts wherever weights are, at stage 3 in partitions.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 from launcher.config.settings import Settings
@@ -14,7 +15,7 @@ from launcher.estimate.adapter import trained
 from launcher.estimate.engine_facts import EngineFacts, engine_facts, master_bytes, moments
 from launcher.estimate.gpu import Peak
 from launcher.estimate.model import ModelFacts
-from launcher.estimate.parts import MIB, Part, in_mib
+from launcher.estimate.parts import MIB, Part, Phase, in_mib
 from launcher.estimate.playback import Played, play
 from launcher.estimate.trace import shipped
 
@@ -36,21 +37,21 @@ SMALLEST_PEAK = 62.0
 """MiB that one weight's gradient takes however small the pictures are."""
 
 
-def gpu_phases(settings: Settings, model: ModelFacts) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
-    """What each GPU holds at the peak: while it trains, and while the engine is built.
+def gpu_phases(settings: Settings, model: ModelFacts) -> tuple[Phase, ...]:
+    """What each GPU holds at the peak of each phase.
 
     Args:
         settings: of the run.
         model: its sizes.
     """
     if not _has_trace(settings, model):
-        return _steps(settings, model), _start(settings, model)
+        return _by_formula("init", _start(settings, model)), _by_formula("step", _steps(settings, model))
     optimization = settings.training.optimization
     granularity = optimization.gradient_checkpointing_granularity if optimization.gradient_checkpointing else "none"
     facts = engine_facts(settings, trained(settings.training.adapter, model))
     played = _play(granularity, facts, optimization.train_batch_size, _largest_picture(settings) // 64)
     beside = {WORKSPACES: WORKSPACES_MIB * MIB, **_average_on_gpu(settings, model)}
-    return in_mib(_played(played.step) | beside), in_mib(_played(played.start))
+    return _played("init", played.start, {}), _played("step", played.step, beside)
 
 
 def average_bytes(settings: Settings, model: ModelFacts) -> float:
@@ -72,8 +73,22 @@ def _play(granularity: str, facts: EngineFacts, pictures: int, latents: int) -> 
     return play(shipped(granularity), facts, pictures=pictures, latents=latents)
 
 
-def _played(peak: Peak) -> dict[str, float]:
-    return {CONTEXT: CONTEXT_MIB * MIB, **peak.parts, UNUSED: peak.reserved - peak.allocated}
+def _played(name: str, peak: Peak, beside: Mapping[str, float]) -> Phase:
+    more = round(sum(beside.values()) / MIB)
+    unused = peak.reserved - peak.allocated
+    return Phase(
+        name,
+        in_mib({CONTEXT: CONTEXT_MIB * MIB, **peak.parts, **beside, UNUSED: unused}),
+        allocated_mib=round(peak.allocated / MIB) + more,
+        reserved_mib=round(peak.reserved / MIB) + more,
+        least_mib=CONTEXT_MIB + round(peak.needed / MIB) + more,
+    )
+
+
+def _by_formula(name: str, parts: tuple[Part, ...]) -> Phase:
+    """Formulas say what is allocated; what torch holds beside it nobody knows."""
+    whole = sum(part.mib for part in parts)
+    return Phase(name, parts, allocated_mib=whole - CONTEXT_MIB, reserved_mib=whole - CONTEXT_MIB, least_mib=whole)
 
 
 def _largest_picture(settings: Settings) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from launcher.config.setting import Level
 from launcher.errors import ExitCode, InvalidInputError, RefusedToOverwriteError
+from launcher.estimate import Verdict, verdict
 from launcher.machine.gpus import Gpus, visible
 from launcher.machine.host import Host
 from launcher.machine.toolchain import Toolchain
@@ -184,7 +185,7 @@ def _platform(plan: Plan, machine: Machine) -> Iterator[Finding]:
 
 
 def _gpus(plan: Plan, gpus: Gpus) -> Iterator[Finding]:
-    launch, needed = plan.settings.launch, plan.estimate.gpu_mib
+    launch, cost = plan.settings.launch, plan.estimate
     if launch.use_cpu or not gpus.gpus:
         if plan.model.is_sdxl:
             why = "training on the CPU was chosen" if launch.use_cpu else f"no GPU: {gpus.reason}"
@@ -199,13 +200,18 @@ def _gpus(plan: Plan, gpus: Gpus) -> Iterator[Finding]:
         )
     for gpu in gpus.gpus[: launch.processes_here]:
         name = f"GPU {gpu.index} ({gpu.name})"
-        if needed > gpu.total_mib:
-            message = f"needs {size(needed)} and {name} has {size(gpu.total_mib)}; offload more or lower the batch"
+        needs = f"needs {size(cost.gpu_least_mib)}"
+        if verdict(cost, gpu.total_mib) is Verdict.DOES_NOT_FIT:
+            message = f"{needs} and {name} has {size(gpu.total_mib)}; offload more or lower the batch"
             code = ExitCode.CANNOT_RUN_HERE
             yield Finding("training.train_batch_size", message, exit_code=code, forceable=True)
-        elif needed > gpu.free_mib:
+        elif (now := verdict(cost, gpu.free_mib)) is Verdict.DOES_NOT_FIT:
+            message = f"{needs}, and {size(gpu.free_mib)} of {name} are free: another process holds the rest"
+            yield Finding("training.train_batch_size", message, level=Level.WARNING)
+        elif now is Verdict.TIGHT:
             message = (
-                f"needs {size(needed)}, and {size(gpu.free_mib)} of {name} are free: another process holds the rest"
+                f"tight: torch would take {size(cost.gpu_mib)}, and {size(gpu.free_mib)} of {name} are free; it can do "
+                f"with {size(cost.gpu_least_mib)}, and gives back what it holds between tensors, which takes time"
             )
             yield Finding("training.train_batch_size", message, level=Level.WARNING)
 

@@ -566,13 +566,21 @@ def test_fewer_cards_than_processes_cannot_run(small):
 
 def test_a_card_that_is_too_small_is_named_and_may_be_forced(sdxl):
     plan = sdxl()
-    needed = plan.estimate.gpu_mib
-    assert preflight(plan, machine(card(total=needed))) == []
+    needed = plan.estimate.gpu_least_mib
     finding = only(plan, machine(card(total=needed - 1)))
     assert finding.field == "training.train_batch_size"
     size = f"{needed / GIB:.1f} GiB"
     assert finding.message == f"needs {size} and GPU 0 (NVIDIA H100) has {size}; offload more or lower the batch"
     assert (finding.level, finding.exit_code, finding.forceable) == (Level.ERROR, ExitCode.CANNOT_RUN_HERE, True)
+
+
+def test_a_card_on_which_torch_has_to_give_memory_back_warns(sdxl):
+    plan = sdxl()
+    assert preflight(plan, machine(card(total=plan.estimate.gpu_mib))) == []
+    for tight in (plan.estimate.gpu_mib - 1, plan.estimate.gpu_least_mib):
+        finding = only(plan, machine(card(total=tight)))
+        assert finding.level is Level.WARNING
+        assert finding.message.startswith("tight: torch would take 15.7 GiB, and")
 
 
 def test_a_busy_card_warns(sdxl):

@@ -66,8 +66,8 @@ class CostPane(Pane):
         changed = any(change for _, _, change, _ in rows)
         lines = table((name, f"{total:>9}", *([change] if changed else []), fits) for name, total, change, fits in rows)
         for title, parts in (
-            ("GPU, while training", cost.gpu_steps),
-            ("GPU, at the start", cost.gpu_start),
+            ("GPU, while training", cost.phase("step").parts),
+            ("GPU, at the start", cost.phase("init").parts),
             ("Host RAM", cost.host),
             ("Disk", cost.disk),
         ):

@@ -45,7 +45,7 @@ def about(value: float):
     ],
 )
 def test_the_gpu_holds_the_whole_unet_and_trains_the_adapter(cost, changed, formula, ranks):
-    steps = cost(num_processes=ranks, **changed).gpu_steps
+    steps = cost(num_processes=ranks, **changed).phase("step").parts
     assert parts(steps, "CUDA context and kernels", "activations") == about(formula(ranks))
 
 
@@ -54,9 +54,9 @@ def test_how_much_is_trained_is_noted(cost):
 
 
 def test_only_the_adapter_is_flattened_at_the_start(cost):
-    assert cost(zero_stage=2).gpu_start[0].mib == CONTEXT_MIB
-    assert parts(cost(zero_stage=2).gpu_start[1:]) == about(2 * P + 3 * 2 * A)
-    assert parts(cost(**PARAMETERS_TOO).gpu_start[1:]) == about(2 * P + 2 * A)
+    assert cost(zero_stage=2).phase("init").parts[0].mib == CONTEXT_MIB
+    assert parts(cost(zero_stage=2).phase("init").parts[1:]) == about(2 * P + 3 * 2 * A)
+    assert parts(cost(**PARAMETERS_TOO).phase("init").parts[1:]) == about(2 * P + 2 * A)
 
 
 def test_host_ram_holds_the_adapters_states_and_offloaded_parameters_of_both(cost):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from launcher.data.extent import Extent
-from launcher.estimate import SDXL, Estimate, ModelFacts, estimate
+from launcher.estimate import SDXL, Estimate, ModelFacts, Verdict, estimate, verdict
 from launcher.estimate.total import checkpoint_mib
 from launcher.estimate.vram import CONTEXT, CONTEXT_MIB, UNUSED
 
@@ -44,7 +44,7 @@ def of(parts, *leave_out: str) -> float:
 
 def states(cost: Estimate) -> float:
     """Bytes on the GPU that DeepSpeed allocates while it trains."""
-    return of(cost.gpu_steps, CONTEXT, "activations")
+    return of(cost.phase("step").parts, CONTEXT, "activations")
 
 
 def host(cost: Estimate) -> float:
@@ -79,7 +79,7 @@ def test_a_stage_puts_on_the_gpu_what_deepspeed_allocates(cost, changed, formula
 
 
 def test_no_offload_at_stage_2_is_36_gb_resident_and_51_at_the_step(cost):
-    steps = cost(UNTRACED, zero_stage=2, **NONE).gpu_steps
+    steps = cost(UNTRACED, zero_stage=2, **NONE).phase("step").parts
     resident = of(steps, CONTEXT, "activations", "gradients", "gradients in fp32 at the step", "reduce bucket")
     peak = of(steps, CONTEXT, "activations", "reduce bucket")
     assert resident / GB == pytest.approx(36, abs=0.5)
@@ -128,23 +128,31 @@ def checkpoint_mib_of(cost, **changed):
 
 def test_gathered_parameters_are_never_more_than_there_are(cost):
     tiny = replace(UNTRACED, parameters=1_000_000)
-    live = {part.name: part.mib for part in cost(tiny, **PARAMETERS_TOO).gpu_steps}["gathered parameters"]
+    live = {part.name: part.mib for part in cost(tiny, **PARAMETERS_TOO).phase("step").parts}["gathered parameters"]
     assert live * MIB == about(2 * (1_000_000 + B))
 
 
 def test_building_the_engine_flattens_the_weights_at_stages_1_and_2(cost):
     for stage in (1, 2):
         for model in (SDXL, UNTRACED):
-            start = of(cost(model, zero_stage=stage).gpu_start, CONTEXT)
+            start = of(cost(model, zero_stage=stage).phase("init").parts, CONTEXT)
             assert start / GB == pytest.approx(15.4, abs=0.05)
     for offload in ({"zero_stage": 3}, PARAMETERS_TOO):  # the model comes whole before it is taken apart
-        assert of(cost(UNTRACED, **offload).gpu_start, CONTEXT) == about(2 * P)
+        assert of(cost(UNTRACED, **offload).phase("init").parts, CONTEXT) == about(2 * P)
 
 
 def test_the_gpu_needs_the_larger_of_start_and_steps(cost):
     small, large = cost(), cost(train_batch_size=32)
-    assert small.gpu_mib == sum(part.mib for part in small.gpu_start) > sum(part.mib for part in small.gpu_steps)
-    assert large.gpu_mib == sum(part.mib for part in large.gpu_steps) > sum(part.mib for part in large.gpu_start)
+    assert (
+        small.gpu_mib
+        == sum(part.mib for part in small.phase("init").parts)
+        > sum(part.mib for part in small.phase("step").parts)
+    )
+    assert (
+        large.gpu_mib
+        == sum(part.mib for part in large.phase("step").parts)
+        > sum(part.mib for part in large.phase("init").parts)
+    )
 
 
 # NVMe
@@ -201,7 +209,7 @@ def test_below_stage_3_nvme_is_host_memory(cost):
 
 
 def activations(cost: Estimate) -> int:
-    return {part.name: part.mib for part in cost.gpu_steps}["activations"]
+    return {part.name: part.mib for part in cost.phase("step").parts}["activations"]
 
 
 def near(mib: float):
@@ -229,7 +237,7 @@ def test_the_largest_bucket_counts(cost, tmp_path):
 
 
 def test_small_pictures_leave_the_norm_of_the_largest_gradient(cost):
-    small = {part.name: part.mib * MIB for part in cost(resolution=32).gpu_steps}
+    small = {part.name: part.mib * MIB for part in cost(resolution=32).phase("step").parts}
     assert small["gradients while they are reduced"] == about(2 * L + 8 * L)
     assert activations(cost(resolution=32, mixed_precision="no")) == 2 * 62
 
@@ -394,7 +402,7 @@ def test_what_is_assumed_or_left_out_is_said(cost):
     assert cost().notes == ("the model is not here yet: SDXL's own sizes are assumed",)
     tiny = cost(replace(here, is_sdxl=False))
     assert tiny.notes == ("activations are known for SDXL's U-Net only and left out",)
-    assert "activations" not in {part.name for part in tiny.gpu_steps}
+    assert "activations" not in {part.name for part in tiny.phase("step").parts}
 
 
 def test_keys_of_an_opened_file_are_not_counted_and_that_is_said(make_settings):
@@ -403,13 +411,27 @@ def test_keys_of_an_opened_file_are_not_counted_and_that_is_said(make_settings):
     assert "beyond the questions is not counted" in " ".join(estimate(settings, SDXL).notes)
 
 
-def test_the_json_has_totals_and_parts(cost):
+def test_the_json_has_totals_phases_and_parts(cost):
     whole = cost(pictures=5)
     content = whole.to_json()
     for name in ("gpu", "host", "disk"):
         assert content[f"{name}_mib"] == getattr(whole, f"{name}_mib")
-    assert {"name": CONTEXT, "mib": CONTEXT_MIB} in content["gpu_steps"]
-    assert set(content) == {"gpu_mib", "host_mib", "disk_mib", "gpu_steps", "gpu_start", "host", "disk", "notes"}
+    phases = {phase["name"]: phase for phase in content["gpu"]}
+    assert {"name": CONTEXT, "mib": CONTEXT_MIB} in phases["init"]["parts"]
+    assert content["gpu_peak"] == "init"
+    assert phases["init"]["process_mib"] == content["gpu_mib"] > phases["step"]["process_mib"]
+    assert content["gpu_least_mib"] == max(phase["least_mib"] for phase in phases.values())
+
+
+def test_the_three_figures_of_a_phase_follow_from_each_other(cost):
+    for phase in cost(train_batch_size=8).gpu:
+        assert phase.process_mib == pytest.approx(phase.reserved_mib + CONTEXT_MIB, abs=4)
+        assert phase.allocated_mib + CONTEXT_MIB <= phase.least_mib <= phase.process_mib
+
+
+@pytest.mark.parametrize(("gib", "said"), [(16, Verdict.FITS), (12, Verdict.TIGHT), (10, Verdict.DOES_NOT_FIT)])
+def test_where_torch_has_to_give_memory_back_it_is_tight(cost, gib, said):
+    assert verdict(cost(), gib * 1024) is said
 
 
 # SDXL's U-Net on an NVIDIA H200 with stock DeepSpeed 0.19.8, bf16 and gradient checkpointing: MiB that torch had
@@ -435,9 +457,9 @@ H200 = [
 @pytest.mark.parametrize(("changed", "allocated", "process"), H200)
 def test_the_estimate_is_near_what_an_h200_showed(cost, changed, allocated, process):
     whole = cost(**changed)
-    assert of(whole.gpu_steps, CONTEXT, UNUSED) / MIB == pytest.approx(allocated, rel=0.03)
+    assert of(whole.phase("step").parts, CONTEXT, UNUSED) / MIB == pytest.approx(allocated, rel=0.03)
     if process is not None:
-        seen = of(whole.gpu_steps) / MIB if "zero_stage" in changed else whole.gpu_mib
+        seen = of(whole.phase("step").parts) / MIB if "zero_stage" in changed else whole.gpu_mib
         # Where weights come and go on a stream of their own, torch holds more than is played, by up to a tenth.
         assert seen == pytest.approx(process, rel=0.1 if "offload_param_device" in changed else 0.04)
 
