@@ -79,6 +79,11 @@ def bucketings(training: TrainingSettings) -> tuple[Bucketing, ...]:
     return tuple(fitting(training, source).bucketing for source in sources)
 
 
+def largest_picture(training: TrainingSettings) -> int:
+    """Pixels of the largest bucket that pictures may come to lie in."""
+    return max(bucketing.largest for bucketing in bucketings(training))
+
+
 def _shared(training: TrainingSettings) -> dict[str, Any]:
     """The training's settings that are settings of a source too."""
     return {key: value for key, value in training.to_json().items() if key in KEYS}

@@ -15,7 +15,7 @@ from launcher.estimate.gpu import GATHERED, Gpu, Tensor
 from launcher.estimate.units import Units
 
 STREAM = 1
-"""DeepSpeed's own for it, which has memory of its own."""
+"""DeepSpeed's own for it, which has memory of its own; with ``overlap_comm`` only."""
 
 
 class _Ahead:
@@ -48,6 +48,7 @@ class Fetching:
             facts: of the engine.
         """
         self._gpu, self._facts = gpu, facts
+        self._stream = STREAM if facts.overlap else 0
         self._units, self._sizes, self._passes, self._whole = units.members, units.sizes, units.passes, units.whole
         self.staying = sum(size for size in self._sizes if size <= facts.persistence_threshold)
         """Elements of weights that are never released."""
@@ -128,9 +129,9 @@ class Fetching:
         width = self._facts.weight_bytes
         if self._facts.ranks == 1 or len(parameters) == 1:
             for each in parameters:
-                self._here[each] = self._gpu.take(GATHERED, width * self._sizes[each], STREAM)
+                self._here[each] = self._gpu.take(GATHERED, width * self._sizes[each], self._stream)
             return
-        together = self._gpu.take(GATHERED, width * sum(self._sizes[each] for each in parameters), STREAM)
+        together = self._gpu.take(GATHERED, width * sum(self._sizes[each] for each in parameters), self._stream)
         self._under_way |= dict.fromkeys(parameters, (together, parameters))
 
     def _wait(self, each: int) -> None:
@@ -141,7 +142,7 @@ class Fetching:
         for arrived in parameters:
             del self._under_way[arrived]
             size = self._facts.weight_bytes * self._sizes[arrived]
-            self._here[arrived] = self._gpu.take(GATHERED, size, STREAM)
+            self._here[arrived] = self._gpu.take(GATHERED, size, self._stream)
         self._gpu.give(together)
 
     def _release(self, each: int) -> None:

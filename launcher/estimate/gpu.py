@@ -12,6 +12,7 @@ GRADIENTS, BUCKETS, FP32_GRADIENTS = "gradients", "reduce buckets", "gradients i
 REDUCED = "gradients while they are reduced"
 STATES = "masters and optimizer states"
 ACTIVATIONS = "activations"
+CUBLAS = "workspaces of cuBLAS"
 NORM_BYTES, FP32 = 8, 4
 """DeepSpeed takes the norm of each gradient in fp64, and hands it to an optimizer on the CPU in fp32."""
 LOOKED_AGAIN = 1.002
@@ -88,9 +89,22 @@ class Gpu:
         self._now[part] += tensor.size
         tensor.part = part
 
+    @property
+    def parts(self) -> dict[str, int]:
+        """Bytes of each part now."""
+        return {part: size for part, size in self._now.items() if size}
+
     def phase(self) -> Peak:
         """The peak since the last call."""
         peak, self._peak = self._peak, Peak()
         peak.reserved, self._reserved = self._reserved, self._memory.reserved
         peak.needed, self._looked_at = max(peak.needed, peak.allocated), 0
         return peak
+
+
+def take_moments(gpu: Gpu, moments: float, elements: float) -> None:
+    """An optimizer's state of one tensor, each moment by itself; of Muon's the second is of some weights only."""
+    whole = int(moments)
+    for share in [1.0] * whole + [moments - whole]:
+        if share:
+            gpu.take(STATES, FP32 * share * elements)

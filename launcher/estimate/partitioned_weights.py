@@ -16,12 +16,13 @@ from launcher.estimate.gpu import (
     WEIGHTS,
     Gpu,
     Tensor,
+    take_moments,
 )
 from launcher.estimate.trace import Trace
 from launcher.estimate.units import Units
 
 REDUCING = 2
-"""DeepSpeed's stream for it, which has memory of its own."""
+"""DeepSpeed's stream for it, which has memory of its own; with ``overlap_comm`` only."""
 
 
 class PartitionedWeights:
@@ -82,18 +83,18 @@ class PartitionedWeights:
             share = sum(self._parameters) / self._facts.ranks
             gradients = self._gpu.take(FP32_GRADIENTS, FP32 * min(share, self._facts.sub_group))
             if not self._has_states:
-                self._gpu.take(STATES, FP32 * self._facts.moments * share)
+                take_moments(self._gpu, self._facts.moments, share)
                 self._has_states = True
             self._gpu.give(gradients)
 
     def _reduce(self) -> None:
         """All gradients of a bucket are copied together, averaged, and handed over one by one."""
-        gpu, facts = self._gpu, self._facts
-        together = gpu.take(REDUCED, facts.weight_bytes * sum(self._in_bucket), REDUCING)
+        gpu, facts, stream = self._gpu, self._facts, REDUCING if self._facts.overlap else 0
+        together = gpu.take(REDUCED, facts.weight_bytes * sum(self._in_bucket), stream)
         for size in self._in_bucket if facts.offload_optimizer else ():
-            part = gpu.take(REDUCED, facts.weight_bytes * size / facts.ranks, REDUCING)
+            part = gpu.take(REDUCED, facts.weight_bytes * size / facts.ranks, stream)
             for width in (NORM_BYTES, FP32):
-                gpu.passing(REDUCED, width * size / facts.ranks, REDUCING)
+                gpu.passing(REDUCED, width * size / facts.ranks, stream)
             gpu.give(part)
         gpu.give(together)
         self._in_bucket = []

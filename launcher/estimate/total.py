@@ -1,9 +1,4 @@
-"""The estimate of a plan: GPU memory, and by DeepSpeed's own allocation rules host memory and disk.
-
-P parameters, N ranks, L the largest tensor, k micro-batches a step, c bytes of a weight in training (2 in half
-precision, 4 in fp32). The rules were measured by counting tensors after a step at N = 1 and read in the code for
-N > 1. What is not known is left out and said so.
-"""
+"""The estimate of a plan: GPU memory, host memory and disk. What is not known is left out and said so."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,24 +6,15 @@ from typing import Any
 from launcher.config.deepspeed import split
 from launcher.config.settings import Settings
 from launcher.data.extent import NOTHING, Extent
-from launcher.data.sources import bucketings
+from launcher.data.sources import largest_picture
 from launcher.estimate.adapter import trained
 from launcher.estimate.engine_facts import master_bytes, moments
+from launcher.estimate.formulas import knows_activations
+from launcher.estimate.host import host_memory
 from launcher.estimate.model import ModelFacts
 from launcher.estimate.parts import MIB, Part, Phase, in_mib
-from launcher.estimate.vram import AVERAGE, average_bytes, gpu_phases, knows_activations
+from launcher.estimate.vram import DECODING_PEAK, VAE_MIB, average_bytes, gpu_phases
 
-VAE_MIB, DECODING_PEAK = 319, 4882.0
-"""MiB of SDXL's VAE in fp32, and what it takes to decode one picture of 1024 x 1024: measured on an H200, linear in
-pixels from 512 px to 1536."""
-PER_TENSOR_ROUNDING = 1.31
-"""What pinning SDXL's 1,680 tensors one by one takes of their size: each is rounded up by itself."""
-NVME_BUFFERS = {"offload_optimizer": 4, "offload_param": 5}
-"""How many buffers DeepSpeed swaps through; its own ``buffer_count``."""
-MAX_IN_CPU = 1_000_000_000
-"""Parameters that stay in host memory beside NVMe; DeepSpeed's own ``max_in_cpu``."""
-LOCKED = "buffers for NVMe, locked"
-"""The share of host memory that no swapping and no limit may take away."""
 ON_NVME = {"offload_optimizer": "optimizer on NVMe", "offload_param": "parameters on NVMe"}
 """Shares of disk that lie below an NVMe path, by what is offloaded."""
 IN_ROWS = "pictures in rows"
@@ -42,6 +28,8 @@ class Estimate:
     gpu: tuple[Phase, ...]
     """By phase, in the order of a run."""
     host: tuple[Part, ...]
+    host_pinned_mib: int
+    """Of host memory, what CUDA keeps in place."""
     disk: tuple[Part, ...]
     notes: tuple[str, ...]
     step_seconds: float | None = None
@@ -113,9 +101,11 @@ def estimate(settings: Settings, model: ModelFacts, data: Extent = NOTHING) -> E
         notes.append(_drive_life(settings, model))
     if split(settings.deepspeed.extra)[1]:
         notes.append("what DeepSpeed's JSON says beyond the questions is not counted")
+    host = host_memory(settings, model)
     return Estimate(
-        gpu=gpu_phases(settings, model),
-        host=_host(settings, model),
+        gpu=gpu_phases(settings, model, host.pinned_mib / settings.launch.processes_here),
+        host=host.parts,
+        host_pinned_mib=host.pinned_mib,
         disk=_disk(settings, model, data),
         notes=tuple(notes),
     )
@@ -141,55 +131,6 @@ def _drive_life(settings: Settings, model: ModelFacts) -> str:
     return drive_life(View(settings.deepspeed_json()), run)
 
 
-def _host(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
-    ds, ranks, of = settings.deepspeed, settings.launch.num_processes, trained(settings.training.adapter, model)
-    c, parameters = 4 if ds.precision == "no" else 2, of.parameters
-    parts: dict[str, float] = {"Python, torch and CUDA libraries": 2600 * MIB * ranks}
-    pin = ds.offload_optimizer_pin_memory
-    buffers = "optimizer, pinned" if pin else "optimizer, buffers"
-    share = parameters / ranks
-    if ds.offloads and ds.stage in (1, 2):
-        sizes = [4 * share, 4 * share, c * share, c * of.largest_tensor]  # master, gradient, two for staging
-        parts[buffers] = ranks * sum(_rounded(size) if pin else size for size in sizes)
-        if ds.stage == 2 and ds.gradient_accumulation_steps > 1:
-            parts[buffers] += c * parameters * (PER_TENSOR_ROUNDING if pin else 1)
-        parts["optimizer, pageable"] = 4 * moments(ds) * parameters
-    elif "offload_optimizer" in ds.nvme_parts:
-        group = _largest_group(settings, model)
-        parts[LOCKED] = ranks * NVME_BUFFERS["offload_optimizer"] * 4 * group
-        parts[buffers] = ranks * (_rounded(c * share) if pin else c * share)  # gradients
-        parts["optimizer, pageable"] = ranks * 4 * group
-    elif ds.offloads and ds.stage == 3:
-        groups, rest = divmod(share, ds.sub_group_size)
-        sizes = [*[4 * ds.sub_group_size] * int(groups), 4 * rest, c * share]  # gradients in fp32, as they come
-        parts[buffers] = ranks * sum(_rounded(size) if pin else size for size in sizes)
-        parts["optimizer, pageable"] = 4 * (1 + moments(ds)) * parameters
-    if "offload_param" in ds.nvme_parts:
-        share = of.held / ranks
-        here = min(share, MAX_IN_CPU)
-        parts[LOCKED] = parts.get(LOCKED, 0) + ranks * c * NVME_BUFFERS["offload_param"] * ds.offload_param_buffer_size
-        if here < share:  # what does not stay is written from a buffer of its own
-            parts[LOCKED] += ranks * c * ranks * _largest_group(settings, model)
-        parts["parameters, pinned"] = ranks * _rounded(c * here)
-    elif ds.offload_param_device != "none" and ds.stage == 3:
-        # DeepSpeed pins this buffer whatever offload_param.pin_memory says.
-        parts["parameters, pinned"] = ranks * _rounded(c * of.held / ranks)
-    if settings.training.ema.ema_device == "cpu":
-        parts[AVERAGE] = average_bytes(settings, model)
-    return in_mib({name: size / settings.launch.machine_count for name, size in parts.items()})
-
-
-def _largest_group(settings: Settings, model: ModelFacts) -> float:
-    """Elements, at the most, that a GPU updates at once: a group is full with the parameter that passes its size."""
-    ranks, of = settings.launch.num_processes, trained(settings.training.adapter, model)
-    return min(of.parameters, ranks * settings.deepspeed.sub_group_size + of.largest_tensor) / ranks
-
-
-def _rounded(size: float) -> float:
-    """torch rounds a pinned block up to a power of two."""
-    return 2 ** (int(size) - 1).bit_length() if size > 1 else size
-
-
 def _disk(settings: Settings, model: ModelFacts, data: Extent) -> tuple[Part, ...]:
     training, c = settings.training, 4 if settings.deepspeed.precision == "no" else 2
     together, of = _checkpoints_together(settings), trained(settings.training.adapter, model)
@@ -206,7 +147,7 @@ def _disk(settings: Settings, model: ModelFacts, data: Extent) -> tuple[Part, ..
         held = of.held if part == "offload_param" else of.parameters
         parts[ON_NVME[part]] = each * held / settings.launch.machine_count
     if data.pictures:
-        latents = 2 * 4 * 4 * max(bucketing.largest for bucketing in bucketings(training)) // 64
+        latents = 2 * 4 * 4 * largest_picture(training) // 64
         parts["caches"] = data.pictures * (latents + c * (77 * 2048 + 1280))
     parts[IN_ROWS] = data.in_rows
     return in_mib(parts)

@@ -1,57 +1,82 @@
-"""What a run takes of each GPU, while its engine is built and while it trains.
+"""What a run takes of each GPU, phase by phase: torch's tensors, what torch holds, and the process.
 
-SDXL's U-Net in half precision is played back (:mod:`launcher.estimate.playback`). For what has no trace, a LoRA, fp32
-or another model, formulas stand in, as DeepSpeed allocates per stage and offload: measured by counting tensors after a
-step on one rank, and read in the code for more. Of a LoRA, gradients, masters and states are those of its matrices; the
-frozen U-Net counts wherever weights are, at stage 3 in partitions.
+SDXL's U-Net in half precision is played back (:mod:`launcher.estimate.playback`); for the rest formulas stand in
+(:mod:`launcher.estimate.formulas`). What a process takes beside torch's memory, and what its libraries take within it,
+are constants: measured with torch 2.11 on an H200 (``benchmarks/predictions``).
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 from launcher.config.settings import Settings
-from launcher.data.sources import bucketings
+from launcher.data.sources import largest_picture
 from launcher.estimate.adapter import trained
-from launcher.estimate.engine_facts import EngineFacts, engine_facts, master_bytes, moments
-from launcher.estimate.gpu import Peak
+from launcher.estimate.engine_facts import EngineFacts, engine_facts
+from launcher.estimate.formulas import start_bytes, step_bytes
+from launcher.estimate.gpu import CUBLAS, STATES, WEIGHTS, Peak
 from launcher.estimate.model import ModelFacts
-from launcher.estimate.parts import MIB, Part, Phase, in_mib
-from launcher.estimate.playback import Played, play
+from launcher.estimate.parts import MIB, Phase, in_mib
+from launcher.estimate.playback import CUBLAS_BYTES, Played, play
 from launcher.estimate.trace import shipped
 
-CONTEXT, CONTEXT_MIB = "CUDA context and kernels", 1396
-"""What a training process takes outside torch's allocator on an H200: 526 for the CUDA context, the rest for kernels
-and NCCL; the same at every stage, batch and size."""
-WORKSPACES, WORKSPACES_MIB = "workspaces of cuBLAS and cuDNN", 155
-"""What is allocated for them in torch's allocator, at the most: 67 MiB at 128 px, up to 155 at 1024 px on an H200."""
+CONTEXT, CONTEXT_MIB = "CUDA context", 518
+KERNELS, KERNELS_MIB, TRAINING_KERNELS_MIB = "kernels and libraries of CUDA", 168, 78
+"""What stays of them in memory: once pictures are encoded, and more once it trains."""
+NCCL, NCCL_MIB, MORE_NCCL_MIB, SEVERAL_NCCL_MIB = "NCCL", 560, 390, 844
+"""With DeepSpeed, on one GPU too; more at stage 3, or once DeepSpeed has written a checkpoint; and what several GPUs
+take from the beginning, of which DeepSpeed's own is 72 less."""
+PAGES = "page tables of pinned memory"
+PAGE, PAGE_ENTRY = 4096, 8
+"""Bytes: the GPU keeps an entry for each page of host memory that is pinned. nvidia-smi counts it to no process."""
+
+CUDNN = "workspaces of cuDNN"
+CUDNN_MIB, CUDNN_PIECES_MIB = 11, 24
+"""Allocated at the peak of a step for each 1024 x 1024 pixels of a micro-batch, and held in pieces that fit nothing
+else."""
 UNUSED = "held by torch between tensors"
+BEFORE_MIB = 20
+"""Held for what was there before the engine."""
 AVERAGE = "moving average"
 
-CHECKPOINTED_PEAK = 691.0
-"""MiB of activations at the peak for one picture of 1024 x 1024, gradient checkpointing on: traced."""
-TRANSFORMER_BLOCKS_PEAK = 1160.0
-"""The same with the activations of resnets kept."""
-FULL_PEAK = 6600.0
-"""The same without gradient checkpointing."""
-SMALLEST_PEAK = 62.0
-"""MiB that one weight's gradient takes however small the pictures are."""
+ENCODERS, ENCODERS_MIB = "text encoders", 3286
+"""SDXL's, in fp32."""
+ENCODING, DECODING = "VAE and a picture while it is encoded", "VAE and a picture while it is decoded"
+VAE_MIB, ENCODING_PEAK, DECODING_PEAK = 319, 3091.0, 4882.0
+"""MiB of SDXL's VAE in fp32, and what it takes to encode and to decode one picture of 1024 x 1024: linear in pixels."""
+HELD_WHILE_CODING = 1.17
+"""What torch holds while it does, in times of it."""
+TILE = 512
+"""Side of the tiles in which a picture is decoded where there is no room for it whole."""
 
 
-def gpu_phases(settings: Settings, model: ModelFacts) -> tuple[Phase, ...]:
+def gpu_phases(settings: Settings, model: ModelFacts, pinned_mib: float) -> tuple[Phase, ...]:
     """What each GPU holds at the peak of each phase.
 
     Args:
         settings: of the run.
         model: its sizes.
+        pinned_mib: host memory that a process pins.
     """
-    if not _has_trace(settings, model):
-        return _by_formula("init", _start(settings, model)), _by_formula("step", _steps(settings, model))
-    optimization = settings.training.optimization
-    granularity = optimization.gradient_checkpointing_granularity if optimization.gradient_checkpointing else "none"
-    facts = engine_facts(settings, trained(settings.training.adapter, model))
-    played = _play(granularity, facts, optimization.train_batch_size, _largest_picture(settings) // 64)
-    beside = {WORKSPACES: WORKSPACES_MIB * MIB, **_average_on_gpu(settings, model)}
-    return _played("init", played.start, {}), _played("step", played.step, beside)
+    deepspeed = settings.launch.deepspeed
+    several = SEVERAL_NCCL_MIB if settings.launch.num_processes > 1 else 0
+    nccl = several + (NCCL_MIB if deepspeed else 0)
+    if deepspeed and settings.deepspeed.stage == 3:
+        nccl += MORE_NCCL_MIB
+    before = {CONTEXT: CONTEXT_MIB, KERNELS: KERNELS_MIB, NCCL: several}
+    init = {**before, NCCL: nccl, PAGES: pinned_mib * PAGE_ENTRY / PAGE}
+    training = {**init, KERNELS: KERNELS_MIB + TRAINING_KERNELS_MIB}
+    saved = {**training, NCCL: several + NCCL_MIB + MORE_NCCL_MIB} if _deepspeed_saves(settings) else training
+
+    inside = _played(settings, model) if _has_trace(settings, model) else _by_formula(settings, model)
+    phases = [_phase("init", inside.start, init), _phase("step", inside.step, training)]
+    if model.is_sdxl:
+        phases.insert(0, _phase("caching", _encoding(settings), before))
+    validation = settings.training.validation
+    if model.is_sdxl and validation.validation_steps and validation.num_validation_images:
+        phases.append(_phase("validation", _decoding(settings, inside.resident), training))
+    phases.append(_phase("save", _Inside(inside.resident, held=inside.step.reserved), saved))
+    return tuple(phases)
 
 
 def average_bytes(settings: Settings, model: ModelFacts) -> float:
@@ -59,13 +84,67 @@ def average_bytes(settings: Settings, model: ModelFacts) -> float:
     return 4 * trained(settings.training.adapter, model).parameters if settings.training.ema.use_ema else 0
 
 
-def knows_activations(model: ModelFacts) -> bool:
-    """Whether what a model's activations take is known."""
-    return model.is_sdxl
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """torch's memory at a peak, in MiB."""
+
+    parts: Mapping[str, float]
+    """Of its tensors."""
+    held: float = 0
+    """By torch, where that is more than its tensors."""
+    needed: float = 0
+    """Of that, what cannot be given back, where that is more than its tensors."""
+
+    @property
+    def allocated(self) -> float:
+        return sum(self.parts.values())
+
+    @property
+    def reserved(self) -> float:
+        return max(self.held, self.allocated)
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """torch's memory at the peak of an engine's start, of its steps, and between them."""
+
+    start: _Inside
+    step: _Inside
+    resident: Mapping[str, float]
+
+
+def _phase(name: str, inside: _Inside, beside: Mapping[str, float]) -> Phase:
+    parts = {**beside, **inside.parts, UNUSED: inside.reserved - inside.allocated}
+    return Phase(
+        name,
+        in_mib({part: mib * MIB for part, mib in parts.items() if mib >= 0.5}),
+        allocated_mib=round(inside.allocated),
+        reserved_mib=round(inside.reserved),
+        least_mib=round(sum(beside.values()) + max(inside.allocated, inside.needed)),
+    )
 
 
 def _has_trace(settings: Settings, model: ModelFacts) -> bool:
     return model.is_sdxl and settings.deepspeed.precision != "no" and not settings.training.adapter.is_lora
+
+
+def _played(settings: Settings, model: ModelFacts) -> _Engine:
+    optimization = settings.training.optimization
+    granularity = optimization.gradient_checkpointing_granularity if optimization.gradient_checkpointing else "none"
+    facts = engine_facts(settings, trained(settings.training.adapter, model))
+    latents = largest_picture(settings.training) // 64
+    played = _play(granularity, facts, optimization.train_batch_size, latents)
+    average = _average_on_gpu(settings, model)
+    pictures = _megapixels(settings)
+
+    def inside(peak: Peak, beside: Mapping[str, float], pieces: float) -> _Inside:
+        parts = {**{name: size / MIB for name, size in peak.parts.items()}, **beside}
+        more = sum(beside.values())
+        return _Inside(parts, held=peak.reserved / MIB + more + pieces, needed=peak.needed / MIB + more)
+
+    step = inside(played.step, {CUDNN: CUDNN_MIB * pictures, **average}, CUDNN_PIECES_MIB * pictures)
+    resident = {name: size / MIB for name, size in played.resident.items()} | average
+    return _Engine(inside(played.start, {}, BEFORE_MIB), step, resident)
 
 
 @lru_cache(maxsize=64)
@@ -73,91 +152,43 @@ def _play(granularity: str, facts: EngineFacts, pictures: int, latents: int) -> 
     return play(shipped(granularity), facts, pictures=pictures, latents=latents)
 
 
-def _played(name: str, peak: Peak, beside: Mapping[str, float]) -> Phase:
-    more = round(sum(beside.values()) / MIB)
-    unused = peak.reserved - peak.allocated
-    return Phase(
-        name,
-        in_mib({CONTEXT: CONTEXT_MIB * MIB, **peak.parts, **beside, UNUSED: unused}),
-        allocated_mib=round(peak.allocated / MIB) + more,
-        reserved_mib=round(peak.reserved / MIB) + more,
-        least_mib=CONTEXT_MIB + round(peak.needed / MIB) + more,
-    )
-
-
-def _by_formula(name: str, parts: tuple[Part, ...]) -> Phase:
+def _by_formula(settings: Settings, model: ModelFacts) -> _Engine:
     """Formulas say what is allocated; what torch holds beside it nobody knows."""
-    whole = sum(part.mib for part in parts)
-    return Phase(name, parts, allocated_mib=whole - CONTEXT_MIB, reserved_mib=whole - CONTEXT_MIB, least_mib=whole)
+    cublas, average, pictures = CUBLAS_BYTES / MIB, _average_on_gpu(settings, model), _megapixels(settings)
+    start = {name: size / MIB for name, size in start_bytes(settings, model).items()} | {CUBLAS: cublas}
+    step = {name: size / MIB for name, size in step_bytes(settings, model).items()} | average | {CUBLAS: 2 * cublas}
+    resident = {name: mib for name, mib in step.items() if name in (WEIGHTS, STATES, AVERAGE, CUBLAS)}
+    workspaces = {CUDNN: CUDNN_MIB * pictures} if model.is_sdxl else {}
+    return _Engine(_Inside(start), _Inside(step | workspaces), resident)
 
 
-def _largest_picture(settings: Settings) -> int:
-    """Pixels of the largest bucket."""
-    return max(bucketing.largest for bucketing in bucketings(settings.training))
+def _encoding(settings: Settings) -> _Inside:
+    """The text encoders, then the VAE: whichever takes more."""
+    pixels = largest_picture(settings.training) / 1024**2
+    picture = {CUBLAS: CUBLAS_BYTES / MIB, ENCODING: VAE_MIB + ENCODING_PEAK * pixels}
+    held = sum(picture.values()) * HELD_WHILE_CODING
+    return _Inside(picture, held) if held > ENCODERS_MIB else _Inside({ENCODERS: ENCODERS_MIB})
+
+
+def _decoding(settings: Settings, resident: Mapping[str, float]) -> _Inside:
+    """A picture between steps: decoded whole, or in tiles where there is no room."""
+    side = settings.training.validation.validation_resolution or settings.training.data.resolution
+    whole, tile = (DECODING_PEAK * (pixels / 1024) ** 2 for pixels in (side, min(side, TILE)))
+    before = sum(resident.values()) + VAE_MIB
+    return _Inside({**resident, DECODING: VAE_MIB + tile}, held=before + whole * HELD_WHILE_CODING)
+
+
+def _deepspeed_saves(settings: Settings) -> bool:
+    return settings.launch.deepspeed and settings.training.checkpoints.checkpoint_contents != "weights"
+
+
+def _megapixels(settings: Settings) -> float:
+    """Of a micro-batch, in those of 1024 x 1024."""
+    return settings.training.optimization.train_batch_size * largest_picture(settings.training) / 1024**2
 
 
 def _average_on_gpu(settings: Settings, model: ModelFacts) -> dict[str, float]:
     if settings.training.ema.ema_device != "accelerator":
         return {}
-    return {
-        AVERAGE: average_bytes(settings, model) / (settings.launch.num_processes if settings.deepspeed.stage else 1)
-    }
-
-
-def _steps(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
-    ds, ranks, of = settings.deepspeed, settings.launch.num_processes, trained(settings.training.adapter, model)
-    c, parameters = 4 if ds.precision == "no" else 2, of.parameters
-    parts = {CONTEXT: CONTEXT_MIB * MIB, "activations": _activations(settings, model) * MIB}
-    if ds.stage == 3 and ds.offload_param_device != "none":
-        live = min(ds.stage3_max_live_parameters, of.held)
-        parts["gathered parameters"] = c * (live + ds.stage3_prefetch_bucket_size)
-    else:
-        share = ranks if ds.stage == 3 else 1
-        parts["weights"] = c * of.held / share
-        if ds.stage == 3 and ranks > 1:
-            parts["gathered parameters"] = c * min(ds.stage3_max_live_parameters, of.held)
-    if ds.stage > 0:
-        buckets = 2 if ds.overlap_comm and ds.stage < 3 else 1
-        parts["reduce bucket"] = c * ds.reduce_bucket_size * buckets
-    if ds.stage in (1, 2) and ds.offloads:
-        parts["gradient on its way to the host"] = c * of.largest_tensor
-    parts["gradients"] = _gradients(settings, parameters, c)
-    if not ds.offloads:
-        states = (master_bytes(settings) + 4 * moments(ds)) * parameters
-        parts["optimizer states"] = states / ranks if ds.stage else states
-        if ds.stage in (1, 2):
-            parts["gradients in fp32 at the step"] = 4 * parameters / ranks
-        elif not settings.launch.deepspeed and c == 2:
-            parts["gradients in fp32 at the step"] = 4 * parameters
-    return in_mib(parts | _average_on_gpu(settings, model))
-
-
-def _gradients(settings: Settings, parameters: int, c: int) -> float:
-    """Bytes of gradients that stay on the GPU until the step."""
-    ds, ranks = settings.deepspeed, settings.launch.num_processes
-    if ds.stage < 2:
-        return c * parameters
-    return 0 if ds.offloads else c * parameters / ranks
-
-
-def _start(settings: Settings, model: ModelFacts) -> tuple[Part, ...]:
-    """Stages 1 and 2 flatten the weights on the card: three copies in all."""
-    c, of = 4 if settings.deepspeed.precision == "no" else 2, trained(settings.training.adapter, model)
-    copies = 3 if settings.deepspeed.stage in (1, 2) else 1
-    return in_mib({CONTEXT: CONTEXT_MIB * MIB, "weights while flattening": c * (of.frozen + copies * of.parameters)})
-
-
-def _activations(settings: Settings, model: ModelFacts) -> float:
-    """MiB at the peak: linear in batch and pixels to 1 % from 512 px up, a few tens of MiB low at 128 px.
-
-    Traced in half precision; fp32 takes twice that.
-    """
-    if not knows_activations(model):
-        return 0
-    optimization = settings.training.optimization
-    one = FULL_PEAK
-    if optimization.gradient_checkpointing:
-        every = optimization.gradient_checkpointing_granularity == "all"
-        one = CHECKPOINTED_PEAK if every else TRANSFORMER_BLOCKS_PEAK
-    wide = 2 if settings.deepspeed.precision == "no" else 1
-    return wide * max(SMALLEST_PEAK, one * optimization.train_batch_size * _largest_picture(settings) / 1024**2)
+    share = settings.launch.num_processes if settings.deepspeed.stage else 1
+    return {AVERAGE: average_bytes(settings, model) / share / MIB}

@@ -16,6 +16,7 @@ from launcher.estimate.gpu import (
     WEIGHTS,
     Gpu,
     Tensor,
+    take_moments,
 )
 from launcher.estimate.trace import Trace
 
@@ -59,6 +60,8 @@ class WholeWeights:
         else:
             gpu.take(STATES, facts.master_bytes * self._share)
         gpu.give(share)
+        if not facts.offload_optimizer:  # gradients of zeros, which the first update is prepared with
+            gpu.passing(FP32_GRADIENTS, FP32 * self._share)
         gpu.count_as(flat, WEIGHTS)
 
     def loss(self) -> None:
@@ -102,10 +105,19 @@ class WholeWeights:
         self._in_bucket = []
 
     def _update(self) -> None:
+        """Gradients become fp32 first, and then optimizer states come with the first update."""
         gpu, facts = self._gpu, self._facts
-        flat = gpu.take(GRADIENTS, facts.weight_bytes * self._share) if facts.stage else None
-        in_fp32 = gpu.take(FP32_GRADIENTS, FP32 * self._share) if facts.master_bytes else None
+        updated: list[float] = [self._share] if facts.stage else list(map(float, self._parameters))
+        in_fp32: list[Tensor] = []
+        if facts.stage:
+            together = gpu.take(GRADIENTS, facts.weight_bytes * self._share)
+            in_fp32.append(gpu.take(FP32_GRADIENTS, FP32 * self._share))
+            gpu.give(together, *self._kept)
+            self._kept = []
+        elif facts.master_bytes:
+            in_fp32 += [gpu.take(FP32_GRADIENTS, FP32 * size) for size in updated]
         if not self._has_states:
-            gpu.take(STATES, FP32 * facts.moments * self._share)
+            for size in updated:
+                take_moments(gpu, facts.moments, size)
             self._has_states = True
-        gpu.give(*(tensor for tensor in (flat, in_fp32) if tensor))
+        gpu.give(*in_fp32)

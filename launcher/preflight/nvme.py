@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from launcher.config.setting import Level
 from launcher.errors import ExitCode
-from launcher.estimate.total import LOCKED
+from launcher.estimate.host import LOCKED
 from launcher.machine.nvme_drive import UNSAFE
 from launcher.plan import Plan
 from launcher.preflight.finding import Finding, size

@@ -11,15 +11,18 @@ import torch
 from deepspeed.accelerator import get_accelerator
 
 from launcher.errors import ExitCode, LauncherError
+from launcher.machine.process_memory import ProcessMemory
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import EventLog
 from launcher.runs.heartbeat import Heartbeat
 from launcher.runs.outcome import Outcome, read_outcome, write_outcome
 from launcher.runs.stop import request_stop, stop_requested
 from launcher.runs.swap import owned, swap_folders
+from launcher.train.costs import Costs
 from launcher.train.distributed import World
 from launcher.train.extensions import build_communication
 from launcher.train.loop import train
+from launcher.train.memory import MemoryMeter
 from launcher.train.platform import require_cuda_or_cpu
 from launcher.train.report import LOGGER, Report
 from launcher.train.trackers import tracking
@@ -77,12 +80,17 @@ def _train(run: RunDirectory, stack: ExitStack) -> Outcome:
         )
         report = Report(EventLog(run.events_jsonl), heartbeat)
     require_cuda_or_cpu()
-    if get_accelerator().device_name() == "cpu":
+    on_gpu = get_accelerator().device_name() == "cuda"
+    process = ProcessMemory() if on_gpu else None
+    if not on_gpu:
         with report.phase("compile_communication"):
             build_communication()
     with report.phase("join"):
         world = World.join()
     stack.callback(world.close)
+    if process:
+        report.meter = MemoryMeter(world.device, process)
+    costs = Costs(report)
     world.require_shared(run.path)
     if world.is_main:
         stack.enter_context(tracking(run, report))
@@ -98,16 +106,16 @@ def _train(run: RunDirectory, stack: ExitStack) -> Outcome:
         request = stop_requested(run)
         return None if request is None else request.reason
 
-    return train(run, world, report, stop_reason)
+    try:
+        outcome = train(run, world, report, stop_reason)
+    except torch.OutOfMemoryError as error:
+        raise costs.out_of_memory(run) from error
+    costs.tell(run, world)
+    return outcome
 
 
 def explain(error: Exception) -> str:
     """What an unforeseen failure means to the person; the log holds the rest."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return (
-            "the GPU is out of memory; lower training.train_batch_size or training.resolution, turn on "
-            "gradient checkpointing, or offload more"
-        )
     if isinstance(error, MemoryError) or NO_HOST_MEMORY in str(error):
         return (
             "host RAM is used up; lower training.train_batch_size or the number of processes, or offload less "

@@ -15,6 +15,7 @@ from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
 from launcher.train.lora import add_adapter
+from launcher.train.memory import release
 from launcher.train.models import ModelSource
 from launcher.train.plain_engine import PlainEngine
 from launcher.train.report import Report
@@ -53,6 +54,7 @@ def load_engine(
             if identity.zero_stage is None
             else DeepSpeedEngine(unet, config, exclude)
         )
+        release(world.device)  # the start holds three times the weights, and leaves all of it reserved
     report.event(
         "model",
         parameters=sum(size for size, _ in sizes),

@@ -1,6 +1,5 @@
 """The training run, top to bottom."""
 
-import gc
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -28,6 +27,7 @@ from launcher.train.extensions import build_optimizer, build_swapping
 from launcher.train.loading import DTYPES, load_engine
 from launcher.train.lora import FOLDER as LORA
 from launcher.train.lora import export_adapter, seed_dropout, write_lora
+from launcher.train.memory import release
 from launcher.train.models import ModelSource, resolve_model
 from launcher.train.objective import diffusion_loss, require_schedule
 from launcher.train.report import Report
@@ -154,7 +154,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         with average.exchanged() if average else nullcontext():
             pipeline = _export(engine, model, training, output_dir, world, report)
         del engine, average, validation, loop, checkpoints
-        _free(world.device)
+        release(world.device)
         draw_samples(pipeline, training, captions, output_dir / "samples", done, world, report)
     return Outcome("completed", 0, f"trained {done} steps")
 
@@ -218,7 +218,7 @@ class Loop:
                     self.average.update(step)
 
                 reason = self.stop_reason()
-                agreed = agree(self.world, stop=reason is not None)
+                agreed = agree(self.world, stop=reason is not None, meter=self.report.meter)
                 seconds = clock.read()
                 self.report.event(
                     "step",
@@ -295,9 +295,3 @@ def _export(
         return lambda dtype: model.pipeline(dtype, adapter)
     folder = export_pipeline(engine, model, training.export, output_dir / "pipeline", world, report)
     return lambda dtype: StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=dtype)
-
-
-def _free(device: torch.device) -> None:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

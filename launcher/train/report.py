@@ -4,10 +4,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
+
+import psutil
 
 from launcher.runs.events import EventLog
 from launcher.runs.heartbeat import Heartbeat
+from launcher.train.memory import MIB, Held, MemoryMeter
 
 LOGGER = logging.getLogger("launcher.train")
 PROGRESS_INTERVAL = 0.5
@@ -46,6 +50,12 @@ class Report:
     def __init__(self, events: EventLog | None = None, heartbeat: Heartbeat | None = None) -> None:
         self._events, self._heartbeat = events, heartbeat
         self._followers: list[Callable[[str, dict[str, Any]], None]] = []
+        self.meter: MemoryMeter | None = None
+        """Of this rank's GPU; set once it is known."""
+        self.under_way: list[str] = []
+        """Names of the phases, the outermost first; where one fails, its name stays."""
+        self.peaks: dict[str, Held] = {}
+        """Of this rank's GPU, by the phases that are over."""
 
     def add_follower(self, follower: Callable[[str, dict[str, Any]], None]) -> None:
         """Tells every further event, its name and fields, to someone else too; it must not raise."""
@@ -70,10 +80,20 @@ class Report:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Phase]:
-        """A named part of the run, with its duration."""
+        """A named part of the run, with its duration, the GPU memory at its peak and the host memory at its end."""
         started = time.monotonic()
         LOGGER.info("phase %s", name)
         self.beat(name)
         self.event("phase", phase=name, state="start")
+        self.under_way.append(name)
+        meter = self.meter
+        if meter:
+            meter.begin()
         yield Phase(self, name)
-        self.event("phase", phase=name, state="end", seconds=round(time.monotonic() - started, 3))
+        self.under_way.pop()
+        fields: dict[str, Any] = {"rss_mib": psutil.Process().memory_info().rss // MIB}
+        if meter:
+            peak = meter.end()
+            self.peaks[name] = peak.or_more(self.peaks.get(name, Held()))
+            fields["vram_mib"] = asdict(peak)
+        self.event("phase", phase=name, state="end", seconds=round(time.monotonic() - started, 3), **fields)

@@ -3,14 +3,13 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import psutil
 import torch
 
 from launcher.train.distributed import World
-
-MIB = 2**20
+from launcher.train.memory import MIB, MemoryMeter
 
 
 @dataclass(slots=True)
@@ -62,36 +61,24 @@ class Agreement:
     stop: bool
     """Whether any rank saw a stop request."""
     vram_mib: list[dict[str, int]]
-    """By rank: torch's allocated and reserved memory now, and the peak of reserved since the start."""
+    """By rank: torch's allocated and reserved memory and the process's, all now, and reserved at its peak so far."""
     rss_mib: int
     """Resident memory of all ranks together."""
 
 
-def agree(world: World, stop: bool) -> Agreement:
+def agree(world: World, stop: bool, meter: MemoryMeter | None) -> Agreement:
     """One collective: stop requests and memory of every rank.
 
     Args:
         world: the ranks.
         stop: whether this rank saw a stop request.
+        meter: of this rank's GPU, if it has one.
     """
-    rows = world.gather([float(stop), *_memory(world.device)])
-    by_name = ("allocated", "reserved", "peak")
+    rss = psutil.Process().memory_info().rss / MIB
+    held = asdict(meter.now()) | {"peak": meter.peak_reserved} if meter else {}
+    rows = world.gather([float(stop), rss, *held.values()])
     return Agreement(
         stop=any(row[0] for row in rows),
-        vram_mib=[{name: int(value) for name, value in zip(by_name, row[1:4], strict=True)} for row in rows]
-        if world.device.type == "cuda"
-        else [],
-        rss_mib=int(sum(row[4] for row in rows)),
+        rss_mib=int(sum(row[1] for row in rows)),
+        vram_mib=[dict(zip(held, map(int, row[2:]), strict=True)) for row in rows if held],
     )
-
-
-def _memory(device: torch.device) -> list[float]:
-    rss = psutil.Process().memory_info().rss / MIB
-    if device.type != "cuda":
-        return [0, 0, 0, rss]
-    return [
-        torch.cuda.memory_allocated(device) / MIB,
-        torch.cuda.memory_reserved(device) / MIB,
-        torch.cuda.max_memory_reserved(device) / MIB,
-        rss,
-    ]

@@ -5,7 +5,6 @@ walk through equally many forward passes; what fails beside them is agreed on be
 warning. Weights, optimizer and what later steps draw are not touched.
 """
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
@@ -22,6 +21,7 @@ from launcher.errors import RunFailedError
 from launcher.train.caches import CachedDataset
 from launcher.train.distributed import World
 from launcher.train.engine import Engine
+from launcher.train.memory import release
 from launcher.train.models import ModelSource, first_line
 from launcher.train.report import LOGGER, Phase, Report
 from launcher.train.samples import Wanted, side_of, wanted, write_picture
@@ -94,7 +94,7 @@ class Validation:
                 self._report.warning(f"the pictures of step {step} could not be drawn: {fault}")
                 return True
             finally:
-                _release(device)
+                release(device)
             rows = self._world.from_all(told)
         self._report.event(
             "pictures",
@@ -124,7 +124,7 @@ class Validation:
 
     def _prepared(self) -> tuple[StableDiffusionXLPipeline, Embeds]:
         """A pipeline around the engine, and the embeddings."""
-        _release(self._world.device)
+        release(self._world.device)
         if self._in_lockstep and self._world.device.type == "cuda":
             self._require_room()
         pipeline = self._model.drawing_pipeline()
@@ -299,7 +299,7 @@ def decode(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
             if retreat is None:
                 raise
             retreat(vae)
-        _release(latents.device)
+        release(latents.device)
     return pixels
 
 
@@ -311,9 +311,3 @@ def _into_tiles(vae: AutoencoderKL) -> None:
 
 def _onto_cpu(vae: AutoencoderKL) -> None:
     vae.to("cpu")
-
-
-def _release(device: torch.device) -> None:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

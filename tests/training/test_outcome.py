@@ -15,10 +15,6 @@ def test_host_ram_that_is_used_up_is_said_in_words():
     assert explain(MemoryError()).startswith("host RAM is used up")
 
 
-def test_a_gpu_that_is_out_of_memory_says_what_to_lower():
-    assert explain(torch.OutOfMemoryError("CUDA out of memory")).startswith("the GPU is out of memory; lower")
-
-
 def test_a_full_disk_names_the_file():
     error = OSError(errno.ENOSPC, "No space left on device", "/out/samples/grid.png")
     assert explain(error).startswith("no space left on the disk of /out/samples/grid.png; make room")

@@ -1,6 +1,5 @@
 """What is cached, computed: captions by both text encoders, pictures by the VAE."""
 
-import gc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +10,7 @@ import torch
 from launcher.data.pictures import Picture
 from launcher.errors import RunFailedError
 from launcher.train.caches.shards import ShardWriter
+from launcher.train.memory import release
 from launcher.train.models import ModelSource
 from launcher.train.pictures import load_pixels
 from launcher.train.report import Phase
@@ -52,7 +52,7 @@ def encode_prompts(
             writer.add(keys[caption], {"prompt_embeds": one.to(dtype), "pooled": one_pooled.to(dtype)})
         phase.progress(first + len(some), len(captions))
     del pipeline
-    _release(device)
+    release(device)
 
 
 @torch.no_grad()
@@ -107,7 +107,7 @@ def encode_latents(
         writer.add(keys[picture], {"mean": mean, "std": std})
         phase.progress(done, len(keys))
     del vae
-    _release(device)
+    release(device)
     return damaged
 
 
@@ -126,9 +126,3 @@ def _ahead(compute: Callable[[T], R], items: Iterable[T], workers: int) -> Itera
                 yield first, result.result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _release(device: torch.device) -> None:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -1,75 +1,11 @@
 """GPUs as NVML tells of them; the module that asks the driver is the only thing made up here."""
 
 import sys
-from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from harness.nvml import FakeNvml, NVMLError, card
 from launcher.machine.gpus import Gpu, Gpus, read_nvml, visible
-
-MIB = 2**20
-
-
-class NVMLError(Exception):
-    pass
-
-
-class FakeNvml(ModuleType):
-    """``pynvml`` over cards of our own: each has a name, a uuid and memory by the first and second call."""
-
-    NVMLError = NVMLError
-    nvmlMemory_v2 = 0x2000028
-
-    def __init__(self, *cards: SimpleNamespace, init=None, count=None, shutdown=None) -> None:
-        super().__init__("pynvml")
-        self.cards = cards
-        self.calls = []
-        self._raises = {"init": init, "count": count, "shutdown": shutdown}
-
-    def _call(self, name):
-        self.calls.append(name)
-        if self._raises.get(name):
-            raise NVMLError(self._raises[name])
-
-    def nvmlInit(self):
-        self._call("init")
-
-    def nvmlShutdown(self):
-        self._call("shutdown")
-
-    def nvmlDeviceGetCount(self):
-        self._call("count")
-        return len(self.cards)
-
-    def nvmlDeviceGetHandleByIndex(self, index):
-        if isinstance(self.cards[index], Exception):
-            raise self.cards[index]
-        return self.cards[index]
-
-    def nvmlDeviceGetMemoryInfo(self, handle, version=None):
-        if version == self.nvmlMemory_v2 and handle.v2 is None:
-            raise NVMLError("Function Not Found")
-        return handle.v2 if version == self.nvmlMemory_v2 else handle.v1
-
-    def nvmlDeviceGetUUID(self, handle):
-        return handle.uuid
-
-    def nvmlDeviceGetName(self, handle):
-        return handle.name
-
-
-def memory(total, free, used):
-    return SimpleNamespace(total=total * MIB, free=free * MIB, used=used * MIB)
-
-
-def card(number=0, name="NVIDIA GeForce RTX 4090", v2=True):
-    """One of 24 GiB, of which the driver keeps 616 MiB for itself."""
-    return SimpleNamespace(
-        name=name,
-        uuid=f"GPU-{number}{number}-beef",
-        v1=memory(24564, 23000, 1564),
-        v2=memory(24564, 23000, 948) if v2 else None,
-    )
 
 
 @pytest.fixture
