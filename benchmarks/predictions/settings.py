@@ -80,11 +80,11 @@ HOLD_OUT: dict[str, dict[str, Any]] = {
     "zero3 768x8 parameters on the GPU": _of(8, 768, accelerate__zero_stage=3),
     "zero3 1024x4 no checkpointing": _of(4, 1024, **STAGE_3, **FULL),
     "lora plain 1024x4": _of(4, 1024, **LORA, **PLAIN),
-    # Not measured yet.
     "zero2 1024x2 on the GPU": _of(2, 1024, **ON_GPU),
     "plain 1024x4": _of(4, 1024, **PLAIN),
     "lora zero2 768x2": _of(2, 768, **LORA),
     "lora zero3 1024x1": _of(1, 1024, **LORA, **STAGE_3),
+    # Not measured yet.
     "zero2 768x8 two GPUs": _of(8, 768, **TWO),
     "zero3 768x4 two GPUs": _of(4, 768, **TWO, **STAGE_3),
 }

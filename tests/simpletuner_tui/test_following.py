@@ -155,7 +155,7 @@ def test_every_event_of_a_run_is_documented_with_its_fields(real_run):
     assert [event["step"] for event in steps] == list(range(1, 21))
     assert set(steps[0]) - {"time", "event"} == documented["step"] - {
         *("data", "forward", "backward", "optimizer", "total", "ema"),
-        *("allocated", "reserved", "peak"),
+        *("allocated", "reserved", "process", "peak"),
     }
     assert [event["time"] for event in seen] == sorted(event["time"] for event in seen)
 
