@@ -16,16 +16,16 @@ from launcher.estimate.engine_facts import EngineFacts, engine_facts
 from launcher.estimate.formulas import start_bytes, step_bytes
 from launcher.estimate.gpu import CUBLAS, STATES, WEIGHTS, Peak
 from launcher.estimate.model import ModelFacts
-from launcher.estimate.parts import MIB, Phase, in_mib
+from launcher.estimate.parts import MIB, Part, Phase
 from launcher.estimate.playback import CUBLAS_BYTES, Played, play
 from launcher.estimate.trace import shipped
 
 CONTEXT, CONTEXT_MIB = "CUDA context", 518
 KERNELS, KERNELS_MIB, TRAINING_KERNELS_MIB = "kernels and libraries of CUDA", 168, 78
-"""What stays of them in memory: once pictures are encoded, and more once it trains."""
+"""MiB that stay of them in memory: once pictures are encoded, and more once it trains."""
 NCCL, NCCL_MIB, MORE_NCCL_MIB, SEVERAL_NCCL_MIB = "NCCL", 560, 390, 844
-"""With DeepSpeed, on one GPU too; more at stage 3, or once DeepSpeed has written a checkpoint; and what several GPUs
-take from the beginning, of which DeepSpeed's own is 72 less."""
+"""MiB with DeepSpeed, on one GPU too; more at stage 3, or once DeepSpeed has written a checkpoint; and what several
+GPUs take beside that from the beginning."""
 PAGES = "page tables of pinned memory"
 PAGE, PAGE_ENTRY = 4096, 8
 """Bytes: the GPU keeps an entry for each page of host memory that is pinned. nvidia-smi counts it to no process."""
@@ -117,7 +117,7 @@ def _phase(name: str, inside: _Inside, beside: Mapping[str, float]) -> Phase:
     parts = {**beside, **inside.parts, UNUSED: inside.reserved - inside.allocated}
     return Phase(
         name,
-        in_mib({part: mib * MIB for part, mib in parts.items() if mib >= 0.5}),
+        tuple(Part(part, round(mib)) for part, mib in parts.items() if mib >= 0.5),
         allocated_mib=round(inside.allocated),
         reserved_mib=round(inside.reserved),
         least_mib=round(sum(beside.values()) + max(inside.allocated, inside.needed)),

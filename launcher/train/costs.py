@@ -74,7 +74,7 @@ class Costs:
         highest = [max(column) for column in zip(*rows, strict=True)][1:]
         peaks = {name: Held(*map(int, highest[3 * n : 3 * n + 3])) for n, name in enumerate(ADVICE)}
         estimate = run.plan()["estimate"]
-        compared = list(compare(estimate, peaks, sum(row[0] for row in rows), self._seconds))
+        compared = compare(estimate, peaks, sum(row[0] for row in rows), self._seconds)
         self._report.event(
             "cost",
             phases={name: asdict(held) for name, held in peaks.items() if held.reserved},

@@ -12,6 +12,7 @@ from launcher.estimate.engine_facts import EngineFacts
 from launcher.estimate.gpu import ACTIVATIONS, GATHERED, GRADIENTS, STATES, WEIGHTS
 from launcher.estimate.playback import play
 from launcher.estimate.trace import shipped
+from launcher.estimate.vram import CUDNN_MIB, CUDNN_PIECES_MIB
 
 MIB = 2**20
 WORKSPACES = 90
@@ -88,6 +89,8 @@ def test_what_the_start_reserves_is_what_torch_reserved(sdxl, name):
     facts, pictures, side, expandable, measured = RESERVED[name]
     played = play(sdxl, facts, pictures=pictures, latents=side * side, expandable=expandable)
     assert played.start.reserved == measured * MIB
+    if facts.stage < 3 and facts.offload_optimizer:
+        assert played.step.reserved < played.start.reserved
 
 
 @pytest.mark.parametrize(
@@ -97,7 +100,8 @@ def test_what_the_start_reserves_is_what_torch_reserved(sdxl, name):
 )
 def test_what_stage_3_reserves_is_near_what_torch_reserved(sdxl, facts, pictures, measured):
     step = play(sdxl, facts, pictures=pictures, latents=128 * 128).step
-    assert step.reserved / MIB == pytest.approx(measured, rel=0.045)
+    beside = (CUDNN_MIB + CUDNN_PIECES_MIB) * pictures
+    assert step.reserved / MIB + beside == pytest.approx(measured, rel=0.02)
     assert step.parts[GATHERED] <= 2.05e9
 
 
