@@ -12,6 +12,7 @@ from types import FrameType
 
 from launcher.errors import ExitCode, LauncherError
 from simpletuner_tui.messages import tell
+from simpletuner_tui.text import mib_of
 
 LOWEST_REFRESH = 0.05
 
@@ -133,6 +134,10 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("file", metavar="FILE", help="answers, - for stdin")
         _add_answers_options(command)
+        if name == "estimate":
+            command.add_argument(
+                "--vram", type=_memory, metavar="SIZE", help="hold it against a card with so much free, such as 12GiB"
+            )
         command.set_defaults(command=_of(run))
 
     text = "accelerate's questionnaire alone; writes the file that accelerate config writes"
@@ -287,6 +292,13 @@ def _add_answers_options(parser: argparse.ArgumentParser, *, as_json: bool = Tru
     parser.add_argument("--strict", action="store_true", help="an answer left to its default is an error")
     if as_json:
         parser.add_argument("--json", action="store_true", help="machine-readable output on stdout")
+
+
+def _memory(text: str) -> int:
+    try:
+        return mib_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _seconds(text: str) -> float:

@@ -1,10 +1,9 @@
 """Numbers as people read them."""
 
+import math
+import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TextIO
-
-if TYPE_CHECKING:
-    from launcher.estimate import Estimate, Part
+from typing import TextIO
 
 
 def is_ascii(stream: TextIO | None) -> bool:
@@ -15,6 +14,19 @@ def is_ascii(stream: TextIO | None) -> bool:
 def size(mib: float) -> str:
     """Memory or disk space."""
     return f"{mib / 1024:.1f} GiB" if round(mib) >= 1024 else f"{mib:.0f} MiB"
+
+
+def mib_of(text: str) -> int:
+    """Memory as a person writes it, with its unit: ``12GiB``, ``24 GB``, ``8000 MiB``.
+
+    Raises:
+        ValueError: it is not written so, with a sentence for who wrote it.
+    """
+    written = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MGT]i?B)\s*", text)
+    if written is None or not float(written[1]):
+        raise ValueError(f"{text}: write it as 12GiB")
+    base, power = 1024.0 if "i" in written[2] else 1000.0, 2.0 + "MGT".index(written[2][0])
+    return round(float(written[1]) * math.pow(base, power) / 2**20)
 
 
 def duration(seconds: float) -> str:
@@ -43,19 +55,3 @@ def table(rows: Iterable[Iterable[str]]) -> list[str]:
     listed = [list(row) for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*listed, strict=True)] if listed else []
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in listed]
-
-
-def estimate_lines(cost: "Estimate") -> list[str]:
-    """An estimate, part by part."""
-    lines = [
-        *_cost("GPU memory, each GPU, while training", cost.phase("step").parts),
-        *_cost("GPU memory, each GPU, at the start", cost.phase("init").parts),
-        *_cost("Host RAM", cost.host),
-        *_cost("Disk", cost.disk),
-    ]
-    return lines + [f"Note: {note}." for note in cost.notes]
-
-
-def _cost(title: str, parts: "tuple[Part, ...]") -> list[str]:
-    total = size(sum(part.mib for part in parts))
-    return [f"{title}: {total}", *(f"  {line}" for line in table((part.name, size(part.mib)) for part in parts))]

@@ -1,5 +1,6 @@
 """GPUs by NVML. No CUDA context is opened on the card that is measured."""
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,6 +72,16 @@ def visible(gpus: Gpus, devices: str | None) -> Gpus:
         shown += found
     reason = "" if shown else f"CUDA_VISIBLE_DEVICES={devices} hides all {len(gpus.gpus)} of them"
     return Gpus(shown, reason)
+
+
+def visible_to(gpus: Gpus, gpu_ids: str) -> Gpus:
+    """The same for a launch from here.
+
+    Args:
+        gpus: all of the machine.
+        gpu_ids: which of them the launch is to use, by index, joined by commas; ``all`` leaves it to the environment.
+    """
+    return visible(gpus, os.environ.get("CUDA_VISIBLE_DEVICES") if gpu_ids == "all" else gpu_ids)
 
 
 def _is_named(gpu: Gpu, name: str) -> bool:

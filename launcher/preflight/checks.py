@@ -8,7 +8,7 @@ from pathlib import Path
 from launcher.config.setting import Level
 from launcher.errors import ExitCode, InvalidInputError, RefusedToOverwriteError
 from launcher.estimate import Verdict, verdict
-from launcher.machine.gpus import Gpus, visible
+from launcher.machine.gpus import Gpus, visible_to
 from launcher.machine.host import Host
 from launcher.machine.toolchain import Toolchain
 from launcher.model_files import (
@@ -43,8 +43,7 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
     gpus = Gpus(())
     launch = plan.settings.launch
     if not launch.use_cpu:
-        chosen = os.environ.get("CUDA_VISIBLE_DEVICES") if launch.gpu_ids == "all" else launch.gpu_ids
-        gpus = visible(machine.gpus(), chosen)
+        gpus = visible_to(machine.gpus(), launch.gpu_ids)
         if not gpus.gpus and machine.amd_is_idle():
             gpus = replace(gpus, reason=f"{gpus.reason}; the GPU of AMD's is not trained on, only NVIDIA's are")
     of_model = list(_model(plan))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from launcher.machine.availability import has_package
 from launcher.machine.cuda_only import amd_is_idle, why_not_cuda
+from launcher.machine.gpu_processes import ProcessReader, read_processes
 from launcher.machine.gpus import Reader, read_nvml
 from launcher.machine.host import Host, lockable_mib, read_host
 from launcher.machine.nvme_drive import why_no_nvme_offload
@@ -18,6 +19,7 @@ class Machine:
     """What is asked of the machine; tests give their own."""
 
     gpus: Reader = read_nvml
+    gpu_processes: ProcessReader = read_processes
     has_package: Callable[[str], bool] = has_package
     which: Callable[[str], str | None] = shutil.which
     why_not_cuda: Callable[[], str | None] = why_not_cuda

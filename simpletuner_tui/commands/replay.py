@@ -4,16 +4,18 @@ import json
 import shlex
 import sys
 from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 
 from launcher.errors import ExitCode, InvalidInputError
 from simpletuner_tui.answers import Answers, read_answers
+from simpletuner_tui.costs import estimate_lines, judged
 from simpletuner_tui.launching import Prepared, default_run_dir, prepare, start_and_follow
 from simpletuner_tui.messages import tell
 from simpletuner_tui.paths import typed_path
+from simpletuner_tui.pricing import card_for
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.accelerate.deepspeed import OFFLOAD_PATH
-from simpletuner_tui.text import estimate_lines
 
 
 def replay(arguments: Namespace) -> ExitCode:
@@ -42,12 +44,14 @@ def check(arguments: Namespace) -> ExitCode:
 
 
 def estimate(arguments: Namespace) -> ExitCode:
-    """``estimate FILE``: what it costs."""
-    cost = _prepare(arguments, arguments.file).plan.estimate
-    if arguments.json:
-        _print_json(cost.to_json())
-    else:
-        print("\n".join(estimate_lines(cost)))  # noqa: T201
+    """``estimate FILE``: what it costs, and whether this machine's GPUs or another card can take it."""
+    plan = _prepare(arguments, arguments.file).plan
+    card = card_for(plan, arguments.vram)
+    if not arguments.json:
+        print("\n".join(estimate_lines(plan.estimate, card)))  # noqa: T201
+        return ExitCode.OK
+    held_against = card and {**asdict(card), "verdict": judged(plan.estimate, card)[0]}
+    _print_json({**plan.estimate.to_json(), "card": held_against})
     return ExitCode.OK
 
 

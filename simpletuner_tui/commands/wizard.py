@@ -11,6 +11,7 @@ from simpletuner_tui.answers import Answers, judge_answers, write_answers
 from simpletuner_tui.builder.editing import Editing
 from simpletuner_tui.builder.plan import apply, builder_of, name_file, of_file
 from simpletuner_tui.commands.asking import ask_questions
+from simpletuner_tui.costs import estimate_lines
 from simpletuner_tui.documents import Document
 from simpletuner_tui.drafts import Drafts
 from simpletuner_tui.frontends.accessible import Lines, QuitWalkError, ask, walk
@@ -18,10 +19,10 @@ from simpletuner_tui.frontends.build_lines import BuilderLines
 from simpletuner_tui.frontends.building import hold
 from simpletuner_tui.launching import default_run_dir, prepare, start_and_follow
 from simpletuner_tui.paths import typed_path
+from simpletuner_tui.pricing import card_for
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.saving import saving
 from simpletuner_tui.session import Session
-from simpletuner_tui.text import estimate_lines
 
 ACTIONS = "run, cost, save FILE, list, build (DeepSpeed's JSON), a question's number to change it, or quit: "
 
@@ -66,7 +67,8 @@ def _act(lines: Lines, document: Document, session: Session, drafts: Drafts | No
             prepared = prepare(answers, default_run_dir("sdxl"))
             return start_and_follow(prepared, force=False, detach=False, as_json=False, started=settled)
         if word == "cost":
-            for line in estimate_lines(prepare(answers, default_run_dir("sdxl")).plan.estimate):
+            plan = prepare(answers, default_run_dir("sdxl")).plan
+            for line in estimate_lines(plan.estimate, card_for(plan)):
                 lines.say(line)
         elif word == "save" and rest:
             _save(lines, session, typed_path(rest))

@@ -1,9 +1,13 @@
 """The DeepSpeed builder as an application of its own: one file in, the file mended out."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from textual import work
 from textual.driver import Driver
 
 from launcher.errors import ExitCode
+from simpletuner_tui.builder.costing import settings_around
 from simpletuner_tui.builder.drafting import draft_details, draft_of
 from simpletuner_tui.builder.editing import Editing
 from simpletuner_tui.starting import WHERE
@@ -12,15 +16,31 @@ from simpletuner_tui.tui.glyphs import Glyphs, glyphs_here
 from simpletuner_tui.tui.quiet_app import QuietApp
 from simpletuner_tui.tui.screens.builder import BuilderScreen
 from simpletuner_tui.tui.screens.dialogs import ChooseScreen, ConfirmScreen, Row
+from simpletuner_tui.tui.setup import CardChoice, CostBasis, this_machine
+
+if TYPE_CHECKING:
+    from launcher.preflight import Machine
+
+ASSUMED = "SDXL at 1024 px"
+"""What a configuration says nothing of, and its cost depends on."""
 
 
 class BuilderApp(QuietApp):
     """Shows the builder alone."""
 
-    def __init__(self, editing: Editing, glyphs: Glyphs, driver_class: type[Driver] | None = None) -> None:
+    def __init__(
+        self,
+        editing: Editing,
+        glyphs: Glyphs,
+        driver_class: type[Driver] | None = None,
+        machine: "Callable[[], Machine]" = this_machine,
+    ) -> None:
         super().__init__(glyphs, driver_class)
         self._editing = editing
-        self._shown = BuilderScreen(editing.builder, glyphs, editing.path, drafts=editing.drafts, full=editing.full)
+        basis = CostBasis(settings_around(editing.builder.run), machine, CardChoice(), assumed=ASSUMED)
+        self._shown = BuilderScreen(
+            editing.builder, glyphs, editing.path, basis, drafts=editing.drafts, full=editing.full
+        )
 
     def on_mount(self) -> None:
         self._edit()

@@ -42,7 +42,8 @@ class FieldCommands(Provider):
         for title, help_text, action in (
             ("Templates", "begin from one, keep this one", "templates"),
             ("Basic or all fields", "those that matter, or every one", "view"),
-            ("JSON", "the file as it would be saved", "pane"),
+            ("JSON or cost", "the file as it would be saved, and what it takes", "pane"),
+            ("Card", "another one to hold the cost against", "card"),
             ("Help", "all about this field, and the keys", "help"),
             ("Leave", "without saving", "cancel"),
         ):

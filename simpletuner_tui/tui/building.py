@@ -5,9 +5,10 @@ from typing import Any
 from textual.app import App
 
 from launcher.errors import InvalidInputError
+from simpletuner_tui.answers import read_resolved
 from simpletuner_tui.builder.plan import apply, builder_of, name_file, of_file
 from simpletuner_tui.tui.screens.builder import BuilderScreen
-from simpletuner_tui.tui.setup import SetUp
+from simpletuner_tui.tui.setup import CostBasis, SetUp
 
 
 async def build(app: App[Any], setup: SetUp) -> str:
@@ -22,7 +23,8 @@ async def build(app: App[Any], setup: SetUp) -> str:
     except InvalidInputError as error:
         app.notify(str(error), severity="error", title="Not opened")
         return ""
-    screen = BuilderScreen(builder, setup.glyphs, path, applies=not of_file(session.resolved))
+    basis = CostBasis(read_resolved(session.resolved, setup.base).settings, setup.machine, setup.card)
+    screen = BuilderScreen(builder, setup.glyphs, path, basis, applies=not of_file(session.resolved))
     config = await app.push_screen_wait(screen)
     if config is None:
         return ""

@@ -56,6 +56,11 @@ class QuestionCommands(Provider):
                 if hasattr(self.screen, "action_build") and self.screen.check_action("build", ())
                 else []
             ),
+            *(
+                [("Card", "another one to hold the cost against", partial(self.screen.run_action, "card"))]
+                if hasattr(self.screen, "action_card") and self.screen.check_action("card", ())
+                else []
+            ),
             ("Save", "the answers, to be replayed", app.action_save),
             ("Quit", "what is not saved is kept as a draft", app.action_leave),
         )

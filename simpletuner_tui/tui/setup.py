@@ -1,7 +1,7 @@
 """What every screen works on."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,29 @@ from simpletuner_tui.session import Session
 from simpletuner_tui.tui.glyphs import Glyphs, glyphs_here
 
 if TYPE_CHECKING:
+    from launcher.config.settings import Settings
     from launcher.preflight import Machine
+
+
+@dataclass(slots=True)
+class CardChoice:
+    """The card that costs are held against, on whichever screen."""
+
+    gigabytes: int | None = None
+    """Of one that was chosen; None: this machine's own, as it is now."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostBasis:
+    """What the builder prices a configuration with."""
+
+    around: "Settings"
+    """The run that it belongs to."""
+    machine: "Callable[[], Machine]"
+    """What it would run on."""
+    card: CardChoice
+    assumed: str = ""
+    """What of the run nobody said, in a few words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +53,7 @@ class SetUp:
     run_dir: Callable[[], Path]
     """Where a run started now would lie."""
     glyphs: Glyphs
+    card: CardChoice = field(default_factory=CardChoice)
 
 
 def set_up(document: Document, session: Session) -> SetUp:
@@ -40,14 +63,15 @@ def set_up(document: Document, session: Session) -> SetUp:
         document=document,
         drafts=document.drafts(),
         gpus=read_nvml,
-        machine=_machine,
+        machine=this_machine,
         base=Path.cwd(),
         run_dir=_run_dir,
         glyphs=glyphs_here(),
     )
 
 
-def _machine() -> "Machine":
+def this_machine() -> "Machine":
+    """What everything runs on unless a test says otherwise."""
     from launcher.preflight import Machine  # noqa: PLC0415 - not before the first screen is drawn
 
     return Machine()

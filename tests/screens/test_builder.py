@@ -9,7 +9,7 @@ from textual.widgets import Input, OptionList, Static
 
 from harness.builder_screens import CONFIG, WRONG, BuilderScenario, make_app
 from harness.runs import CLI
-from harness.screens import LARGE, SMALL, TINY
+from harness.screens import LARGE, SMALL, TINY, choose_card, settle
 from harness.terminal import Terminal
 from harness.wizard import in_loop
 from launcher.deepspeed.examples import EXAMPLES
@@ -22,6 +22,7 @@ from simpletuner_tui.tui.glyphs import ASCII
 from simpletuner_tui.tui.screens.builder import BuilderScreen
 from simpletuner_tui.tui.screens.dialogs import ConfirmScreen, PathScreen
 from simpletuner_tui.tui.screens.texts import TextScreen
+from simpletuner_tui.tui.widgets.cost_pane import CostPane, CostView
 from simpletuner_tui.tui.widgets.key_line import KeyLine
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -80,6 +81,10 @@ class Bench:
         """The lines of the JSON that are marked."""
         lines = self.text("#file Static").splitlines()
         return [line[1:].strip().rstrip(",") for line in lines if line.startswith("+")]
+
+    @property
+    def cost(self) -> str:
+        return str(self.screen.query_one(CostView).render())
 
     @property
     def focus(self) -> str | None:
@@ -187,6 +192,33 @@ async def test_a_key_that_is_not_known_is_kept_or_taken_out(folder):
         assert bench.path != "house_rules", "what is gone is not shown"
 
 
+# the cost
+
+
+@in_loop
+async def test_what_is_edited_is_priced_where_it_is_seen(folder):
+    async with Bench() as bench:
+        pane = bench.screen.query_one(CostPane)
+        assert pane.priced is None, "nobody sees it"
+        await bench.press("f5", "f5")
+        await settle(bench.app, bench.pilot)
+        assert pane.border_title == "Cost (estimate, SDXL at 1024 px)"
+        assert bench.cost.startswith("✓ Fits: ")
+        await bench.find("stage", "enter", "3", "enter", "f5", "f5")
+        await settle(bench.app, bench.pilot)
+        assert any(line.startswith("-") and " MiB, RAM " in line for line in bench.cost.split("\n")[:3])
+        await bench.press(*choose_card(8))
+        await settle(bench.app, bench.pilot)
+        assert " of an 8 GB card" in bench.cost.replace("\n  ", " ")
+
+
+@in_loop
+async def test_what_deepspeed_would_stop_at_has_no_cost(folder):
+    async with Bench(WRONG, size=LARGE) as bench:
+        await settle(bench.app, bench.pilot)
+        assert bench.cost == "Not known before the errors below are mended."
+
+
 # finding
 
 
@@ -249,7 +281,7 @@ async def test_what_was_changed_on_opening_is_said_with_its_reason(folder):
 # moving about
 
 
-@pytest.mark.parametrize(("size", "around"), [(SMALL, 3), (LARGE, 4)])
+@pytest.mark.parametrize(("size", "around"), [(SMALL, 3), (LARGE, 5)])
 @in_loop
 async def test_the_focus_goes_round_all_that_is_seen(folder, size, around):
     async with Bench(WRONG, size=size) as bench:
@@ -263,23 +295,27 @@ async def test_the_focus_goes_round_all_that_is_seen(folder, size, around):
 
 
 @in_loop
-async def test_the_json_takes_the_place_of_the_field_where_there_is_room_for_one(folder):
+async def test_json_and_cost_take_the_place_of_the_field_where_there_is_room_for_one(folder):
     async with Bench() as bench:
-        file, editor = bench.screen.query_one("#file"), bench.screen.query_one("#editor")
-        assert (file.display, editor.display) == (False, True)
+
+        def seen() -> list[str]:
+            return [part for part in ("editor", "file", "cost") if bench.screen.query_one(f"#{part}").region.area]
+
+        assert seen() == ["editor"]
         await bench.press("f5")
-        assert (file.display, editor.display, bench.focus) == (True, False, "file")
+        assert (seen(), bench.focus) == (["file"], "file")
         await bench.press("f5")
-        assert (file.display, editor.display, bench.focus) == (False, True, "fields")
+        assert (seen(), bench.focus) == (["cost"], "cost")
+        await bench.press("f5")
+        assert (seen(), bench.focus) == (["editor"], "fields")
         await bench.press("f5", "f6", "f6", "enter")
-        assert (file.display, editor.display) == (False, True)
-        assert editor.has_focus_within
+        assert seen() == ["editor"]
+        assert bench.screen.query_one("#editor").has_focus_within
     async with Bench(size=LARGE) as bench:
-        assert bench.screen.query_one("#file").display
-        await bench.press("f5")
-        assert bench.focus == "file"
-        await bench.press("f5")
-        assert bench.focus == "fields"
+        assert seen() == ["editor", "file", "cost"]
+        for focus in ("file", "cost", "fields"):
+            await bench.press("f5")
+            assert bench.focus == focus
 
 
 @in_loop

@@ -307,8 +307,8 @@ async def test_panes_take_turns_and_mark_the_lines_that_an_answer_changed(folder
         await wizard.until(lambda: wizard.screen.query_one("#file").scroll_y > before)
         await wizard.press("f6", "f5")
         assert wizard.field.has_focus
-        assert wizard.text("#cost Static").startswith("Each GPU")
-        assert "24.0 GiB" in wizard.text("#cost Static")
+        assert wizard.cost.startswith("✗ Does not fit: needs ")
+        assert "GPU 0 has 24,564." in wizard.cost.replace("\n  ", " ")
 
 
 @in_loop
@@ -316,16 +316,16 @@ async def test_a_window_that_grows_fills_the_panes_it_has_room_for(folder):
     async with Wizard(REGISTRY, SDXL) as wizard:
         wizard.app.jump("training.max_train_steps")
         await wizard.type("77", "enter")
-        assert (wizard.text("#file Static"), wizard.text("#cost Static")) == ("", ""), "nobody sees them"
+        assert (wizard.text("#file Static"), wizard.cost) == ("", ""), "nobody sees them"
         await wizard.pilot.resize_terminal(120, 40)
-        await wizard.until(lambda: "Each GPU" in wizard.text("#cost Static"))
+        await wizard.until(lambda: "Host RAM" in wizard.cost)
         assert '+   "max_train_steps": 77,' in wizard.text("#file Static")
 
 
 @in_loop
 async def test_a_wide_window_fills_its_panes_at_once(folder):
     async with Wizard(REGISTRY, SDXL, size=(120, 40)) as wizard:
-        await wizard.until(lambda: "Each GPU" in wizard.text("#cost Static"))
+        await wizard.until(lambda: "Host RAM" in wizard.cost)
         assert '"max_train_steps"' in wizard.text("#file Static")
 
 

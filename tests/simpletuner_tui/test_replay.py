@@ -419,12 +419,25 @@ def test_check_tells_every_fault_at_once(home):
 def test_estimate_prices_a_run_part_by_part(home):
     done = cli("estimate", "answers.json", cwd=home)
     assert (done.returncode, done.stderr) == (0, "")
-    for title in ("GPU memory, each GPU, while training: ", "Host RAM: ", "Disk: "):
-        assert re.search(rf"^{title}\d+(\.\d)? [MG]iB$", done.stdout, re.MULTILINE), title
+    for title in ("GPU memory, training step: ", "Host RAM: ", "Disk: "):
+        assert re.search(rf"^{title}\d+(\.\d)? [MG]iB", done.stdout, re.MULTILINE), title
     cost = json.loads(cli("estimate", "answers.json", "--json", cwd=home).stdout)
     assert cost["disk_mib"] == sum(part["mib"] for part in cost["disk"])
+    peak = next(phase for phase in cost["gpu"] if phase["name"] == cost["gpu_peak"])
+    row = rf"^  [a-z ]+ +{peak['allocated_mib']:,} +{peak['reserved_mib']:,} +{cost['gpu_mib']:,}$"
+    assert re.search(row, done.stdout, re.MULTILINE)
     dear = json.loads(cli("estimate", "answers.json", "--json", *HUGE, cwd=home).stdout)
     assert dear["disk_mib"] > 1000 * max(cost["disk_mib"], 1)
+
+
+def test_estimate_is_held_against_a_card_of_a_size(home):
+    cost = json.loads(cli("estimate", "answers.json", "--json", "--vram", "24GiB", cwd=home).stdout)
+    assert (cost["card"]["free_mib"], cost["card"]["verdict"]) == (24 * 1024, "fits")
+    done = cli("estimate", "answers.json", "--vram", "100MiB", cwd=home)
+    assert f"Does not fit: needs {cost['gpu_least_mib']:,} MiB, a card with 100 MiB free has 100.\n" in done.stdout
+    refused = cli("estimate", "answers.json", "--vram", "12", cwd=home)
+    assert (refused.returncode, refused.stdout) == (ExitCode.USAGE, "")
+    assert "12: write it as 12GiB" in refused.stderr
 
 
 def test_questions_are_printed_for_people_and_for_programs(tmp_path):

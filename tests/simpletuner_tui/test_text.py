@@ -2,7 +2,7 @@
 
 import pytest
 
-from simpletuner_tui.text import bar, duration, size, table
+from simpletuner_tui.text import bar, duration, mib_of, size, table
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,19 @@ def test_sizes(mib, text):
 )
 def test_durations_are_in_their_two_largest_units(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "mib"), [("12GiB", 12288), ("12 GB", 11444), ("1.5 GiB", 1536), (" 800 MiB", 800), ("1TiB", 1024 * 1024)]
+)
+def test_memory_is_written_with_its_unit(text, mib):
+    assert mib_of(text) == mib
+
+
+@pytest.mark.parametrize("text", ["12", "GiB", "-1GiB", "0GiB", "12 gib", "12GiBs", ""])
+def test_memory_that_is_written_otherwise_is_refused(text):
+    with pytest.raises(ValueError, match="write it as 12GiB"):
+        mib_of(text)
 
 
 def test_a_bar_is_as_wide_as_it_should_be():

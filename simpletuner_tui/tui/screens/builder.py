@@ -1,5 +1,6 @@
 """The DeepSpeed builder: every field by topic, one of them to edit, the JSON it makes, and what is wrong with it."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from textual.widgets.option_list import Option
 
 from launcher.config.setting import Level
 from launcher.errors import LauncherError
+from simpletuner_tui.builder.costing import settings_with
 from simpletuner_tui.builder.destination import saved_line, saving_of
 from simpletuner_tui.builder.model import Builder, Place
 from simpletuner_tui.builder.told import change_line, count_line, errors_question, fact_lines, problem_line
@@ -26,11 +28,13 @@ from simpletuner_tui.tui.screens.dialogs import ConfirmScreen, PathScreen, confi
 from simpletuner_tui.tui.screens.quiet import QuietScreen
 from simpletuner_tui.tui.screens.templates import TemplatesScreen
 from simpletuner_tui.tui.screens.texts import TextScreen
+from simpletuner_tui.tui.setup import CostBasis
+from simpletuner_tui.tui.widgets.cost_pane import CostPane
 from simpletuner_tui.tui.widgets.field_editor import FieldEditor, text_of
 from simpletuner_tui.tui.widgets.field_row import field_row
 from simpletuner_tui.tui.widgets.fields import Answered
 from simpletuner_tui.tui.widgets.key_line import KeyLine
-from simpletuner_tui.tui.widgets.panes import FilePane
+from simpletuner_tui.tui.widgets.panes import FilePane, Pane
 
 KEYS = (
     ("arrows, Enter", "choose a field; edit it"),
@@ -40,10 +44,11 @@ KEYS = (
     ("/", "searches every field by path and meaning"),
     ("F2", "leaves without saving"),
     ("F4", "the fields that matter, or all of them"),
-    ("F5", "the JSON, or the field, where there is room for one"),
-    ("F6", "the focus goes to field, JSON, checks, and back"),
+    ("F5", "the JSON, the cost, the field, where there is room for one"),
+    ("F6", "the focus goes to field, JSON, cost, checks, and back"),
     ("F7", "saves it; in the wizard, makes its answers of it"),
     ("F8", "templates: begin from one, keep this one"),
+    ("F9", "another card to hold the cost against"),
     ("Ctrl+P", "goes to any field, and does all of the above"),
     ("Ctrl+Q", "leaves"),
 )
@@ -59,11 +64,12 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         Binding("f2", "cancel", "Back"),
         Binding("f3", "take", "Take"),
         Binding("f4", "view", "All"),
-        Binding("f5", "pane", "JSON"),
+        Binding("f5", "pane", "Pane"),
         Binding("f6", "switch", "Switch"),
         Binding("f7", "apply", "Apply"),  # one of the two is there
         Binding("f7", "save", "Save"),
         Binding("f8", "templates", "Templates"),
+        Binding("f9", "card", show=False),  # the cost pane names it
         Binding("slash", "search", show=False),
         Binding("delete", "leave_out", show=False),
         Binding("escape", "to_list", show=False),
@@ -73,12 +79,15 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
 
     full = var(False, init=False)
     """Whether every field is listed, and not only those that matter."""
+    pane = var("field", init=False)
+    """Which of the panes is seen where there is room for one."""
 
     def __init__(
         self,
         builder: Builder,
         glyphs: Glyphs,
         path: Path,
+        basis: CostBasis,
         *,
         drafts: Drafts | None = None,
         full: bool = False,
@@ -90,13 +99,17 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
             builder: what is edited.
             glyphs: signs this terminal can show.
             path: where it is saved unless another place is given.
+            basis: what it is priced with.
             drafts: where it is kept at every edit; None: nowhere.
             full: whether every field is listed at first.
             applies: whether someone waits for the configuration itself; saving it to a file is beside that then.
         """
-        super().__init__()
+        super().__init__(classes="-field")
         self.builder = builder
         self._glyphs, self._path, self._drafts, self._applies = glyphs, path, drafts, applies
+        self._basis = basis
+        self._before = self._now = builder.config
+        """What is priced: before the last edit, and after it."""
         self.set_reactive(BuilderScreen.full, full)
         self._rows: list[Place | None] = []
         """What each row of the list is about; None for a topic."""
@@ -125,7 +138,9 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
                 yield OptionList(id="fields", compact=True)
             with Container(id="main"):
                 yield FieldEditor(self.builder, glyphs)
-                yield FilePane("JSON", "file")
+                with Vertical(id="panes"):
+                    yield FilePane("JSON", "file")
+                    yield CostPane(self._basis.machine, self._basis.card, glyphs, self._basis.assumed)
         yield OptionList(id="problems", compact=True)
         yield Static("This window is too small: 60 columns and 20 rows are needed.", id="too-small")
         yield KeyLine()
@@ -205,6 +220,20 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         self.query_one("#file", FilePane).show_file(self._path.name, self.builder.lines)
         self._editor.show_facts()
         self._list_problems()
+        self._before, self._now = self._now, self.builder.config
+        self._price()
+
+    def _price(self) -> None:
+        """The cost, where it is seen."""
+        pane = self.query_one(CostPane)
+        if not pane.display or not self.query_one("#panes").display:
+            return
+        if self.builder.errors:
+            pane.withhold("Not known before the errors below are mended.")
+            return
+        around = self._basis.around
+        priced = (partial(settings_with, config, around) for config in (self._before, self._now))
+        self.call_after_refresh(pane.price, *priced)  # the field comes first
 
     def _list_problems(self) -> None:
         builder, listed = self.builder, self.query_one("#problems", OptionList)
@@ -251,7 +280,7 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         self._edit()
 
     def _edit(self) -> None:
-        self.remove_class("-file")
+        self.pane = "field"
         if (field := self._editor.field) is not None:
             field.focus()
 
@@ -316,16 +345,28 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         self._fill()
 
     def action_pane(self) -> None:
-        """The focus goes to the JSON, which takes the field's place where there is room for one of them; and back."""
-        file = self.query_one("#file")
-        shown = not (file.has_focus if self.has_class("-wide") else self.has_class("-file"))
-        self.set_class(shown, "-file")
-        self.set_focus(file if shown else self._list)
+        """The focus goes to JSON, to cost, which take the field's place where there is room for one, and back."""
+        here = self.focused.id if self.has_class("-wide") and self.focused else self.pane
+        self.pane = {"file": "cost", "cost": "field"}.get(here or "", "file")
+        self.set_focus(self._list if self.pane == "field" else self.query_one(f"#{self.pane}"))
+
+    def watch_pane(self, before: str, now: str) -> None:
+        self.remove_class(f"-{before}").add_class(f"-{now}")
+        if now == "cost":
+            self._price()
+
+    @work
+    async def action_card(self) -> None:
+        """Another card to hold the cost against."""
+        from simpletuner_tui.tui.cards import choose_card  # noqa: PLC0415 - few choose one
+
+        self.pane = "cost"
+        await choose_card(self.app, self._basis.card, self.query_one(CostPane))
 
     def action_switch(self) -> None:
-        """The focus goes from the list to the field, the JSON if it is seen, the checks, and back."""
-        parts = [self._list, self._editor, self.query_one("#file"), self.query_one("#problems")]
-        seen = [part for part in parts if part.display]
+        """The focus goes from the list to the field or the panes that are seen, the checks, and back."""
+        parts = [self._list, self._editor, *self.query(Pane), self.query_one("#problems")]
+        seen = [part for part in parts if part.region.area]
         here = next((number for number, part in enumerate(seen) if part.has_focus or part.has_focus_within), -1)
         following = seen[(here + 1) % len(seen)]
         if following is self._editor:
@@ -428,9 +469,13 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         await self._taken()
 
     def on_resize(self) -> None:
-        """A window that was too small hid what had the focus."""
-        self.call_after_refresh(self._focus_again)
+        """A window that was too small hid what had the focus; a larger one has room for panes."""
+        self.call_after_refresh(self._resized)
 
-    def _focus_again(self) -> None:
-        if self.is_attached and self.focused is None:
+    def _resized(self) -> None:
+        if not self.is_attached:
+            return
+        if self.query_one(CostPane).priced is None:  # there may be room for it now
+            self._price()
+        if self.focused is None:
             self.set_focus(self._list)

@@ -107,7 +107,12 @@ class Row:
 
     key: str
     title: str
-    details: str
+    details: str = ""
+
+    @property
+    def text(self) -> str:
+        """As it is listed."""
+        return f"{self.title}\n  {self.details}" if self.details else self.title
 
 
 class ChooseScreen(ModalScreen[str | None]):
@@ -116,19 +121,27 @@ class ChooseScreen(ModalScreen[str | None]):
     CSS_PATH = "dialogs.tcss"
     BINDINGS = [Binding("escape", "cancel", "Cancel")]
 
-    def __init__(self, text: str, rows: Sequence[Row]) -> None:
+    def __init__(self, text: str, rows: Sequence[Row], chosen: str | None = None) -> None:
+        """Nothing is shown yet.
+
+        Args:
+            text: what is asked.
+            rows: what may be chosen.
+            chosen: the key of the row that is in force.
+        """
         super().__init__()
-        self._text, self._rows = text, rows
+        self._text, self._rows, self._chosen = text, rows, chosen
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Static(self._text, classes="asked", markup=False)
-            yield OptionList(
-                *(Option(Content(f"{row.title}\n  {row.details}"), id=row.key) for row in self._rows), compact=True
-            )
+            yield OptionList(*(Option(Content(row.text), id=row.key) for row in self._rows), compact=True)
 
     def on_mount(self) -> None:
-        self.query_one(OptionList).focus()
+        rows = self.query_one(OptionList)
+        rows.focus()
+        if self._chosen is not None:
+            rows.highlighted = rows.get_option_index(self._chosen)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(event.option_id)

@@ -1,6 +1,7 @@
 """The wizard: a question, the way to it, and what its answer amounts to."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from textual import work
@@ -16,18 +17,17 @@ from simpletuner_tui.tui.help import help_text
 from simpletuner_tui.tui.screens.quiet import QuietScreen
 from simpletuner_tui.tui.screens.texts import TextScreen
 from simpletuner_tui.tui.setup import SetUp
+from simpletuner_tui.tui.widgets.cost_pane import CostPane
 from simpletuner_tui.tui.widgets.fields import CLEARED, Answered
 from simpletuner_tui.tui.widgets.gpu_line import GpuLine
 from simpletuner_tui.tui.widgets.key_line import KeyLine
-from simpletuner_tui.tui.widgets.panes import CostPane, FilePane, Pane
+from simpletuner_tui.tui.widgets.panes import FilePane, Pane
 from simpletuner_tui.tui.widgets.question import QuestionView
 from simpletuner_tui.tui.widgets.steps import JumpTo, StepList
 
 if TYPE_CHECKING:
     from launcher.config.settings import Settings
-    from launcher.estimate import Estimate
-    from launcher.machine.gpus import Gpus
-    from launcher.machine.host import Host
+    from simpletuner_tui.questions.model import Resolved
 
 PANES = ("help", "file", "cost")
 
@@ -48,6 +48,7 @@ class WizardScreen(QuietScreen[Finished]):
         Binding("f5", "next_pane", "File/Cost"),
         Binding("f6", "switch", "Switch"),
         Binding("f8", "build", "Build"),
+        Binding("f9", "card", show=False),  # the cost pane names it
         Binding("enter", "go_on", show=False),  # where no field takes it
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (110, "-wide")]
@@ -74,7 +75,7 @@ class WizardScreen(QuietScreen[Finished]):
                 yield FilePane("File", "file")
                 yield Pane("Help", "help")
                 if setup.document.launches:
-                    yield CostPane()
+                    yield CostPane(setup.machine, setup.card, setup.glyphs)
         yield Static("This window is too small: 60 columns and 20 rows are needed.", id="too-small")
         yield KeyLine()
 
@@ -99,31 +100,31 @@ class WizardScreen(QuietScreen[Finished]):
     def _show_panes(self) -> None:
         """The file and the cost, where there is room for them: nobody waits for what is not seen."""
         question, self._filled = self._session.current, self._panes()
-        file = next((pane for pane in self._filled if isinstance(pane, FilePane)), None)
-        priced = any(isinstance(pane, CostPane) for pane in self._filled)
-        if question is None or not (file or priced):
+        if question is None:
             return
-        document, base = self._setup.document, self._setup.base
-        before, now = document.preview(self._before, base), document.preview(self._now, base)
-        if file:
-            from simpletuner_tui.preview import marked_lines  # noqa: PLC0415 - not before the first screen
+        for pane in self._filled:
+            if isinstance(pane, FilePane):
+                from simpletuner_tui.preview import marked_lines  # noqa: PLC0415 - not before the first screen
 
-            name, text = now.file_of(question.id)
-            file.show_file(name, marked_lines(before.files[name], text))
-        if priced and before.settings is not None and now.settings is not None:
-            self.call_after_refresh(self._price, before.settings, now.settings)  # the question comes first
+                before, now = (
+                    self._setup.document.preview(held, self._setup.base) for held in (self._before, self._now)
+                )
+                name, text = now.file_of(question.id)
+                pane.show_file(name, marked_lines(before.files[name], text))
+            elif isinstance(pane, CostPane):
+                priced = (partial(self._settings, held) for held in (self._before, self._now))
+                self.call_after_refresh(pane.price, *priced)  # the question comes first
 
-    @work(thread=True, exclusive=True, group="cost", exit_on_error=False)
-    def _price(self, before: "Settings", now: "Settings") -> None:
-        # Reading a model's headers and counting pictures may take a moment on a slow disk.
-        from simpletuner_tui.preview import cost  # noqa: PLC0415 - not before the first screen
+    def _settings(self, held: "Resolved") -> "Settings":
+        from simpletuner_tui.answers import read_resolved  # noqa: PLC0415 - not before the first screen
 
-        machine = self._setup.machine()
-        self.app.call_from_thread(self._show_cost, cost(before), cost(now), machine.gpus(), machine.host())
+        return read_resolved(held, self._setup.base).settings
 
-    def _show_cost(self, before: "Estimate", now: "Estimate", gpus: "Gpus", host: "Host") -> None:
-        if self.is_attached:  # it may have been left since
-            self.query_one(CostPane).show_cost(before, now, gpus, host)
+    def on_gpu_line_changed(self, event: GpuLine.Changed) -> None:
+        event.stop()
+        for pane in self._panes():
+            if isinstance(pane, CostPane):
+                pane.follow(event.gpus)
 
     async def on_answered(self, event: Answered) -> None:
         """Takes an answer and goes on, or says why not."""
@@ -184,7 +185,9 @@ class WizardScreen(QuietScreen[Finished]):
         await self.show()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """The builder's key is shown where there is something to build."""
+        """The builder's key is shown where there is something to build; a card is chosen where a cost is shown."""
+        if action == "card":
+            return self._setup.document.launches
         if action == "build":
             return self._setup.document.builds.holds(self._session.resolved.context)
         return super().check_action(action, parameters)
@@ -198,6 +201,14 @@ class WizardScreen(QuietScreen[Finished]):
         if told := await build(self.app, self._setup):
             self.notify(told)
             await self.show()
+
+    @work
+    async def action_card(self) -> None:
+        """Another card to hold the cost against."""
+        from simpletuner_tui.tui.cards import choose_card  # noqa: PLC0415 - the first screen does without
+
+        self.pane = "cost"
+        await choose_card(self.app, self._setup.card, self.query_one(CostPane))
 
     async def action_review(self) -> None:
         """Takes answers so far and defaults to the end, or to the first question that needs an answer."""

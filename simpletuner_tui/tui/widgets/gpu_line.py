@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from textual import work
+from textual.message import Message
 from textual.widgets import Static
 
 if TYPE_CHECKING:
@@ -14,6 +15,13 @@ INTERVAL = 2.0
 
 class GpuLine(Static):
     """Used and total memory of each GPU, or why there is none."""
+
+    class Changed(Message):
+        """A GPU's memory is not what it was."""
+
+        def __init__(self, gpus: "Gpus") -> None:
+            super().__init__()
+            self.gpus = gpus
 
     def __init__(self, reader: "Reader") -> None:
         super().__init__("", markup=False)
@@ -32,8 +40,10 @@ class GpuLine(Static):
         self.app.call_from_thread(self._take, gpus)
 
     def _take(self, gpus: "Gpus") -> None:
-        self._gpus = gpus
-        self._show()
+        if gpus != self._gpus:
+            self._gpus = gpus
+            self.post_message(self.Changed(gpus))
+            self._show()
 
     def on_resize(self) -> None:
         self._show()

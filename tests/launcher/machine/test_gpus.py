@@ -1,10 +1,13 @@
 """GPUs as NVML tells of them; the module that asks the driver is the only thing made up here."""
 
+import os
 import sys
 
+import psutil
 import pytest
 
-from harness.nvml import FakeNvml, NVMLError, card
+from harness.nvml import FakeNvml, NVMLError, card, process
+from launcher.machine.gpu_processes import GpuProcess, read_processes
 from launcher.machine.gpus import Gpu, Gpus, read_nvml, visible
 
 
@@ -70,6 +73,40 @@ def test_a_driver_that_fails_midway_is_no_gpu_and_says_why(nvml, shutdown):
     assert fake.calls[-1] == "shutdown"
     nvml(card(), count="Unknown Error", shutdown=shutdown)
     assert read_nvml().reason == "the NVIDIA driver fails (Unknown Error)"
+
+
+# who holds their memory
+
+
+def test_processes_are_told_with_their_names_the_largest_first(nvml):
+    mine, parent = os.getpid(), os.getppid()
+    nvml(card(), card(1, computing=[process(mine, 300)], drawing=[process(parent, 900)]))
+    found = read_processes("GPU-11-beef")
+    assert [(each.pid, each.mib) for each in found] == [(parent, 900), (mine, 300)]
+    assert found[1].name == psutil.Process(mine).name()
+    assert read_processes("GPU-00-beef") == ()
+
+
+def test_a_process_that_computes_and_draws_is_told_once(nvml):
+    nvml(card(computing=[process(1, 500)], drawing=[process(1, 500)]))
+    assert [each.mib for each in read_processes("GPU-00-beef")] == [500]
+
+
+def test_a_card_that_draws_nothing_tells_who_computes(nvml):
+    nvml(card(computing=[process(1, 500)], drawing=None))
+    assert [each.mib for each in read_processes("GPU-00-beef")] == [500]
+
+
+def test_a_process_that_is_gone_or_elsewhere_has_no_name(nvml):
+    nvml(card(computing=[process(2**22 + 1, 500)]))
+    assert read_processes("GPU-00-beef") == (GpuProcess(2**22 + 1, "", 500),)
+
+
+def test_where_nobody_knows_what_each_holds_nobody_is_named(nvml):
+    nvml(card(computing=[process(1, None)]))
+    assert read_processes("GPU-00-beef") == ()
+    nvml(init="NVML Shared Library Not Found")
+    assert read_processes("GPU-00-beef") == ()
 
 
 # what CUDA shows of them

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest.mock import patch
 
-from harness.screens import LARGE, SMALL, TINY, picture, short_waits
+from harness.screens import LARGE, MACHINE, SMALL, TINY, picture, settle, short_waits
 from launcher.deepspeed.installed import TESTED
 from launcher.deepspeed.run_facts import RunFacts
 from launcher.deepspeed.writing import as_json
@@ -73,6 +73,7 @@ SCENARIOS = (
     BuilderScenario("builder-wrong", config=WRONG),
     BuilderScenario("builder-problem", ("f6", "f6", "down", "enter"), config=WRONG, sizes=(SMALL,)),
     BuilderScenario("builder-edited", (*search("stage"), "enter", "3", "enter", "f5")),
+    BuilderScenario("builder-cost", (*search("stage"), "enter", "3", "enter", "f5", "f5")),
     BuilderScenario("builder-choice", (*search("optimizer.type"), "enter", *["down"] * 8)),
     BuilderScenario("builder-fault", (*search("reduce_bucket_size"), "enter", "x"), sizes=(SMALL,)),
     BuilderScenario("builder-no-effect", search("sub_group_size"), sizes=(SMALL,)),
@@ -103,10 +104,11 @@ def draw(scenario: BuilderScenario, size: tuple[int, int]) -> str:
     before = Path.cwd()
     try:
         os.chdir(HOME)
-        environment = {"TEXTUAL_THEME": scenario.theme, "XDG_STATE_HOME": str(HOME / "state"), "TZ": "UTC"}
+        environment = {"XDG_STATE_HOME": str(HOME / "state"), "TZ": "UTC"}
         with patch.dict(os.environ, environment), short_waits():
             time.tzset()
-            os.environ.pop("NO_COLOR", None)
+            for variable in ("NO_COLOR", "CUDA_VISIBLE_DEVICES"):
+                os.environ.pop(variable, None)
             return asyncio.run(_draw(scenario, size))
     finally:
         os.chdir(before)
@@ -115,11 +117,12 @@ def draw(scenario: BuilderScenario, size: tuple[int, int]) -> str:
 
 async def _draw(scenario: BuilderScenario, size: tuple[int, int]) -> str:
     app = make_app(scenario)
+    app.theme = scenario.theme
     async with app.run_test(size=size) as pilot:
-        await pilot.pause()
+        await settle(app, pilot)
         for key in scenario.keys:
             await pilot.press(key)
-            await pilot.pause()
+            await settle(app, pilot)
         return await picture(app, pilot)
 
 
@@ -132,4 +135,4 @@ def make_app(scenario: BuilderScenario) -> BuilderApp:
         content = {"answers": {"zero_optimization": {"stage": 3}}, "place": "zero_optimization.stage", "saved": 1.8e9}
         drafts.path.write_text(json.dumps(content))
     editing = Editing(builder, Path("deepspeed.json"), drafts)
-    return BuilderApp(editing, scenario.glyphs)
+    return BuilderApp(editing, scenario.glyphs, machine=lambda: MACHINE)

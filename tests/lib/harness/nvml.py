@@ -52,14 +52,31 @@ class FakeNvml(ModuleType):
     def nvmlDeviceGetName(self, handle):
         return handle.name
 
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        return next(card for card in self.cards if card.uuid == uuid)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):
+        return handle.computing
+
+    def nvmlDeviceGetGraphicsRunningProcesses(self, handle):
+        if handle.drawing is None:
+            raise NVMLError("Not Supported")
+        return handle.drawing
+
+
+def process(pid, mib):
+    return SimpleNamespace(pid=pid, usedGpuMemory=None if mib is None else mib * MIB)
+
 
 def memory(total, free, used):
     return SimpleNamespace(total=total * MIB, free=free * MIB, used=used * MIB)
 
 
-def card(number=0, name="NVIDIA GeForce RTX 4090", v2=True):
+def card(number=0, name="NVIDIA GeForce RTX 4090", v2=True, computing=(), drawing=()):
     """One of 24 GiB, of which the driver keeps 616 MiB for itself."""
     return SimpleNamespace(
+        computing=computing,
+        drawing=drawing,
         name=name,
         uuid=f"GPU-{number}{number}-beef",
         v1=memory(24564, 23000, 1564),

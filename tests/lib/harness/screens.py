@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from textual import _wait
 from textual.app import App
 
 from harness.fake_model import write_model, write_pictures
+from launcher.machine.cards import CARDS
+from launcher.machine.gpu_processes import GpuProcess
 from launcher.machine.gpus import Gpu, Gpus
 from launcher.machine.host import Host
 from launcher.machine.toolchain import Toolchain
@@ -41,9 +44,10 @@ CARD = Gpu(index=0, uuid="GPU-0", name="NVIDIA GeForce RTX 4090", total_mib=2456
 MACHINE = Machine(
     gpus=lambda: Gpus((CARD,)),
     host=lambda: Host(total_mib=96 * 1024, available_mib=90 * 1024, cores=16),
+    gpu_processes=lambda uuid: (GpuProcess(20431, "python3.11", 1208), GpuProcess(1187, "Xorg", 312)),
     toolchain=lambda: Toolchain(compiler="/usr/bin/c++", headers=True, ninja="/usr/bin/ninja"),
 )
-NO_GPU = Machine(gpus=lambda: Gpus((), reason="no NVIDIA driver answers (NVML Shared Library Not Found)"))
+NO_GPU = replace(MACHINE, gpus=lambda: Gpus((), reason="no NVIDIA driver answers (NVML Shared Library Not Found)"))
 ANSWERS = {
     "training.pretrained_model_name_or_path": "./model",
     "training.instance_data_dir": "./pictures",
@@ -54,6 +58,36 @@ ANSWERS = {
     "accelerate.offload_optimizer": "cpu",
     "accelerate.mixed_precision": "bf16",
 }
+
+SDXL = {
+    "training.pretrained_model_name_or_path": "stabilityai/stable-diffusion-xl-base-1.0",
+    "training.instance_data_dir": "./pictures",
+    "training.train_batch_size": 4,
+    "training.resolution": 1024,
+    "accelerate.use_deepspeed": True,
+    "accelerate.zero_stage": 2,
+    "accelerate.offload_optimizer": "none",
+    "accelerate.mixed_precision": "bf16",
+}
+"""What it costs is worth seeing; the model is not here, so its known sizes are assumed."""
+
+
+HOLDERS = tuple(
+    GpuProcess(*each)
+    for each in ((20431, "python3.11", 17_208), (1187, "Xorg", 312), (1402, "gnome-shell", 188), (3310, "firefox", 96))
+)
+
+
+def with_free(free_mib: int, *holders: GpuProcess) -> Machine:
+    """The same machine with so much free on its card, and what is known of who holds the rest."""
+    card = replace(CARD, free_mib=free_mib, used_mib=CARD.total_mib - free_mib)
+    return replace(MACHINE, gpus=lambda: Gpus((card,)), gpu_processes=lambda uuid: holders)
+
+
+def choose_card(gigabytes: int) -> tuple[str, ...]:
+    """The keys that choose a card of the list, while none is chosen."""
+    return ("f9", *["down"] * (1 + list(CARDS).index(gigabytes)), "enter")
+
 
 FILE = {
     "distributed_type": "DEEPSPEED",
@@ -111,10 +145,16 @@ class Scenario:
     """accelerate's file, where there is one."""
     accelerate: bool = False
     """As ``accelerate-config`` asks."""
+    hangs: bool = False
+    """Whether what the last key asked of the machine is still to come."""
+    no_color: bool = False
     launched: bool = False
     """As after a launch, without one."""
     registry: Sequence[Question] = REGISTRY
 
+
+COST = ("f5", "f5", "down", "enter")
+"""The keys that show the cost and move the optimizer to the CPU."""
 
 SCENARIOS = (
     Scenario("first-question"),
@@ -134,6 +174,24 @@ SCENARIOS = (
     Scenario("build", ("f8",), ANSWERS, "accelerate.zero_stage", sizes=(SMALL,)),
     Scenario("file-as-it-grows", ("3", "enter", "f5"), ANSWERS, "accelerate.zero_stage"),
     Scenario("cost", ("3", "enter", "f5", "f5"), ANSWERS, "accelerate.zero_stage"),
+    *(
+        Scenario(f"cost-{state}", (*COST, *keys), SDXL, "accelerate.offload_optimizer", **rest)
+        for state, keys, rest in (
+            ("fits", (), {}),
+            ("tight", (), {"machine": with_free(13_000, GpuProcess(20431, "python3.11", 11_420))}),
+            ("does-not-fit", choose_card(8), {}),
+            ("held-by-others", (), {"machine": with_free(6_000, *HOLDERS)}),
+            ("not-told-by-whom", (), {"machine": with_free(6_000), "sizes": (SMALL,)}),
+            ("phases", ("f6", "f6", "pagedown"), {"sizes": (SMALL,)}),
+            ("card", ("f9",), {"sizes": (SMALL,)}),
+            ("card-chosen", choose_card(12), {"machine": NO_GPU}),
+            ("no-gpu", (), {"machine": NO_GPU, "sizes": (SMALL,)}),
+            ("measuring", (), {"hangs": True}),
+            ("ascii", (), {"glyphs": ASCII, "sizes": (SMALL,)}),
+            ("ansi", (), {"theme": "ansi-dark", "sizes": (SMALL,)}),
+            ("no-colour", (), {"no_color": True, "sizes": (SMALL,)}),
+        )
+    ),
     Scenario("steps", ("f6",), ANSWERS, "accelerate.mixed_precision", sizes=(SMALL,)),
     Scenario("review", ("f4",), ANSWERS),
     Scenario("review-files", ("f4", "f5", "f5"), ANSWERS),
@@ -169,11 +227,14 @@ def draw(scenario: Scenario, size: tuple[int, int]) -> str:
     write_pictures(HOME / "pictures")
     (HOME / "answers.json").write_text(json.dumps({"schema": 1, "answers": {"training.resolution": 64}}))
     before = Path.cwd()
-    environment = {"TZ": "UTC", "XDG_STATE_HOME": str(HOME / "state"), "TEXTUAL_THEME": scenario.theme}
+    environment = {"TZ": "UTC", "XDG_STATE_HOME": str(HOME / "state")}
     try:
         os.chdir(HOME)
         with patch.dict(os.environ, environment), short_waits():
-            os.environ.pop("NO_COLOR", None)
+            for variable in ("NO_COLOR", "CUDA_VISIBLE_DEVICES"):
+                os.environ.pop(variable, None)
+            if scenario.no_color:
+                os.environ["NO_COLOR"] = "1"
             time.tzset()
             return asyncio.run(_draw(scenario, size))
     finally:
@@ -189,16 +250,33 @@ def short_waits():
 
 
 async def _draw(scenario: Scenario, size: tuple[int, int]) -> str:
-    app = make_app(scenario)
+    app, answers = make_app(scenario), threading.Event()
+    answers.set()
+    app.theme = scenario.theme
+    if scenario.hangs:
+        host = scenario.machine.host
+        slow = replace(scenario.machine, host=lambda: host() if answers.wait(30) else None)
+        app.setup = replace(app.setup, machine=lambda: slow)
     async with app.run_test(size=size) as pilot:
         await settle(app, pilot)
         if scenario.launched:
             await app.push_screen(LaunchedScreen(RunDirectory(HOME / "runs/sdxl-20270115-080000")))
             await pilot.pause(0.1)  # its footer comes a moment later
-        for key in scenario.keys:
+        *before, last = scenario.keys or ("",)
+        for key in before:
             await pilot.press(key)
             await settle(app, pilot)
-        return await picture(app, pilot)
+        if scenario.hangs:
+            answers.clear()
+            await pilot.press(last)
+            while "measuring" not in app.export_screenshot():
+                await pilot.pause(0.02)
+        elif last:
+            await pilot.press(last)
+            await settle(app, pilot)
+        drawn = await picture(app, pilot)
+        answers.set()
+        return drawn
 
 
 async def picture(app: App, pilot) -> str:

@@ -18,6 +18,7 @@ from simpletuner_tui.tui.app import WizardApp
 from simpletuner_tui.tui.glyphs import UNICODE
 from simpletuner_tui.tui.screens.review import ReviewScreen
 from simpletuner_tui.tui.setup import SetUp
+from simpletuner_tui.tui.widgets.cost_pane import CostView
 from simpletuner_tui.tui.widgets.steps import StepList
 
 
@@ -144,6 +145,11 @@ class Wizard:
     def text(self, selector: str) -> str:
         """What a widget says."""
         return str(self.screen.query_one(selector, Static).content)
+
+    @property
+    def cost(self) -> str:
+        """What the cost pane says."""
+        return str(self.screen.query_one(CostView).render())
 
     @property
     def field(self) -> Input:

@@ -1,0 +1,184 @@
+"""The cost pane: what answers so far take of a card, and what the last one changed about it."""
+
+from collections.abc import Callable
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from textual import work
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.geometry import Region, Size
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.worker import Worker, WorkerState, get_current_worker
+
+from simpletuner_tui.tui.glyphs import Glyphs
+from simpletuner_tui.tui.setup import CardChoice
+from simpletuner_tui.tui.widgets.panes import Pane
+
+if TYPE_CHECKING:
+    from launcher.config.settings import Settings
+    from launcher.machine.gpus import Gpus
+    from launcher.preflight import Machine
+    from simpletuner_tui.pricing import Priced
+
+PATIENCE = 0.1
+"""Seconds after which it is said that a figure is still to come."""
+MOVED_MIB = 256
+"""By how much a GPU's free memory has to change before a plan is held against it anew."""
+
+# What prices a plan and what words its cost are loaded with the first price, not before the first question.
+
+
+class CostView(Widget):
+    """A priced plan at whatever width there is; repaints no more than the lines that differ."""
+
+    DEFAULT_CSS = "CostView { height: auto; }"
+
+    def __init__(self, glyphs: Glyphs) -> None:
+        super().__init__()
+        self._glyphs = glyphs
+        self._priced: Priced | None = None
+        self._told = ""
+        self._drawn: dict[int, list[Content]] = {}
+        """Lines by the width they were made for."""
+
+    def show(self, priced: "Priced | None", told: str = "") -> None:
+        """Shows a plan.
+
+        Args:
+            priced: the plan; None: nothing is known of it.
+            told: what is said in place of its verdict.
+        """
+        width = self.content_size.width
+        before = self._lines(width)
+        self._priced, self._told = priced, told
+        self._drawn.clear()
+        now = self._lines(width)
+        if len(now) != len(before):
+            self.refresh(layout=True)
+        elif changed := [row for row, pair in enumerate(zip(before, now, strict=True)) if pair[0] != pair[1]]:
+            self.refresh(*(Region(0, row, width, 1) for row in changed))
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(self._lines(width))
+
+    def render(self) -> Content:
+        return Content("\n").join(self._lines(self.content_size.width))
+
+    def _lines(self, width: int) -> list[Content]:
+        if width not in self._drawn:
+            self._drawn[width] = self._made(width) if width else []
+        return self._drawn[width]
+
+    def _made(self, width: int) -> list[Content]:
+        if self._priced is None:
+            return [Content.styled(line, "bold") for line in wrap(self._told, width)]
+        from simpletuner_tui.tui.widgets.cost_lines import cost_lines  # noqa: PLC0415
+
+        return cost_lines(self._priced, width, self._glyphs, self._told)
+
+
+class CostPane(Pane):
+    """Prices what it is given in a thread, and shows it."""
+
+    def __init__(self, machine: "Callable[[], Machine]", choice: CardChoice, glyphs: Glyphs, assumed: str = "") -> None:
+        """Nothing is priced yet.
+
+        Args:
+            machine: what it would run on.
+            choice: the card it is held against.
+            glyphs: signs this terminal can show.
+            assumed: what of the run nobody said, in a few words.
+        """
+        super().__init__(f"Cost (estimate{f', {assumed}' if assumed else ''})", "cost")
+        self._machine, self._choice, self._glyphs = machine, choice, glyphs
+        self._asked: tuple[Callable[[], Settings], Callable[[], Settings]] | None = None
+        self._patience: Timer | None = None
+        self.priced: Priced | None = None
+        """What is shown, or was until its price was asked for again."""
+
+    def compose(self) -> ComposeResult:
+        yield CostView(self._glyphs)
+
+    def price(self, before: "Callable[[], Settings]", now: "Callable[[], Settings]") -> None:
+        """Prices a plan and the one before; what is shown follows.
+
+        Args:
+            before: reads the settings at the answer before; called in the thread, since it may read a file.
+            now: reads those of the run.
+        """
+        self._asked = before, now
+        self.price_again()
+
+    def price_again(self) -> None:
+        """The same plan, where the card may be another."""
+        if self._asked:
+            self._stop_waiting()
+            self._patience = self.set_timer(PATIENCE, self._say_measuring)
+            self._price(*self._asked)
+
+    def withhold(self, why: str) -> None:
+        """Shows no cost.
+
+        Args:
+            why: in a sentence.
+        """
+        self._asked = None
+        self.workers.cancel_group(self, "cost")
+        self._end(None, why)
+
+    def follow(self, gpus: "Gpus") -> None:
+        """Holds the plan against this machine's GPUs again where others have taken or given back a good deal."""
+        if self.priced is None or self.priced.card is None or not self.priced.card.model:
+            return
+        free = {gpu.uuid: gpu.free_mib for gpu in gpus.gpus}
+        if any(abs(free.get(gpu.uuid, 0) - gpu.free_mib) >= MOVED_MIB for gpu in self.priced.gpus.gpus):
+            self.price_again()
+
+    @work(thread=True, exclusive=True, group="cost", exit_on_error=False)
+    def _price(self, before: "Callable[[], Settings]", now: "Callable[[], Settings]") -> None:
+        from simpletuner_tui.pricing import price  # noqa: PLC0415
+
+        worker = get_current_worker()
+        priced = price(before(), now(), self._machine(), self._choice.gigabytes)
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._show, priced)
+
+    def _show(self, priced: "Priced") -> None:
+        if self.is_attached:  # it may have been left since
+            self._end(priced)
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        event.stop()
+        if event.state is WorkerState.ERROR:
+            self._end(None, f"Not known: {event.worker.error}")
+
+    def _end(self, priced: "Priced | None", told: str = "") -> None:
+        """Nothing is waited for any more."""
+        self._stop_waiting()
+        self.priced = priced
+        self.query_one(CostView).show(priced, told)
+        subtitle = self._held_against(priced) if priced else ""
+        if subtitle != self.border_subtitle:  # a border is drawn with all that it is around
+            self.border_subtitle = subtitle
+
+    def _say_measuring(self) -> None:
+        told = f"measuring{self._glyphs.ellipsis}"
+        self.query_one(CostView).show(self.priced, f"{told} (below: the answer before)" if self.priced else told)
+
+    def _stop_waiting(self) -> None:
+        """Ends the wait that something was said after."""
+        if self._patience is not None:
+            self._patience.stop()
+            self._patience = None
+
+    def _held_against(self, priced: "Priced") -> str:
+        if not priced.uses_gpu:
+            return ""
+        card = priced.card
+        if self._choice.gigabytes is None and not priced.gpus.gpus:
+            what = "no GPU here"
+        else:
+            what = card.model.removeprefix("NVIDIA ") or card.name if card else ""
+        return f"F9: another card {self._glyphs.between} {what}"
