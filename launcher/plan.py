@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from launcher.config.accelerate import LaunchSettings
 from launcher.config.settings import Settings
 from launcher.data.extent import extent
 from launcher.estimate import Estimate, ModelFacts, estimate, read_model_facts
+from launcher.machine.bandwidths import Bandwidths, Hardware, known, this_hardware
 from launcher.machine.host import Host, read_host
 from launcher.machine.packages import installed_version
-from launcher.machine.toolchain import Toolchain, read_toolchain
+from launcher.machine.toolchain import Toolchain, extensions_folder, read_toolchain
 from launcher.runs.directory import MACHINE
 
 PACKAGES = ("simpletuner-tui", "torch", "deepspeed", "accelerate", "diffusers", "transformers")
@@ -52,7 +54,7 @@ def make_plan(settings: Settings, answers: bytes, run_dir: Path) -> Plan:
     settings = _with_places(settings, run_dir)
     host, toolchain = read_host(), read_toolchain()
     model = read_model_facts(settings.training.model.pretrained_model_name_or_path)
-    cost = estimate(settings, model, extent(settings.training))
+    cost = estimate(settings, model, extent(settings.training), speed_here(settings))
     home = machine_home(run_dir, settings.launch)
     argv = _argv(settings.launch, run_dir)
     environment = _environment(settings, host)
@@ -110,6 +112,28 @@ def _argv(launch: LaunchSettings, run_dir: Path) -> tuple[str, ...]:
     return (sys.executable, "-m", "accelerate.commands.launch", *options, *training)
 
 
+def speed_here(settings: Settings) -> Bandwidths | None:
+    """How fast this machine is with the threads of these settings; None where nobody measured it.
+
+    What was measured of another drive than theirs is left out.
+    """
+    threads = settings.training.runtime.cpu_threads * settings.launch.processes_here
+    found = known(_hardware(threads or read_host().cores))
+    if found and found.drive and {found.drive.path} != _on_nvme(settings):
+        return replace(found, drive=None)
+    return found
+
+
+@cache
+def _hardware(threads: int) -> Hardware:
+    return this_hardware(threads)
+
+
+def _on_nvme(settings: Settings) -> set[str]:
+    """The folders on NVMe that these settings swap to."""
+    return {getattr(settings.deepspeed, f"{part}_nvme_path") for part in settings.deepspeed.nvme_parts}
+
+
 def _environment(settings: Settings, host: Host) -> dict[str, str]:
     threads = settings.training.runtime.cpu_threads or max(1, host.cores // settings.launch.processes_here)
     environment = {
@@ -117,10 +141,7 @@ def _environment(settings: Settings, host: Host) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        # Absolute: the training process runs in another folder.
-        "TORCH_EXTENSIONS_DIR": str(
-            Path(os.environ.get("TORCH_EXTENSIONS_DIR") or f"{sys.prefix}/torch_extensions").absolute()
-        ),
+        "TORCH_EXTENSIONS_DIR": str(extensions_folder()),
     }
     if settings.launch.use_cpu:
         environment |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}

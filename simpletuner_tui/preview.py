@@ -13,6 +13,7 @@ from launcher.config.settings import Settings
 from launcher.config.training import DataSettings, SourcesSettings, TrainingSettings
 from launcher.data.extent import Extent, extent
 from launcher.estimate import Estimate, ModelFacts, estimate, read_model_facts
+from launcher.plan import speed_here
 from simpletuner_tui.answers import read_resolved
 from simpletuner_tui.questions.accelerate.file import accelerate_file, file_bytes
 from simpletuner_tui.questions.model import Resolved
@@ -69,7 +70,8 @@ def cost(settings: Settings) -> Estimate:
     """What these settings cost; reads the model's headers and counts the pictures once a folder."""
     training = settings.training
     facts = _facts(training.model.pretrained_model_name_or_path)
-    return estimate(settings, facts, _extent(training.data.instance_data_dir, training.sources.data_backend_config))
+    data = _extent(training.data.instance_data_dir, training.sources.data_backend_config)
+    return estimate(settings, facts, data, speed_here(settings))
 
 
 @lru_cache(maxsize=16)

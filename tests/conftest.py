@@ -34,6 +34,7 @@ def own_environment(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(home / "state"))
+        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
         patch.setenv("HF_HOME", str(home / "huggingface"))
         # Tests share cores: a thread with nothing to do sleeps instead of keeping a core busy.
         patch.setenv("OMP_WAIT_POLICY", "PASSIVE")

@@ -42,18 +42,35 @@ def swapped_bytes(view: View, run: RunFacts) -> int:
 
     Measured for Adam: 16 for each parameter, 18 with parameters on NVMe, whatever the accumulation.
     """
-    each = 0
-    if view.device("offload_optimizer") == "nvme":
-        each += _MASTER_AND_GRADIENT + 4 * MOMENTS.get(view.optimizer, 2)
-    if view.device("offload_param") == "nvme":
-        each += 2
-    return each * run.parameters
+    each = 2 if view.device("offload_param") == "nvme" else 0
+    return updated_bytes(view, run) + each * run.parameters
+
+
+def updated_bytes(view: View, run: RunFacts) -> int:
+    """Bytes of masters, gradients and moments that one optimizer step reads, and has written, of all GPUs."""
+    if view.device("offload_optimizer") != "nvme":
+        return 0
+    return (_MASTER_AND_GRADIENT + 4 * MOMENTS.get(view.optimizer, 2)) * run.parameters
+
+
+def fetched_bytes(view: View, run: RunFacts, fetched: float) -> float:
+    """Bytes read for ``fetched`` parameters, of all GPUs; those that stay in host memory are not read."""
+    if not parameters_on_nvme(view, run):
+        return 0
+    here = int(view.get("zero_optimization.offload_param.max_in_cpu")) * run.world_size / run.parameters
+    return 2 * (1 - here) * fetched
+
+
+def steps_of_a_drive(step: float) -> float:
+    """How many optimizer steps a drive lasts that each write ``step`` bytes."""
+    return ENDURANCE / step
 
 
 def drive_life(view: View, run: RunFacts) -> str:
     """What a run writes to its drive, and how long one lasts; something must be on NVMe."""
     step = swapped_bytes(view, run)
+    steps = steps_of_a_drive(step)
     return (
         f"each optimizer step writes {step / 1e9:.3g} GB to the drive, {step * run.max_train_steps / 1e12:.3g} TB in "
-        f"{run.max_train_steps} steps; a drive made for {ENDURANCE / 1e12:.0f} TB lasts {ENDURANCE / step:,.0f} steps"
+        f"{run.max_train_steps} steps; a drive made for {ENDURANCE / 1e12:.0f} TB lasts {steps:,.0f} steps"
     )

@@ -16,6 +16,7 @@ class Trained:
     parameters: int
     largest_tensor: int
     """Elements."""
+    tensors: int
     frozen: int = 0
     """Parameters that are computed with and never updated."""
 
@@ -28,9 +29,9 @@ class Trained:
 def trained(settings: AdapterSettings, model: ModelFacts) -> Trained:
     """What of a model is trained."""
     if not settings.is_lora:
-        return Trained(model.parameters, model.largest_tensor)
+        return Trained(model.parameters, model.largest_tensor, model.tensors)
     sizes = list(_matrices(settings, model.layers))
-    return Trained(sum(sizes), max(sizes, default=0), frozen=model.parameters)
+    return Trained(sum(sizes), max(sizes, default=0), len(sizes), frozen=model.parameters)
 
 
 def _matrices(settings: AdapterSettings, layers: Mapping[str, tuple[int, ...]]) -> list[int]:

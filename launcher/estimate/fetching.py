@@ -52,6 +52,8 @@ class Fetching:
         self._units, self._sizes, self._passes, self._whole = units.members, units.sizes, units.passes, units.whole
         self.staying = sum(size for size in self._sizes if size <= facts.persistence_threshold)
         """Elements of weights that are never released."""
+        self.fetched_elements = self.fetched_tensors = 0
+        """Since the start."""
         # For a block that is fetched whole, DeepSpeed looks into all that comes after it, parts of parts included.
         self._ahead = {whole: _Ahead(units.reach if whole else self._units, units) for whole in set(units.whole)}
         self._here: dict[int, Tensor] = {}
@@ -126,6 +128,8 @@ class Fetching:
         self._available += sum(self._sizes[each] for each in parameters)
         if self._facts.ranks == 1 and not self._facts.offload_param:
             return  # they are where they are computed with
+        self.fetched_elements += sum(self._sizes[each] for each in parameters)
+        self.fetched_tensors += len(parameters)
         width = self._facts.weight_bytes
         if self._facts.ranks == 1 or len(parameters) == 1:
             for each in parameters:

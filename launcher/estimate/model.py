@@ -16,6 +16,7 @@ class ModelFacts:
     parameters: int
     largest_tensor: int
     """Elements."""
+    tensors: int
     is_sdxl: bool
     """Whether the activations measured for SDXL hold."""
     other_components_mib: int
@@ -29,6 +30,7 @@ class ModelFacts:
 SDXL = ModelFacts(
     parameters=2_567_463_684,
     largest_tensor=29_491_200,
+    tensors=1680,
     is_sdxl=True,
     other_components_mib=3440,
     assumed=True,
@@ -55,4 +57,6 @@ def read_model_facts(model: str) -> ModelFacts:
         file.stat().st_size for name in COMPONENTS if name != "unet" for file in component_files(folder / name)
     )
     is_sdxl = widths == SDXL_WIDTHS
-    return ModelFacts(weights.parameters, weights.largest, is_sdxl, -(-others // 2**20), layers=weights.layers)
+    return ModelFacts(
+        weights.parameters, weights.largest, weights.tensors, is_sdxl, -(-others // 2**20), layers=weights.layers
+    )

@@ -13,7 +13,10 @@ from launcher.estimate.formulas import knows_activations
 from launcher.estimate.host import host_memory
 from launcher.estimate.model import ModelFacts
 from launcher.estimate.parts import MIB, Part, Phase, in_mib
+from launcher.estimate.step_time import StepTime, step_time, why_unpredicted
+from launcher.estimate.traffic import Traffic, traffic
 from launcher.estimate.vram import DECODING_PEAK, VAE_MIB, average_bytes, gpu_phases
+from launcher.machine.bandwidths import Bandwidths
 
 ON_NVME = {"offload_optimizer": "optimizer on NVMe", "offload_param": "parameters on NVMe"}
 """Shares of disk that lie below an NVMe path, by what is offloaded."""
@@ -32,8 +35,10 @@ class Estimate:
     """Of host memory, what CUDA keeps in place."""
     disk: tuple[Part, ...]
     notes: tuple[str, ...]
-    step_seconds: float | None = None
-    """Of an optimizer step; None where the speed of this machine is not known."""
+    traffic: Traffic
+    """Of an optimizer step."""
+    step_time: StepTime | None = None
+    """Of an optimizer step; None where the speed of this machine is not known, or the notes say why."""
 
     @property
     def gpu_peak(self) -> Phase:
@@ -56,6 +61,11 @@ class Estimate:
         return _sum(self.host)
 
     @property
+    def step_seconds(self) -> float | None:
+        """Of an optimizer step, where it is known."""
+        return self.step_time.total if self.step_time else None
+
+    @property
     def disk_mib(self) -> int:
         """At the most, while the newest checkpoint is written beside those kept."""
         return _sum(self.disk)
@@ -75,18 +85,24 @@ class Estimate:
             "disk_mib": self.disk_mib,
             **asdict(self),
             "gpu": phases,
+            "traffic": self.traffic.to_json(),
+            "step_seconds": self.step_seconds and round(self.step_seconds, 3),
+            "step_time": self.step_time and self.step_time.to_json(),
         }
 
 
-def estimate(settings: Settings, model: ModelFacts, data: Extent = NOTHING) -> Estimate:
+def estimate(
+    settings: Settings, model: ModelFacts, data: Extent = NOTHING, speed: Bandwidths | None = None
+) -> Estimate:
     """What a run of these settings costs.
 
     Args:
         settings: of the run.
         model: its sizes.
         data: how much there is of the data set, for its caches.
+        speed: of the machine that trains; None: nobody measured it.
     """
-    notes = []
+    notes, moved = [], traffic(settings, model)
     if model.assumed:
         notes.append("the model is not here yet: SDXL's own sizes are assumed")
     if not knows_activations(model):
@@ -101,6 +117,8 @@ def estimate(settings: Settings, model: ModelFacts, data: Extent = NOTHING) -> E
         notes.append(_drive_life(settings, model))
     if split(settings.deepspeed.extra)[1]:
         notes.append("what DeepSpeed's JSON says beyond the questions is not counted")
+    if speed and (why := why_unpredicted(settings, model, speed)):
+        notes.append(f"the time of a step is not predicted {why}")
     host = host_memory(settings, model)
     return Estimate(
         gpu=gpu_phases(settings, model, host.pinned_mib / settings.launch.processes_here),
@@ -108,6 +126,8 @@ def estimate(settings: Settings, model: ModelFacts, data: Extent = NOTHING) -> E
         host_pinned_mib=host.pinned_mib,
         disk=_disk(settings, model, data),
         notes=tuple(notes),
+        traffic=moved,
+        step_time=step_time(settings, model, moved, speed) if speed else None,
     )
 
 

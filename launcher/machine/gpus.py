@@ -29,6 +29,8 @@ class Gpus:
     gpus: Sequence[Gpu]
     reason: str = ""
     """Why there are none."""
+    driver: str = ""
+    """The driver's version."""
 
 
 class Reader(Protocol):
@@ -47,7 +49,8 @@ def read_nvml() -> Gpus:
     except pynvml.NVMLError as error:
         return Gpus((), reason=f"no NVIDIA driver answers ({error})")
     try:
-        return Gpus([_read(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())])
+        cards = [_read(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return Gpus(cards, driver=_text(pynvml.nvmlSystemGetDriverVersion()))
     except pynvml.NVMLError as error:
         return Gpus((), reason=f"the NVIDIA driver fails ({error})")
     finally:
@@ -71,7 +74,7 @@ def visible(gpus: Gpus, devices: str | None) -> Gpus:
             break
         shown += found
     reason = "" if shown else f"CUDA_VISIBLE_DEVICES={devices} hides all {len(gpus.gpus)} of them"
-    return Gpus(shown, reason)
+    return Gpus(shown, reason, gpus.driver)
 
 
 def visible_to(gpus: Gpus, gpu_ids: str) -> Gpus:

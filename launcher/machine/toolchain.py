@@ -47,6 +47,11 @@ def read_toolchain(path: str | None = None) -> Toolchain:
     )
 
 
+def extensions_folder() -> Path:
+    """Where DeepSpeed's extensions are kept once compiled: absolute, for the training runs in another folder."""
+    return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or f"{sys.prefix}/torch_extensions").absolute()
+
+
 def missing_for_nvme(found: Toolchain) -> tuple[str, ...]:
     """The packages to install before DeepSpeed's async_io, which NVMe offload needs, can be compiled."""
     return found.missing_packages if _links_libaio(found.compiler) else (*found.missing_packages, "libaio-dev")

@@ -12,9 +12,11 @@ import pytest
 import yaml
 
 from harness.fake_model import write_model, write_pictures
+from harness.h200 import H200
 from launcher.config.accelerate import Machines
 from launcher.config.setting import Level
 from launcher.judge import judge
+from launcher.machine.bandwidths import DriveSpeed, bandwidths_file, this_hardware
 from launcher.machine.host import read_host
 from launcher.plan import PACKAGES, make_plan
 from launcher.runs.directory import create
@@ -343,3 +345,41 @@ def test_each_machine_starts_its_part_from_a_folder_of_its_own(plan_of, tmp_path
     assert plan.environment["OMP_NUM_THREADS"] == str(max(1, read_host().cores // 2))
     assert plan.estimate.host_mib == pytest.approx(one.estimate.host_mib / 2, abs=len(plan.estimate.host))
     assert plan.estimate.gpu_mib == one.estimate.gpu_mib
+
+
+# the time of a step, where this machine was measured
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """Keeps figures as if this machine had been measured with so many threads."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def keep(threads: int, drive: DriveSpeed | None = None) -> None:
+        figures = replace(H200, hardware=this_hardware(threads), drive=drive)
+        file = bandwidths_file(figures.hardware)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(figures.to_bytes())
+
+    return keep
+
+
+def test_the_time_of_a_step_is_planned_once_this_machine_is_measured(plan_of, measured):
+    assert plan_of().estimate.step_seconds is None
+    measured(read_host().cores)
+    seconds = plan_of().estimate.step_seconds
+    assert seconds > 1
+    assert json.loads(plan_of().files["plan.json"])["estimate"]["step_seconds"] == pytest.approx(seconds, abs=0.001)
+    assert plan_of(num_processes=3).estimate.step_seconds  # ranks share all cores
+    assert plan_of(cpu_threads=64).estimate.step_seconds is None
+    measured(64)
+    assert plan_of(cpu_threads=64).estimate.step_seconds == seconds
+    assert plan_of(cpu_threads=32, num_processes=2).estimate.step_seconds
+
+
+def test_a_drive_counts_where_it_is_the_one_that_is_swapped_to(plan_of, measured):
+    nvme = {"zero_stage": 3, "offload_optimizer_device": "nvme"}
+    measured(read_host().cores, DriveSpeed("/nvme", 2.0, 4.0))
+    assert plan_of(**nvme, offload_optimizer_nvme_path="/nvme").estimate.step_seconds > 30
+    assert plan_of(**nvme, offload_optimizer_nvme_path="/other").estimate.step_seconds is None
+    assert plan_of().estimate.step_seconds

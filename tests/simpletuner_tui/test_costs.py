@@ -8,6 +8,7 @@ from harness.screens import CARD, MACHINE, NO_GPU
 from launcher.config.accelerate import LaunchSettings
 from launcher.config.settings import Settings
 from launcher.estimate import SDXL, Part, Phase, Verdict, estimate
+from launcher.estimate.step_time import StepTime
 from launcher.machine.cards import CARDS, usable_mib
 from launcher.machine.gpu_processes import GpuProcess
 from launcher.machine.gpus import Gpus
@@ -21,6 +22,10 @@ def phase(name: str, process: int, least: int | None = None) -> Phase:
     return Phase(name, parts, process - 500, process - 400, process - 100 if least is None else least)
 
 
+def taking(seconds: float) -> StepTime:
+    return StepTime(seconds / 4, seconds / 2, seconds / 4, ())
+
+
 COST = replace(
     estimate(Settings(), SDXL),
     gpu=(phase("init", 9_000, 6_000), phase("step", 8_000, 7_000)),
@@ -28,7 +33,7 @@ COST = replace(
     host_pinned_mib=4_096,
     disk=(Part("checkpoints", 2_048),),
     notes=("a note",),
-    step_seconds=2.5,
+    step_time=taking(2.5),
 )
 
 
@@ -70,7 +75,7 @@ def test_a_verdict_is_a_word_with_its_reason(card, verdict, sentence):
     ],
 )
 def test_a_change_is_told_and_seconds_only_where_both_are_known(gpu, seconds, said):
-    now = replace(COST, gpu=(phase("init", 9_000 + gpu),), step_seconds=seconds)
+    now = replace(COST, gpu=(phase("init", 9_000 + gpu),), step_time=seconds and taking(seconds))
     assert change(COST, now) == said
     assert change(now, now) == ""
 

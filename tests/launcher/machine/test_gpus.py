@@ -24,7 +24,8 @@ def nvml(monkeypatch):
 def test_a_card_is_told_in_mib_without_what_the_driver_keeps_for_itself(nvml):
     fake = nvml(card())
     assert list(read_nvml().gpus) == [Gpu(0, "GPU-00-beef", "NVIDIA GeForce RTX 4090", 24564, 23000, 948)]
-    assert fake.calls == ["init", "count", "shutdown"]
+    assert read_nvml().driver == "580.159.04"
+    assert fake.calls == ["init", "count", "shutdown"] * 2
 
 
 def test_an_older_driver_is_asked_by_the_first_call(nvml):

@@ -104,7 +104,7 @@ def draw(scenario: BuilderScenario, size: tuple[int, int]) -> str:
     before = Path.cwd()
     try:
         os.chdir(HOME)
-        environment = {"XDG_STATE_HOME": str(HOME / "state"), "TZ": "UTC"}
+        environment = {"XDG_STATE_HOME": str(HOME / "state"), "XDG_CACHE_HOME": str(HOME / "cache"), "TZ": "UTC"}
         with patch.dict(os.environ, environment), short_waits():
             time.tzset()
             for variable in ("NO_COLOR", "CUDA_VISIBLE_DEVICES"):

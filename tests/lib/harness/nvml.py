@@ -36,6 +36,9 @@ class FakeNvml(ModuleType):
         self._call("count")
         return len(self.cards)
 
+    def nvmlSystemGetDriverVersion(self):
+        return "580.159.04"
+
     def nvmlDeviceGetHandleByIndex(self, index):
         if isinstance(self.cards[index], Exception):
             raise self.cards[index]

@@ -227,7 +227,7 @@ def draw(scenario: Scenario, size: tuple[int, int]) -> str:
     write_pictures(HOME / "pictures")
     (HOME / "answers.json").write_text(json.dumps({"schema": 1, "answers": {"training.resolution": 64}}))
     before = Path.cwd()
-    environment = {"TZ": "UTC", "XDG_STATE_HOME": str(HOME / "state")}
+    environment = {"TZ": "UTC", "XDG_CACHE_HOME": str(HOME / "cache"), "XDG_STATE_HOME": str(HOME / "state")}
     try:
         os.chdir(HOME)
         with patch.dict(os.environ, environment), short_waits():

@@ -1,0 +1,264 @@
+"""How long an optimizer step takes, from what this machine moves and computes in a second.
+
+A phase waits for the slower of what is under way at once: the GPU's computing, Python and torch starting its kernels,
+at stage 3 the transfers too. What DeepSpeed does tensor by tensor, waiting for each, comes on top. Overheads are in
+launches of a small op, which the probe times, so a slower core makes them longer; fitted to what a stock loop around
+DeepSpeed took on an H200 (``tests/launcher/estimate/test_step_time.py``).
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from launcher.config.settings import Settings
+from launcher.data.sources import bucketings
+from launcher.estimate.adapter import Trained, trained
+from launcher.estimate.engine_facts import EngineFacts, engine_facts
+from launcher.estimate.flops import RESNET, TRANSFORMER, Flops, flops
+from launcher.estimate.model import ModelFacts
+from launcher.estimate.passes import passes_of_sdxl
+from launcher.estimate.traffic import FP32, Traffic, Transfer, checkpointed, clips
+from launcher.machine.bandwidths import Bandwidths, BlockSpeed, GpuSpeed
+
+Spent = defaultdict[str, float]
+"""Seconds by what they are spent with."""
+GB = 1e9
+FP64 = 8
+COMPUTES, LAUNCHES, TRANSFERS = "the GPU computes", "the GPU waits for launches", "transfers"
+UPDATE, ENGINE, DRIVE = "optimizer", "DeepSpeed's own work", "NVMe"
+REST_FORWARD, REST_BACKWARD = 1.05, 1.02
+"""Launches of the whole U-Net, of those of its blocks: counted by dispatch."""
+ADAPTED_FORWARD, ADAPTED_BACKWARD = 40, 80
+"""For each layer with a LoRA: peft's own forward, two products, scale and sum; and twice that."""
+OFFLOADED = 40
+"""For each tensor at stages 1 and 2 whose gradient goes to the host: norm, check, conversion, and a wait."""
+REDUCED = 15
+"""For each tensor that is reduced and stays."""
+MODULE, FETCHED, PARTITIONED = 80, 50, 56
+"""At stage 3, for each module that is entered, each weight fetched from the host and each gradient handed over."""
+UPDATED_ON_HOST, UPDATED_ON_GPU = 18, 35
+"""For each tensor at DeepSpeed's update: norms, and weights that are views of the new ones."""
+UPDATED_PLAINLY = 4
+"""The same without ZeRO."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a part of a step's time is spent with."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """Seconds of an optimizer step, all its micro-batches together."""
+
+    forward: float
+    backward: float
+    optimizer: float
+    parts: tuple[Share, ...]
+    """The same time by what it is spent with."""
+
+    @property
+    def total(self) -> float:
+        """Of the step."""
+        return self.forward + self.backward + self.optimizer
+
+    def to_json(self) -> dict[str, Any]:
+        """For plan.json and ``estimate --json``."""
+        rounded = {name: round(getattr(self, name), 3) for name in ("forward", "backward", "optimizer")}
+        return {**rounded, "parts": {part.name: round(part.seconds, 3) for part in self.parts}}
+
+
+def why_unpredicted(settings: Settings, model: ModelFacts, speed: Bandwidths) -> str:
+    """Why there is no step time; empty where there is.
+
+    Args:
+        settings: of the run.
+        model: its sizes.
+        speed: of the machine; with a drive if something is on NVMe.
+    """
+    ds, launch = settings.deepspeed, settings.launch
+    reasons = {
+        "without a GPU": launch.use_cpu or speed.gpu is None,
+        "of a model that is not SDXL": not model.is_sdxl,
+        "in fp32": ds.precision == "no",
+        "of a compiled U-Net": launch.dynamo,
+        "of Muon": ds.optimizer_type == "Muon",
+        "of a drive that was not measured: python -m launcher.probes.bandwidths --nvme FOLDER measures it": (
+            ds.nvme_parts and speed.drive is None
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def step_time(settings: Settings, model: ModelFacts, moved: Traffic, speed: Bandwidths) -> StepTime | None:
+    """How long a step of these settings takes; None where :func:`why_unpredicted` says why.
+
+    Args:
+        settings: of the run.
+        model: its sizes.
+        moved: by a step of it.
+        speed: of the machine.
+    """
+    if speed.gpu is None or why_unpredicted(settings, model, speed):
+        return None
+    return _Step(settings, model, moved, speed, speed.gpu).time()
+
+
+class _Step:
+    """One step, phase by phase."""
+
+    def __init__(self, settings: Settings, model: ModelFacts, moved: Traffic, speed: Bandwidths, gpu: GpuSpeed) -> None:
+        self._settings, self._model, self._moved, self._speed, self._gpu = settings, model, moved, speed, gpu
+        self._of: Trained = trained(settings.training.adapter, model)
+        self._facts: EngineFacts = engine_facts(settings, self._of)
+        self._granularity = checkpointed(settings)
+        latents = max(bucketing.largest for bucketing in bucketings(settings.training)) // 64
+        self._flops = flops(model.layers, latents, frozen=bool(self._of.frozen))
+
+    def time(self) -> StepTime:
+        phases = self._forward(), self._backward(), self._optimizer()
+        parts = _spent({})
+        for spent in phases:
+            for name, seconds in spent.items():
+                parts[name] += seconds
+        forward, backward, optimizer = (sum(spent.values()) for spent in phases)
+        shares = tuple(Share(name, seconds) for name, seconds in parts.items() if seconds)
+        return StepTime(forward, backward, optimizer, shares)
+
+    def _forward(self) -> Spent:
+        if self._facts.stage == 3:
+            return self._fetching(self._moved.forward, backward=False)
+        return _slowest({COMPUTES: self._computing(backward=False), LAUNCHES: self._launching(backward=False)})
+
+    def _backward(self) -> Spent:
+        facts, tensors = self._facts, self._of.tensors
+        if facts.stage == 3:
+            return self._fetching(self._moved.backward, backward=True)
+        launching = self._launching(backward=True)
+        if facts.stage == 2 and not facts.offload_optimizer:
+            launching += facts.accumulation * self._launches(REDUCED * tensors)
+        spent = _slowest({COMPUTES: self._computing(backward=True), LAUNCHES: launching})
+        if facts.offload_optimizer:
+            times = facts.accumulation if facts.stage == 2 else 1  # stage 1 hands over what was accumulated
+            spent[ENGINE] += times * self._launches(OFFLOADED * tensors / facts.ranks)
+            spent[TRANSFERS] += self._over_pcie(self._moved.backward)
+        return spent
+
+    def _fetching(self, moved: Transfer, *, backward: bool) -> Spent:
+        """Stage 3: transfers have streams of their own, hooks and launches one thread."""
+        both = passes_of_sdxl(self._granularity, self._facts)
+        taken = both[backward]
+        launches = (
+            MODULE * taken.modules + FETCHED * taken.tensors + (PARTITIONED * self._of.tensors if backward else 0)
+        )
+        launching, own = self._launching(backward=backward), self._facts.accumulation * self._launches(launches)
+        computing, transferring = self._computing(backward=backward), self._over_pcie(moved)
+        spent = _slowest({COMPUTES: computing, TRANSFERS: transferring, ENGINE: launching + own})
+        if spent[ENGINE]:
+            spent = _spent({LAUNCHES: launching, ENGINE: own})
+        if self._moved.nvme_fetched and self._speed.drive:
+            share = taken.elements / sum(each.elements for each in both)
+            spent[DRIVE] += share * self._moved.nvme_fetched / self._speed.drive.read_gb_s / GB
+        return spent
+
+    def _optimizer(self) -> Spent:
+        facts, moved, host = self._facts, self._moved, self._speed.host
+        if not facts.offload_optimizer:
+            return self._update_on_gpu()
+        each = (3 + 2 * facts.moments) / 7 / host.adam_elements_s  # measured with two moments
+        each += 1 / host.scale_elements_s if clips(self._settings) else 0
+        if facts.stage == 3 and not facts.offload_param:  # converted on its way
+            transferring = moved.optimizer.up / self._gpu.up_converted_gb_s / GB
+        else:
+            each += 1 / host.convert_elements_s
+            transferring = self._over_pcie(moved.optimizer)
+        spent = _spent({UPDATE: each * self._of.parameters / self._settings.launch.machine_count})  # ranks share a CPU
+        spent[TRANSFERS] = transferring
+        spent[ENGINE] = self._launches(UPDATED_ON_HOST * self._of.tensors / facts.ranks)
+        if moved.nvme_written and self._speed.drive:
+            states = (moved.nvme_read - moved.nvme_fetched) / self._speed.drive.read_gb_s
+            spent[DRIVE] = (states + moved.nvme_written / self._speed.drive.write_gb_s) / GB
+        return spent
+
+    def _update_on_gpu(self) -> Spent:
+        facts, width = self._facts, self._facts.weight_bytes
+        share = self._of.parameters / facts.ranks if facts.stage else self._of.parameters
+        gradients = width + FP32 + 2 * FP32 + FP32 + width  # to fp32, clipped; masters to weights
+        norms = width + 2 * FP64 + 2 * width if facts.stage else FP32  # in fp64, of what is flattened besides
+        spent = _spent(
+            {UPDATE: share * ((gradients + norms) / self._gpu.copy_gb_s / GB + 1 / self._gpu.adam_elements_s)}
+        )
+        spent[LAUNCHES] = self._launches((UPDATED_ON_GPU if facts.stage else UPDATED_PLAINLY) * self._of.tensors)
+        spent[TRANSFERS] = self._over_pcie(self._moved.optimizer)
+        return spent
+
+    def _computing(self, *, backward: bool) -> float:
+        """Seconds of the GPU, all micro-batches together."""
+        pictures = self._settings.training.optimization.train_batch_size
+        seconds = 0.0
+        for kind, work in self._flops.items():
+            block = self._gpu.resnet if kind == RESNET else self._gpu.transformer
+            forward = _on_line(block, work, pictures, backward=False)
+            if not backward:
+                seconds += forward
+                continue
+            seconds += _on_line(block, work, pictures, backward=True)
+            if self._is_checkpointed(kind):
+                seconds += forward * work.recomputed / work.forward
+        return seconds * self._facts.accumulation
+
+    def _launching(self, *, backward: bool) -> float:
+        """Seconds that Python and torch take to start everything, all micro-batches together."""
+        seconds = 0.0
+        for kind, block in ((TRANSFORMER, self._gpu.transformer), (RESNET, self._gpu.resnet)):
+            seconds += self._flops[kind].blocks * _launch(block, backward, self._is_checkpointed(kind))
+        seconds *= REST_BACKWARD if backward else REST_FORWARD
+        adapted = self._of.tensors / 2 if self._of.frozen else 0
+        seconds += self._launches(adapted * (ADAPTED_BACKWARD if backward else ADAPTED_FORWARD))
+        return seconds * self._facts.accumulation
+
+    def _is_checkpointed(self, kind: str) -> bool:
+        return self._granularity == "all" or (self._granularity == "transformer_blocks" and kind == TRANSFORMER)
+
+    def _launches(self, number: float) -> float:
+        return number * self._gpu.op_seconds
+
+    def _over_pcie(self, moved: Transfer) -> float:
+        gpu = self._gpu
+        # Stage 3 pins what it moves whatever the settings say of parameters.
+        pinned = self._facts.offload_param or self._settings.deepspeed.offload_optimizer_pin_memory
+        up, down = (gpu.up_gb_s, gpu.down_gb_s) if pinned else (gpu.up_pageable_gb_s, gpu.down_pageable_gb_s)
+        return moved.up / up / GB + moved.down / down / GB
+
+
+def _launch(block: BlockSpeed, backward: bool, checkpointed: bool) -> float:
+    if checkpointed:
+        return block.launch_checkpointed_backward_seconds if backward else block.launch_checkpointed_forward_seconds
+    return block.launch_backward_seconds if backward else block.launch_forward_seconds
+
+
+def _on_line(block: BlockSpeed, work: Flops, pictures: int, *, backward: bool) -> float:
+    """Seconds of all blocks of a kind, on the line through the two sizes that were measured."""
+    small, large = block.small, block.large
+    if backward:
+        flops, (less, more) = work.backward, (small.backward_flops, large.backward_flops)
+        low, high = small.backward_seconds, large.backward_seconds
+    else:
+        flops, (less, more) = work.forward, (small.flops, large.flops)
+        low, high = small.forward_seconds, large.forward_seconds
+    slope = (high - low) / (more - less)
+    return work.blocks * max(0.0, low - slope * less) + slope * flops * pictures
+
+
+def _spent(seconds: Mapping[str, float]) -> Spent:
+    return defaultdict(float, seconds)
+
+
+def _slowest(under_way: Mapping[str, float]) -> Spent:
+    """What others wait for, of what is under way at once."""
+    name = max(under_way, key=lambda each: under_way[each])
+    return _spent({name: under_way[name]})

@@ -1,0 +1,1 @@
+"""``python -m launcher.probes.bandwidths [OUT]``: what the time of a step follows from, measured on this machine."""

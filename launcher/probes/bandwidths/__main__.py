@@ -1,0 +1,81 @@
+"""``python -m launcher.probes.bandwidths [OUT]``: how fast this machine moves and computes, in some ten seconds.
+
+OUT becomes the JSON of :class:`launcher.machine.bandwidths.Bandwidths`. Without OUT it is printed, and kept where the
+interface looks for it. Without a GPU, ``gpu`` is null; without ``--nvme FOLDER``, ``drive`` is. The machine should have
+nothing else to do meanwhile: what runs beside takes its share of the figures.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from launcher.errors import LauncherError
+from launcher.machine.bandwidths import Bandwidths, bandwidths_file, this_hardware
+from launcher.machine.host import read_host
+from launcher.machine.toolchain import extensions_folder
+from launcher.probes.bandwidths.drive import drive_speed
+from launcher.runs.directory import write_atomic
+
+ELEMENTS = 100_000_000
+"""Of the tensors that the CPU works on: 400 MB in fp32, which no cache holds."""
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m launcher.probes.bandwidths", description=__doc__)
+    parser.add_argument("out", type=Path, nargs="?", help="the file to write")
+    parser.add_argument("--threads", type=int, default=read_host().cores, help="of all processes of a run together")
+    parser.add_argument("--nvme", type=Path, metavar="FOLDER", help="also measure the drive below this folder")
+    parser.add_argument("--elements", type=int, default=ELEMENTS, help="of the tensors that the CPU works on")
+    arguments = parser.parse_args()
+    # Before torch comes: OpenMP reads it once. Ninja, which torch asks about what it compiled, lies beside Python.
+    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    os.environ["TORCH_EXTENSIONS_DIR"] = str(extensions_folder())
+    try:
+        nvme = arguments.nvme and arguments.nvme.absolute()
+        with _stdout_to_stderr():
+            measured = _measure(arguments.threads, nvme, arguments.elements)
+    except LauncherError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return int(error.exit_code)
+    if arguments.out:
+        write_atomic(arguments.out, measured.to_bytes())
+        return 0
+    file = bandwidths_file(measured.hardware)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, measured.to_bytes())
+    sys.stdout.write(measured.to_bytes().decode())
+    return 0
+
+
+def _measure(threads: int, nvme: Path | None, elements: int) -> Bandwidths:
+    begun = time.time()
+    drive = drive_speed(nvme) if nvme else None
+    from launcher.probes.bandwidths.gpu import gpu_speed  # noqa: PLC0415 - they bring torch
+    from launcher.probes.bandwidths.host import host_speed  # noqa: PLC0415
+
+    host, gpu = host_speed(elements), gpu_speed(elements)
+    return Bandwidths(this_hardware(threads), begun, time.time() - begun, host, gpu, drive)
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """What DeepSpeed and compilers print stays out of the JSON."""
+    sys.stdout.flush()
+    own = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(own, 1)
+        os.close(own)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
