@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from launcher.machine.host import Host, read_host
 from launcher.machine.packages import installed_version
 from launcher.machine.toolchain import Toolchain, extensions_folder, read_toolchain
 from launcher.runs.directory import MACHINE
+from launcher.runs.rehearsal import Rehearsal
 
 PACKAGES = ("simpletuner-tui", "torch", "deepspeed", "accelerate", "diffusers", "transformers")
 
@@ -42,13 +43,14 @@ class Plan:
     """By name; equal answers give equal files, but for plan.json."""
 
 
-def make_plan(settings: Settings, answers: bytes, run_dir: Path) -> Plan:
+def make_plan(settings: Settings, answers: bytes, run_dir: Path, rehearsal: Rehearsal | None = None) -> Plan:
     """Plans a run; nothing is written.
 
     Args:
         settings: without errors.
         answers: answers.json, as it will lie in the run directory.
         run_dir: where the run will be.
+        rehearsal: what makes it one.
     """
     run_dir = run_dir.absolute()
     settings = _with_places(settings, run_dir)
@@ -68,6 +70,8 @@ def make_plan(settings: Settings, answers: bytes, run_dir: Path) -> Plan:
     }
     if settings.launch.machines and settings.launch.machines.over_ssh:
         plan["over_ssh"] = True
+    if rehearsal is not None:
+        plan["rehearsal"] = asdict(rehearsal)
     if home != run_dir:
         plan["trains"] = str(run_dir)
     files = {

@@ -15,6 +15,7 @@ from simpletuner_tui.messages import tell
 from simpletuner_tui.text import mib_of
 
 LOWEST_REFRESH = 0.05
+FORCE = "start although the estimate says it does not fit"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--replay", metavar="FILE", help="answers from a file, - for stdin; runs without questions")
     parser.add_argument("--dry-run", action="store_true", help="print files and command, write nothing")
     parser.add_argument("--detach", action="store_true", help="start the run and leave it to itself")
-    parser.add_argument("--force", action="store_true", help="start although the estimate says it does not fit")
+    parser.add_argument("--force", action="store_true", help=FORCE)
     parser.set_defaults(command=None)
     _add_answers_options(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -130,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, text in (
         ("check", "replay.check", "every fault of a file of answers, and of this machine, at once"),
         ("estimate", "replay.estimate", "what a file of answers costs: GPU memory, host RAM, disk"),
+        ("rehearse", "replay.rehearse", "two real steps of a file of answers, what they measured, and nothing kept"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("file", metavar="FILE", help="answers, - for stdin")
@@ -138,6 +140,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--vram", type=_memory, metavar="SIZE", help="hold it against a card with so much free, such as 12GiB"
             )
+        if name == "rehearse":
+            command.add_argument("--force", action="store_true", help=FORCE)
         command.set_defaults(command=_of(run))
 
     text = "accelerate's questionnaire alone; writes the file that accelerate config writes"

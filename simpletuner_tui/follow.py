@@ -14,10 +14,14 @@ from launcher.runs.checkpoints import whole
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import read_events
 from launcher.runs.outcome import read_outcome
+from launcher.runs.rehearsal import rehearsal_of
+from launcher.runs.rehearsed import read_rehearsed
 from launcher.runs.state import RunStatus, Status, status
+from simpletuner_tui.event_lines import line_of, moving_line
 from simpletuner_tui.messages import tell
 from simpletuner_tui.progress import Progress
-from simpletuner_tui.text import bar, duration
+from simpletuner_tui.rehearsal_lines import rehearsal_lines
+from simpletuner_tui.text import duration
 
 POLL = 0.2
 """Seconds between two looks at a run."""
@@ -25,27 +29,6 @@ LINE_INTERVAL = 15.0
 """Seconds between two lines of progress where there is no terminal."""
 SMALL = 1_000_000_000
 """Parameters below which a model is no SDXL and its owner is told what comes next."""
-
-TITLES = {
-    "join": "processes meet",
-    "compile_communication": "compile communication",
-    "compile": "compile DeepSpeed's optimizer",
-    "download": "download the model",
-    "contents": "look through pictures and caches",
-    "convert": "convert the model",
-    "captions": "prompt embeddings",
-    "latents": "latents",
-    "verify": "verify the checkpoint",
-    "load": "load the U-Net",
-    "engine": "start the optimizer",
-    "evaluate": "loss on held-out noise",
-    "train": "train",
-    "save": "save",
-    "export": "export the pipeline",
-    "pictures": "validation pictures",
-    "samples": "sample pictures",
-}
-"""Phases as people read them."""
 
 EXAMPLE = Path("examples/sdxl/answers.json")
 NEXT_STEPS = """
@@ -67,7 +50,34 @@ def follow(run: RunDirectory, *, as_json: bool = False, offset: int = 0, refresh
     Returns:
         The run's own exit code; ``CANCELLED`` when Ctrl-C detached from it, which leaves it going.
     """
-    progress = Progress()
+    progress, rehearses = Progress(), rehearsal_of(run) is not None
+    try:
+        current = watch(run, progress, as_json=as_json, offset=offset, refresh=refresh)
+    except KeyboardInterrupt:
+        return detach(run)
+    if rehearses and not run.path.exists():
+        tell(f"{run.name} is over and removed: who started the rehearsal was shown what it measured")
+        return ExitCode.OK
+    if not as_json:
+        summarise(run, progress, current)
+    return exit_code(current)
+
+
+def watch(
+    run: RunDirectory, progress: Progress, *, as_json: bool = False, offset: int = 0, refresh: float = POLL
+) -> RunStatus:
+    """Shows a run until it ends, and says nothing of its end.
+
+    Args:
+        run: a run that was started.
+        progress: takes its events in.
+        as_json: its events on stdout, one a line, instead of progress on stderr.
+        offset: bytes of its events to pass over.
+        refresh: seconds between two looks.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; what was drawn is wiped.
+    """
     show: _Lines | _Json = _Json() if as_json else _Lines(sys.stderr, progress)
     told_lost = False
     try:
@@ -80,18 +90,13 @@ def follow(run: RunDirectory, *, as_json: bool = False, offset: int = 0, refresh
             if current.orphans and not told_lost:
                 told_lost = True
                 show.clear()
-                tell(f"warning: the supervisor of {run.name} died; its training saves a checkpoint and ends")
+                tell(f"warning: the supervisor of {run.name} died; its training {_saves(run)}ends")
             show.refresh()
             if not current.going:
-                break
+                return current
             time.sleep(refresh)
-    except KeyboardInterrupt:
+    finally:
         show.clear()
-        return detach(run)
-    show.clear()
-    if not as_json:
-        _summarise(run, progress, current)
-    return _exit_code(current)
 
 
 def detach(run: RunDirectory) -> ExitCode:
@@ -99,12 +104,17 @@ def detach(run: RunDirectory) -> ExitCode:
     tell(
         f"\nDetached; {run.name} goes on.\n"
         f"  simpletuner-tui attach {run.name}    follows it again\n"
-        f"  simpletuner-tui stop {run.name}      saves a checkpoint and ends it"
+        f"  simpletuner-tui stop {run.name}      {_saves(run)}ends it"
     )
     return ExitCode.CANCELLED
 
 
-def _exit_code(current: RunStatus) -> ExitCode:
+def _saves(run: RunDirectory) -> str:
+    return "" if rehearsal_of(run) else "saves a checkpoint and "
+
+
+def exit_code(current: RunStatus) -> ExitCode:
+    """What following a run to its end ends with."""
     if current.status in (Status.COMPLETED, Status.STOPPED):
         return ExitCode.OK
     code = current.state.get("exit_code")
@@ -134,34 +144,12 @@ class _Lines:
         self._drawn, self._told = "", clock()
 
     def event(self, event: dict[str, Any]) -> None:
-        kind = event["event"]
-        if kind == "phase" and event.get("state") == "end":
-            self._line(f"  {TITLES.get(event['phase'], event['phase']):30} {duration(float(event['seconds']))}")
-        elif kind == "data":
-            self._line(f"  {event['pictures']} pictures, {event['captions']} captions")
-        elif kind == "model":
-            width = f"{event['world_size']} process" + ("es" if event["world_size"] > 1 else "")
-            stage = event["zero_stage"]
-            self._line(
-                f"  {_trained(event)} in {event['dtype']}, "
-                f"{'plain PyTorch' if stage is None else f'ZeRO-{stage}'}, {width} on {event['device']}"
-            )
-        elif kind == "evaluation":
-            self._line(f"  loss on held-out noise {event['when']}: {event['loss']:.4f}")
-        elif kind == "resumed":
-            self._line(f"  continues from step {event['step']}: {event['path']}")
-        elif kind == "checkpoint":
-            self._line(f"  checkpoint of step {event['step']}: {event['bytes'] / 2**20:,.0f} MiB")
-        elif kind == "swap_removed":
-            self._line(f"  removed what a dead run left on NVMe, {event['bytes'] / 2**20:,.0f} MiB: {event['path']}")
-        elif kind == "rows_removed":
-            size = f"{event['bytes'] / 2**20:,.0f} MiB"
-            self._line(f"  removed what {event['source']} was unpacked to before it changed, {size}: {event['path']}")
-        elif kind == "warning":
-            self._line(f"warning: {event['message']}")
+        if text := line_of(event):
+            self._line(text)
 
     def refresh(self) -> None:
-        line = self._moving_line()
+        width = shutil.get_terminal_size((80, 24)).columns - 1
+        line = moving_line(self._progress, width, ascii_only=self._ascii)
         if self._terminal:
             if line != self._drawn:
                 self.clear()
@@ -183,74 +171,42 @@ class _Lines:
         self._out.flush()
         self._told = self._clock()
 
-    def _moving_line(self) -> str:
-        progress = self._progress
-        if not progress.phase:
-            return ""
-        width = shutil.get_terminal_size((80, 24)).columns - 1
-        parts = [f"  {TITLES.get(progress.phase, progress.phase)}"]
-        if progress.total:
-            parts.append(bar(progress.done, progress.total, max(8, width // 5), ascii_only=self._ascii))
-            parts.append(_amount(progress.done, progress.total))
-        else:
-            parts.append("…" if not self._ascii else "...")
-        if progress.phase == "train" and progress.step:
-            parts += _training_figures(progress)
-        elif progress.seconds_left:
-            parts.append(f"{duration(progress.seconds_left)} left")
-        return " ".join(parts)[:width]
 
-
-def _trained(model: dict[str, Any]) -> str:
-    rank, whole = model.get("lora_rank"), f"{model['parameters'] / 1e6:,.1f} M"
-    if rank is None:
-        return f"U-Net with {whole} parameters"
-    trained = model["trainable"]
-    some = f"{trained / 1e6:,.1f} M" if trained >= 100_000 else f"{trained:,}"
-    return f"LoRA of rank {rank}, {some} of {whole} parameters trained,"
-
-
-def _amount(done: float, total: float) -> str:
-    if total >= 10 * 2**20:  # bytes of a download
-        return f"{done / 2**20:,.0f}/{total / 2**20:,.0f} MiB"
-    return f"{done:.0f}/{total:.0f}"
-
-
-def _training_figures(progress: Progress) -> list[str]:
-    step, speed = progress.step, progress.steps_per_second
-    figures = [f"loss {float(step['loss']):.4f}", f"lr {step['lr']:.1e}"]
-    memory = step.get("vram_mib") or []
-    if memory:
-        figures.append(f"{max(rank['peak'] for rank in memory) / 1024:.1f} GiB")
-    if speed:
-        figures.append(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s")
-        figures.append(f"{duration((progress.total - progress.done) / speed)} left")
-    return figures
-
-
-def _summarise(run: RunDirectory, progress: Progress, current: RunStatus) -> None:
-    if current.status is Status.LOST:
-        outcome = read_outcome(run)
-        tell(
-            f"error: the supervisor of {run.name} died without a word (killed, or the machine went down)"
-            f"{f'; its training {outcome.message}' if outcome else ''}\n"
-            f"  log  {run.log}\nStart it again with the same --run-dir: it continues from its newest checkpoint."
-        )
-    elif current.status is Status.FAILED:
-        tell(f"error: {current.state.get('message') or 'the run failed'}\n  log  {run.log}")
-    for line in _results(run, progress, current):
+def summarise(run: RunDirectory, progress: Progress, current: RunStatus) -> None:
+    """Says how a run ended: why it failed on stderr, what is left of it on stdout."""
+    if reason := why_it_failed(run, current):
+        tell(f"error: {reason}")
+    for line in results(run, progress, current):
         print(line)  # noqa: T201
-    finished = current.status is Status.COMPLETED
+    finished = current.status is Status.COMPLETED and rehearsal_of(run) is None
     if finished and 0 < progress.parameters < SMALL and EXAMPLE.exists():
         print(NEXT_STEPS.format(command=_command(), example=EXAMPLE))  # noqa: T201
     sys.stdout.flush()
 
 
-def _results(run: RunDirectory, progress: Progress, current: RunStatus) -> list[str]:
+def why_it_failed(run: RunDirectory, current: RunStatus) -> str:
+    """The reason, and where its log is; empty for a run that did not fail."""
+    if current.status is Status.FAILED:
+        return f"{current.state.get('message') or 'the run failed'}\n  log  {run.log}"
+    if current.status is not Status.LOST:
+        return ""
+    outcome = read_outcome(run)
+    again = "\nStart it again with the same --run-dir: it continues from its newest checkpoint."
+    return (
+        f"the supervisor of {run.name} died without a word (killed, or the machine went down)"
+        f"{f'; its training {outcome.message}' if outcome else ''}\n"
+        f"  log  {run.log}{'' if rehearsal_of(run) else again}"
+    )
+
+
+def results(run: RunDirectory, progress: Progress, current: RunStatus) -> list[str]:
+    """How a run ended and what is left of it, where it lies among it; of a rehearsal, what it measured."""
     seconds = progress.latest - progress.started
     lines = [
         f"{current.status.capitalize()} after {duration(seconds)}: {current.state.get('message', '')}".rstrip(": ")
     ]
+    if rehearsal_of(run) is not None and not current.failed:
+        return [*lines, *rehearsal_lines(read_rehearsed(run))]
     before, after = progress.evaluations.get("before"), progress.evaluations.get("after")
     if before is not None and after is not None:
         lines.append(f"  loss on held-out noise  {before:.4f} before, {after:.4f} after")

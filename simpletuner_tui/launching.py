@@ -115,7 +115,7 @@ def start_and_follow(
         started: called once it runs; following it may be cut off at any time.
     """
     offset = _told_before(RunDirectory(prepared.plan.home))
-    with _interrupts_held() as interrupts:
+    with interrupts_held() as interrupts:
         run = start(prepared, force=force)
     started()
     if prepared.plan.home != prepared.plan.run_dir:
@@ -139,7 +139,7 @@ def _told_before(run: RunDirectory) -> int:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[list[int]]:
+def interrupts_held() -> Iterator[list[int]]:
     """Ctrl-C waits, for a moment: between a supervisor's start and its first word nobody would know whether it runs."""
     interrupts: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))

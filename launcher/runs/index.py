@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from launcher.errors import InvalidInputError
@@ -29,6 +30,13 @@ def register(run: RunDirectory) -> None:
         write_atomic(path, json.dumps(paths, indent=1).encode())
     except OSError:
         return
+
+
+def forget(run: RunDirectory) -> None:
+    """Takes a run out of the index; one that cannot be written keeps a path that leads nowhere."""
+    path = index_path()
+    with suppress(OSError):
+        write_atomic(path, json.dumps([known for known in _read(path) if known != str(run.path)], indent=1).encode())
 
 
 def known_runs() -> list[RunDirectory]:

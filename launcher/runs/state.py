@@ -63,6 +63,11 @@ class RunStatus:
         return self.status in (Status.RUNNING, Status.STOPPING)
 
     @property
+    def failed(self) -> bool:
+        """Whether it ended otherwise than it or anybody wanted."""
+        return self.status in (Status.FAILED, Status.LOST)
+
+    @property
     def going(self) -> bool:
         """Whether anything of it still runs, with a supervisor or without."""
         return self.live or bool(self.orphans)

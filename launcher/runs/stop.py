@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 
 from launcher.runs.directory import RunDirectory, read_json, write_atomic
 
+ASKED = "asked to stop"
+"""The reason of a stop that a person asked for; others come from a signal or a supervisor's death."""
+
 
 @dataclass(frozen=True, slots=True)
 class StopRequest:
@@ -35,3 +38,9 @@ def stop_requested(run: RunDirectory) -> StopRequest | None:
         reason=str(content.get("reason", "asked to stop")),
         time=float(content.get("time") or 0.0),
     )
+
+
+def asked_before(run: RunDirectory) -> bool:
+    """Whether a person has asked already: who asks again wants the end at once."""
+    request = stop_requested(run)
+    return request is not None and request.reason == ASKED

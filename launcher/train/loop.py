@@ -15,6 +15,7 @@ from launcher.config.training import TrainingSettings
 from launcher.runs.checkpoints import Checkpoint, identity, precision
 from launcher.runs.directory import RunDirectory
 from launcher.runs.outcome import Outcome
+from launcher.runs.rehearsal import Rehearsal, rehearsal_of, write_sample
 from launcher.train import caches, ema
 from launcher.train.attention import verify_attention
 from launcher.train.batches import Batches, Division
@@ -52,7 +53,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
     Raises:
         LauncherError: it cannot start or go on, with a message for the person.
     """
-    training, output_dir = run.training(), run.output_dir()
+    training, output_dir, rehearsal = run.training(), run.output_dir(), rehearsal_of(run)
     optimization = training.optimization
     torch.manual_seed(optimization.seed)
     config = run.deepspeed()
@@ -140,14 +141,19 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         if training.adapter.is_lora
         else partial(write_unet, model=model, dtype=training.export.export_dtype, world=world)
     )
-    done, reason = loop.steps(
-        done,
-        optimization.max_train_steps,
-        save_every=saving.checkpointing_steps,
-        save=lambda step: checkpoints.save(engine, step, write_weights, average),
-    )
+
+    def save(step: int) -> None:
+        if rehearsal is None:
+            checkpoints.save(engine, step, write_weights, average)
+        elif average:
+            average.wait()
+
+    last_step = rehearsal.steps if rehearsal else optimization.max_train_steps
+    done, reason = loop.steps(done, last_step, save_every=saving.checkpointing_steps, save=save)
     if reason:
         return _stopped(report, reason, done)
+    if rehearsal:
+        return _rehearsed(rehearsal, run.path, world, report)
     loop.evaluate("after", done, optimization.num_eval_images)
 
     if training.export.export_pipeline:
@@ -284,6 +290,17 @@ def _with_extensions(
 def _stopped(report: Report, reason: str, step: int) -> Outcome:
     report.event("stopping", reason=reason, step=step)
     return Outcome("stopped", 0, f"stopped at step {step}: {reason}")
+
+
+def _rehearsed(rehearsal: Rehearsal, folder: Path, world: World, report: Report) -> Outcome:
+    """How long a save would take is told by a sample; nothing stays of it."""
+    if world.is_main and rehearsal.saves_here:
+        try:
+            size, seconds = write_sample(folder, rehearsal.checkpoint_mib)
+            report.event("write_speed", path=str(folder), bytes=size, seconds=round(seconds, 6))
+        except OSError as error:
+            report.warning(f"how long a checkpoint takes could not be measured: {error.strerror}")
+    return Outcome("completed", 0, f"rehearsed {rehearsal.steps} steps")
 
 
 def _export(

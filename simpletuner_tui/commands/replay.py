@@ -1,4 +1,4 @@
-"""Answers from a file: run them, check them, price them."""
+"""Answers from a file: run them, check them, price them, rehearse them."""
 
 import json
 import shlex
@@ -16,6 +16,7 @@ from simpletuner_tui.paths import typed_path
 from simpletuner_tui.pricing import card_for
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.accelerate.deepspeed import OFFLOAD_PATH
+from simpletuner_tui.rehearsing import rehearse_and_tell
 
 
 def replay(arguments: Namespace) -> ExitCode:
@@ -53,6 +54,12 @@ def estimate(arguments: Namespace) -> ExitCode:
     held_against = card and {**asdict(card), "verdict": judged(plan.estimate, card)[0]}
     _print_json({**plan.estimate.to_json(), "card": held_against})
     return ExitCode.OK
+
+
+def rehearse(arguments: Namespace) -> ExitCode:
+    """``rehearse FILE``: two steps of it, and what they measured."""
+    prepared = _prepare(arguments, arguments.file)
+    return rehearse_and_tell(prepared, force=arguments.force, as_json=arguments.json)
 
 
 def load_answers(name: str) -> Answers:

@@ -13,14 +13,12 @@ from launcher.errors import ExitCode, InvalidInputError
 from launcher.runs.directory import RunDirectory
 from launcher.runs.index import find, known_runs
 from launcher.runs.processes import end_processes
+from launcher.runs.rehearsal import rehearsal_of
 from launcher.runs.state import RunStatus, Status, status
-from launcher.runs.stop import request_stop, stop_requested
+from launcher.runs.stop import ASKED, asked_before, request_stop
 from simpletuner_tui.follow import POLL, follow
 from simpletuner_tui.messages import tell
 from simpletuner_tui.text import table
-
-ASKED = "asked to stop"
-"""The reason of a stop that a person asked for; others come from a signal or a supervisor's death."""
 
 
 def list_runs(arguments: Namespace) -> ExitCode:
@@ -28,7 +26,14 @@ def list_runs(arguments: Namespace) -> ExitCode:
     runs = [(run, status(run)) for run in known_runs()]
     if arguments.json:
         listed = [
-            {"name": run.name, "path": str(run.path), "status": now.status, "orphans": now.orphans, **now.state}
+            {
+                "name": run.name,
+                "path": str(run.path),
+                "rehearsal": rehearsal_of(run) is not None,
+                "status": now.status,
+                "orphans": now.orphans,
+                **now.state,
+            }
             for run, now in runs
         ]
         print(json.dumps(listed, indent=2))  # noqa: T201
@@ -55,8 +60,7 @@ def stop(arguments: Namespace) -> ExitCode:
     now = status(run)
     if not now.going:
         raise InvalidInputError(f"{run.name} does not run: it is {now.status}")
-    earlier = stop_requested(run)
-    if arguments.now or (earlier is not None and earlier.reason == ASKED):
+    if arguments.now or asked_before(run):
         request_stop(run, ASKED, now=True)
         # Nobody but this command ends processes that their supervisor left behind.
         end_processes([psutil.Process(pid) for pid in now.orphans if psutil.pid_exists(pid)])
@@ -64,10 +68,11 @@ def stop(arguments: Namespace) -> ExitCode:
         return ExitCode.OK
     request_stop(run, ASKED)
     whose = "its supervisor died; its training" if now.orphans else "it"
-    tell(
-        f"{run.name}: {whose} finishes the step, saves a checkpoint and ends, however long that takes; `stop` again "
-        "ends it at once, without one"
-    )
+    if rehearsal_of(run):
+        ends = "and ends; `stop` again ends it at once"
+    else:
+        ends = "saves a checkpoint and ends, however long that takes; `stop` again ends it at once, without one"
+    tell(f"{run.name}: {whose} finishes the step, {ends}")
     return ExitCode.OK
 
 
@@ -95,6 +100,8 @@ def _row(run: RunDirectory, now: RunStatus) -> tuple[str, ...]:
     started = datetime.fromtimestamp(state["started"]).strftime("%Y-%m-%d %H:%M") if "started" in state else ""
     step = "" if state.get("step") is None or state.get("phase") != "train" else str(state["step"])
     shown = f"{now.status}, still training" if now.orphans else str(now.status)
+    if rehearsal_of(run) is not None:
+        shown += ", rehearsal"
     return run.name, shown, str(state.get("phase", "")), step, started, str(run.path)
 
 

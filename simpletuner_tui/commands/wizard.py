@@ -21,10 +21,14 @@ from simpletuner_tui.launching import default_run_dir, prepare, start_and_follow
 from simpletuner_tui.paths import typed_path
 from simpletuner_tui.pricing import card_for
 from simpletuner_tui.questions import REGISTRY
+from simpletuner_tui.rehearsing import rehearse_and_tell
 from simpletuner_tui.saving import saving
 from simpletuner_tui.session import Session
 
-ACTIONS = "run, cost, save FILE, list, build (DeepSpeed's JSON), a question's number to change it, or quit: "
+ACTIONS = (
+    "run, rehearse (two steps of it), cost, save FILE, list, build (DeepSpeed's JSON), "
+    "a question's number to change it, or quit: "
+)
 
 
 def wizard_in_lines(document: Document, brought: Mapping[str, object], *, prompts: bool) -> ExitCode:
@@ -66,7 +70,9 @@ def _act(lines: Lines, document: Document, session: Session, drafts: Drafts | No
         if word == "run":
             prepared = prepare(answers, default_run_dir("sdxl"))
             return start_and_follow(prepared, force=False, detach=False, as_json=False, started=settled)
-        if word == "cost":
+        if word == "rehearse":
+            rehearse_and_tell(prepare(answers, default_run_dir("sdxl")))
+        elif word == "cost":
             plan = prepare(answers, default_run_dir("sdxl")).plan
             for line in estimate_lines(plan.estimate, card_for(plan)):
                 lines.say(line)

@@ -4,6 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from textual import work
+from textual.binding import Binding
 from textual.driver import Driver
 
 from launcher.errors import LauncherError
@@ -19,6 +20,8 @@ from simpletuner_tui.tui.screens.wizard import WizardScreen
 from simpletuner_tui.tui.setup import SetUp
 
 if TYPE_CHECKING:
+    from simpletuner_tui.rehearsing import Kept
+    from simpletuner_tui.tui.screens.rehearsal import RehearsalScreen
     from simpletuner_tui.tui.screens.review import ReviewScreen
 
 
@@ -27,6 +30,7 @@ class WizardApp(QuietApp):
 
     CSS_PATH = ["app.tcss", "screens/wizard.tcss"]  # one that came later would have all the others parsed again
     COMMANDS = {QuestionCommands}
+    BINDINGS = [Binding("ctrl+c", "interrupt", show=False, priority=True)]
 
     def __init__(self, setup: SetUp, driver_class: type[Driver] | None = None) -> None:
         super().__init__(setup.glyphs, driver_class)
@@ -34,6 +38,10 @@ class WizardApp(QuietApp):
         self._saved: dict[str, object] = {}
         self._outcome: str | None = None
         self._reviewing: ReviewScreen | None = None
+        self._rehearsing: RehearsalScreen | None = None
+        """The one that is under way."""
+        self.rehearsed: Kept | None = None
+        """What the last rehearsal measured."""
 
     def on_mount(self) -> None:
         self._walk()
@@ -47,7 +55,7 @@ class WizardApp(QuietApp):
             await self.push_screen_wait(WizardScreen(self.setup))
             from simpletuner_tui.tui.screens.review import ReviewScreen  # noqa: PLC0415 - nobody waits for it at first
 
-            self._reviewing = ReviewScreen(self.setup)
+            self._reviewing = ReviewScreen(self.setup, self.rehearsed)
             wanted = await self.push_screen_wait(self._reviewing)
             if wanted is None:
                 session.back()
@@ -113,6 +121,35 @@ class WizardApp(QuietApp):
         self.push_screen(TextScreen("Dry run: nothing is written", "\n".join([where, "", *parts])))
 
     @work
+    async def action_rehearse(self) -> None:
+        """Two steps of the run, and back with what they measured."""
+        screen = self._reviewing
+        if screen is not self.screen or screen.review is None or screen.review.prepared is None:
+            return
+        from simpletuner_tui.follow import results, why_it_failed  # noqa: PLC0415
+        from simpletuner_tui.rehearsing import Kept, conclude, start_rehearsal  # noqa: PLC0415
+        from simpletuner_tui.tui.screens.rehearsal import RehearsalScreen  # noqa: PLC0415
+
+        prepared = screen.review.prepared
+        try:
+            run = await asyncio.to_thread(start_rehearsal, prepared)
+        except LauncherError as error:
+            self.notify(str(error), severity="error", title="Not rehearsed")
+            return
+        self._rehearsing = following = RehearsalScreen(run, self.setup.glyphs)
+        ended = await self.push_screen_wait(following)
+        self._rehearsing = None
+        told = "\n".join(results(run, following.progress, ended))
+        rehearsed = conclude(run, ended)
+        if ended.failed:
+            await self.push_screen_wait(TextScreen("The rehearsal failed", f"{why_it_failed(run, ended)}\n\n{told}"))
+        elif rehearsed.whole_run is None:
+            self.notify(told, title="Rehearsal", severity="warning")
+        else:
+            self.rehearsed = Kept.of(prepared, rehearsed)
+            screen.show_rehearsal(self.rehearsed)
+
+    @work
     async def action_launch(self) -> None:
         """Starts the run after one more question."""
         screen = self._reviewing
@@ -138,6 +175,13 @@ class WizardApp(QuietApp):
         await self.push_screen_wait(LaunchedScreen(run))
         self.exit(self._outcome)
 
+    def action_interrupt(self) -> None:
+        """Ctrl-C stops a rehearsal, and leaves where there is none."""
+        if self._rehearsing is not None and self._rehearsing is self.screen:
+            self._rehearsing.action_stop()
+        else:
+            self.action_leave()
+
     @work
     async def action_leave(self) -> None:
         """Leaves; with answers that were never saved it asks once."""
@@ -147,4 +191,4 @@ class WizardApp(QuietApp):
         unsaved = self.setup.session.kept_answers != self._saved and self._outcome is None
         asked = "Leave without saving? Your answers are kept as a draft and offered again."
         if not unsaved or await self.push_screen_wait(ConfirmScreen(asked, yes="Leave", no="Stay")):
-            self.exit(self._outcome)
+            self.exit(left_to_itself(self._rehearsing.run.name) if self._rehearsing else self._outcome)

@@ -1,6 +1,7 @@
 """The review: every answer, what it amounts to, and what to do with it."""
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from textual import work
 from textual.app import ComposeResult
@@ -12,6 +13,7 @@ from textual.widgets import Button, OptionList, Static
 from textual.widgets.option_list import Option
 
 from launcher.config.setting import Level, Problem
+from simpletuner_tui.rehearsal_lines import rehearsal_lines
 from simpletuner_tui.review import Review, ReviewRow, review
 from simpletuner_tui.tui.screens.quiet import QuietScreen
 from simpletuner_tui.tui.setup import SetUp
@@ -19,25 +21,30 @@ from simpletuner_tui.tui.widgets.gpu_line import GpuLine
 from simpletuner_tui.tui.widgets.key_line import KeyLine
 from simpletuner_tui.tui.widgets.panes import Pane
 
+if TYPE_CHECKING:
+    from simpletuner_tui.rehearsing import Kept
+
 
 class Action(StrEnum):
     """What a person decides on at the review."""
 
     SAVE = "save"
     DRY_RUN = "dry-run"
+    REHEARSE = "rehearse"
     LAUNCH = "launch"
 
 
 class ReviewScreen(QuietScreen[str | None]):
     """Dismissed with the id of a question to go back to, or None to go back to the last one.
 
-    Saving, dry runs and launches are the application's; this screen only asks for them.
+    Saving, dry runs, rehearsals and launches are the application's; this screen only asks for them.
     """
 
     CSS_PATH = "review.tcss"
     BINDINGS = [
         Binding("f2", "back", "Back"),
         Binding("f5", "next_file", "Files"),
+        Binding("f6", "act('rehearse')", "Rehearse"),
         Binding("f7", "act('save')", "Save"),
         Binding("f8", "act('dry-run')", "Dry run"),
         Binding("f9", "act('launch')", "Launch"),
@@ -48,9 +55,15 @@ class ReviewScreen(QuietScreen[str | None]):
     shown = var(-1)
     """Which file; -1 shows the answers where there is room for one thing only."""
 
-    def __init__(self, setup: SetUp) -> None:
+    def __init__(self, setup: SetUp, rehearsed: "Kept | None" = None) -> None:
+        """Nothing is judged yet.
+
+        Args:
+            setup: what is reviewed.
+            rehearsed: what the last rehearsal measured, of these answers or of others.
+        """
         super().__init__()
-        self._setup = setup
+        self._setup, self._rehearsed = setup, rehearsed
         self.review: Review | None = None
 
     def compose(self) -> ComposeResult:
@@ -60,11 +73,13 @@ class ReviewScreen(QuietScreen[str | None]):
         with Container(id="main"):
             yield OptionList(id="answers", compact=True)
             yield Pane("File", "file")
+        yield Pane("Rehearsal", "rehearsal")
         yield OptionList(id="problems", compact=True)
         with Horizontal(id="actions"):
             yield Button("Save (F7)", id="save", compact=True)
             if self._setup.document.launches:
                 yield Button("Dry run (F8)", id="dry-run", compact=True)
+                yield Button("Rehearse (F6)", id="rehearse", compact=True)
                 yield Button("Launch (F9)", id="launch", compact=True)
         yield Static("This window is too small: 60 columns and 20 rows are needed.", id="too-small")
         yield KeyLine()
@@ -90,9 +105,11 @@ class ReviewScreen(QuietScreen[str | None]):
         self.review = judged
         self._list_answers(judged)
         self._list_problems(judged)
+        self._list_figures(judged)
         if self._setup.document.launches:
             reason = judged.why_not_launched
-            self.query_one("#launch", Button).disabled = reason is not None
+            for button in (Action.REHEARSE, Action.LAUNCH):
+                self.query_one(f"#{button}", Button).disabled = reason is not None
             self.query_one("#problems").border_subtitle = "Launch is unavailable: mend the errors" if reason else ""
         self.watch_shown()
         self._focus_something()
@@ -127,6 +144,23 @@ class ReviewScreen(QuietScreen[str | None]):
         if not judged.problems:
             listed.add_option(Option(Content(f"{self._setup.glyphs.done} nothing speaks against it"), disabled=True))
 
+    def show_rehearsal(self, rehearsed: "Kept") -> None:
+        """What was just measured."""
+        self._rehearsed = rehearsed
+        if self.review is not None:
+            self._list_figures(self.review)
+
+    def _list_figures(self, judged: Review) -> None:
+        kept = self._rehearsed
+        self.set_class(kept is not None, "-rehearsed")
+        if kept is None:
+            return
+        pane = self.query_one("#rehearsal", Pane)
+        holds = kept.holds_for(judged.prepared)
+        pane.set_class(not holds, "-stale")
+        pane.border_title = "Rehearsal" if holds else "Rehearsal, stale: answers have changed since"
+        pane.show("\n".join(line.removeprefix("  ") for line in rehearsal_lines(kept.rehearsed)))
+
     def _problem(self, problem: Problem) -> Content:
         word = "error" if problem.level is Level.ERROR else "warning"
         return Content(f"{word}: {problem.field}: {problem.message}")
@@ -151,8 +185,8 @@ class ReviewScreen(QuietScreen[str | None]):
         """Asks the application for it."""
         if self.review is None:
             return
-        if action == Action.LAUNCH and (reason := self.review.why_not_launched):
-            self.notify(reason, title="Launch is unavailable", severity="error")
+        if action in (Action.REHEARSE, Action.LAUNCH) and (reason := self.review.why_not_launched):
+            self.notify(reason, title=f"{action.capitalize()} is unavailable", severity="error")
             return
         await self.app.run_action(f"app.{action.replace('-', '_')}")
 

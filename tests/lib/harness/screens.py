@@ -18,6 +18,7 @@ from textual import _wait
 from textual.app import App
 
 from harness.fake_model import write_model, write_pictures
+from harness.rehearsals import REHEARSED, under_way
 from launcher.machine.cards import CARDS
 from launcher.machine.gpu_processes import GpuProcess
 from launcher.machine.gpus import Gpu, Gpus
@@ -30,9 +31,11 @@ from simpletuner_tui.drafts import Drafts
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.conditions import Is
 from simpletuner_tui.questions.model import Choice, Kind, Question
+from simpletuner_tui.rehearsing import Kept
 from simpletuner_tui.session import Session
 from simpletuner_tui.tui.app import WizardApp
 from simpletuner_tui.tui.glyphs import ASCII, UNICODE, Glyphs
+from simpletuner_tui.tui.screens.rehearsal import RehearsalScreen
 from simpletuner_tui.tui.screens.texts import LaunchedScreen
 from simpletuner_tui.tui.setup import SetUp
 
@@ -102,6 +105,8 @@ FILE = {
 }
 FROM_FILE = (*"./model", *4 * ("enter",), *"./pictures", "f4", "ctrl+p", *"zero_stage", "down", "enter")
 """To a question that the file answers."""
+LONGER = ("ctrl+p", *"max_train_steps", "down", "enter", "7", "enter", "f4")
+"""To another number of steps, and back to the review."""
 TWO_GPUS = {
     "accelerate.machine": "MULTI_GPU",
     "accelerate.num_processes": 2,
@@ -150,6 +155,10 @@ class Scenario:
     no_color: bool = False
     launched: bool = False
     """As after a launch, without one."""
+    rehearsing: bool = False
+    """As in the second step of a rehearsal, without one."""
+    rehearsed: tuple[str, ...] | None = None
+    """As after a rehearsal, without one: what is pressed then."""
     registry: Sequence[Question] = REGISTRY
 
 
@@ -196,6 +205,9 @@ SCENARIOS = (
     Scenario("review", ("f4",), ANSWERS),
     Scenario("review-files", ("f4", "f5", "f5"), ANSWERS),
     Scenario("review-with-errors", ("f4",), {**ANSWERS, "training.instance_data_dir": "./nowhere"}),
+    Scenario("rehearsal", ("f4",), ANSWERS, rehearsing=True, sizes=(SMALL,)),
+    Scenario("review-rehearsed", ("f4",), ANSWERS, rehearsed=()),
+    Scenario("review-stale", ("f4",), ANSWERS, rehearsed=LONGER, sizes=(SMALL,)),
     Scenario("dry-run", ("f4", "f8"), ANSWERS, sizes=(SMALL,)),
     Scenario("save", ("f4", "f7"), ANSWERS, sizes=(SMALL,)),
     Scenario("diff", ("f4", "f7", "enter"), ANSWERS),
@@ -263,20 +275,33 @@ async def _draw(scenario: Scenario, size: tuple[int, int]) -> str:
             await app.push_screen(LaunchedScreen(RunDirectory(HOME / "runs/sdxl-20270115-080000")))
             await pilot.pause(0.1)  # its footer comes a moment later
         *before, last = scenario.keys or ("",)
-        for key in before:
-            await pilot.press(key)
-            await settle(app, pilot)
+        await press(app, pilot, before)
         if scenario.hangs:
             answers.clear()
             await pilot.press(last)
             while "measuring" not in app.export_screenshot():
                 await pilot.pause(0.02)
         elif last:
-            await pilot.press(last)
-            await settle(app, pilot)
-        drawn = await picture(app, pilot)
-        answers.set()
-        return drawn
+            await press(app, pilot, (last,))
+        if scenario.rehearsed is not None:
+            app.rehearsed = Kept.of(app.screen.review.prepared, REHEARSED)
+            app.screen.show_rehearsal(app.rehearsed)
+            await press(app, pilot, scenario.rehearsed)
+        if not scenario.rehearsing:
+            drawn = await picture(app, pilot)
+            answers.set()
+            return drawn
+        with under_way(HOME / "runs/.rehearsal-sdxl-20270115-080000") as run:
+            await app.push_screen(RehearsalScreen(run, scenario.glyphs))
+            await pilot.pause(0.1)  # it looks a moment later
+            return await picture(app, pilot)
+
+
+async def press(app: WizardApp, pilot, keys: Sequence[str]) -> None:
+    """One key after another, each with what it sets off."""
+    for key in keys:
+        await pilot.press(key)
+        await settle(app, pilot)
 
 
 async def picture(app: App, pilot) -> str:

@@ -14,6 +14,7 @@ from launcher.runs.outcome import Outcome, write_outcome
 from launcher.runs.stop import request_stop, stop_requested
 
 SAVE_SECONDS = float(os.environ.get("STAND_IN_SAVE_SECONDS", "0"))
+FIRST_STEP_SECONDS = float(os.environ.get("STAND_IN_FIRST_STEP_SECONDS", "0"))
 
 
 def steps(run: RunDirectory, last: int, *, phases: bool = False) -> None:
@@ -21,11 +22,12 @@ def steps(run: RunDirectory, last: int, *, phases: bool = False) -> None:
     if phases:
         events.emit("phase", phase="train", state="start")
     with Heartbeat(run, on_orphaned=lambda: request_stop(run, "the supervisor of this run died")) as heartbeat:
+        time.sleep(FIRST_STEP_SECONDS)
         for step in range(1, last + 1):
             time.sleep(0.1)
             heartbeat.progress("train", step)
-            seconds = {"total": 0.1}
-            events.emit("step", step=step, max_steps=last, loss=1 / step, lr=1e-3, grad_norm=1.0, seconds=seconds)
+            told = {"loss": 1 / step, "lr": 1e-3, "grad_norm": 1.0, "skipped": False, "seconds": {"total": 0.1}}
+            events.emit("step", step=step, max_steps=last, **told, vram_mib=[], rss_mib=512)
             if phases:
                 events.emit("phase", phase="train", state="progress", done=step, total=last)
             if request := stop_requested(run):
