@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -101,17 +101,18 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def write_answers(resolved: Resolved, base: Path, folder: Path) -> bytes:
+def write_answers(resolved: Resolved, base: Path, folder: Path, only: Set[str] | None = None) -> bytes:
     """The file of everything that was asked, defaults too: a later version's defaults do not change it.
 
     Args:
         resolved: answers in force.
         base: the folder their relative paths count from.
         folder: where the file will lie.
+        only: ids of a part of it, which other answers complete.
     """
     values = {}
     for question in resolved.asked:
-        if question.secret or question.id not in resolved.values:
+        if question.secret or question.id not in resolved.values or (only is not None and question.id not in only):
             continue
         value = resolved.values[question.id]
         if question.kind is Kind.PATH and isinstance(value, str):

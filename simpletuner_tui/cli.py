@@ -138,11 +138,13 @@ def _parser() -> argparse.ArgumentParser:
         _add_answers_options(command)
         if name == "estimate":
             command.add_argument(
-                "--vram", type=_memory, metavar="SIZE", help="hold it against a card with so much free, such as 12GiB"
+                "--vram", type=_size, metavar="SIZE", help="hold it against a card with so much free, such as 12GiB"
             )
         if name == "rehearse":
             command.add_argument("--force", action="store_true", help=FORCE)
         command.set_defaults(command=_of(run))
+
+    _add_plan(commands)
 
     text = "accelerate's questionnaire alone; writes the file that accelerate config writes"
     command = commands.add_parser("accelerate-config", help=text, description=text)
@@ -177,6 +179,34 @@ def _parser() -> argparse.ArgumentParser:
     _add_runs(commands)
     _add_checkpoints(commands)
     return parser
+
+
+def _add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "the fastest setting that fits a budget of GPU memory, host RAM and disk, and why no faster one does"
+    command = commands.add_parser("plan", help=text, description=f"{text}. What is left out is what is free here now.")
+    command.add_argument("--vram", type=_size, metavar="SIZE", help="of each GPU, such as 12GiB")
+    command.add_argument("--ram", type=_size, metavar="SIZE", help="host memory for the run")
+    command.add_argument("--disk", type=_size, metavar="SIZE", help="for checkpoints, export, caches and NVMe offload")
+    command.add_argument("--resolution", type=_count, default=1024, metavar="PX", help="1024")
+    command.add_argument("--batch", type=_batch, metavar="N", help="per GPU and micro-batch; auto: what is fastest")
+    command.add_argument("--accumulation", type=_count, default=1, metavar="N", help="micro-batches a step; 1")
+    command.add_argument("--gpus", type=_count, metavar="N", help="1, or those of this machine without --vram")
+    command.add_argument("--nvme", metavar="DIR", help="a folder for NVMe offload, which is left alone without")
+    command.add_argument("--set", action="append", default=[], metavar="ID=VALUE", help="an answer it begins with")
+    command.add_argument("-o", "--output", metavar="FILE", help="writes the answers it amounts to")
+    command.add_argument("--force", action="store_true", help="replace a file that is there, keeping it as FILE.bak")
+    command.add_argument("--json", action="store_true", help="machine-readable output on stdout")
+    command.set_defaults(command=_of("plan.plan"))
+
+    text = "settings that come with the program, each for a budget, with their figures; without an action it lists them"
+    command = commands.add_parser("presets", help=text, description=text)
+    command.add_argument("--json", action="store_true", help="with the list: machine-readable output on stdout")
+    command.set_defaults(command=_of("presets.list_presets"))
+    actions = command.add_subparsers(title="actions", metavar="ACTION")
+    text = "its answers on stdout, as --replay takes them"
+    action = actions.add_parser("show", help=text, description=text)
+    action.add_argument("name", metavar="NAME", help="of the preset")
+    action.set_defaults(command=_of("presets.show"))
 
 
 def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -292,17 +322,28 @@ def _add_front_end_options(parser: argparse.ArgumentParser, default: object = Fa
 def _add_answers_options(parser: argparse.ArgumentParser, *, as_json: bool = True) -> None:
     parser.add_argument("--run-dir", metavar="DIR", help="where the run lies; one that is there is continued")
     parser.add_argument("--set", action="append", default=[], metavar="ID=VALUE", help="an answer, over the file's")
+    parser.add_argument("--preset", metavar="NAME", help="answers where nothing else says any; presets lists them")
     parser.add_argument("--offload_param_path", metavar="DIR", help="folder for NVMe offload where none is named")
     parser.add_argument("--strict", action="store_true", help="an answer left to its default is an error")
     if as_json:
         parser.add_argument("--json", action="store_true", help="machine-readable output on stdout")
 
 
-def _memory(text: str) -> int:
+def _size(text: str) -> int:
     try:
         return mib_of(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 10**6:
+        raise argparse.ArgumentTypeError("a whole number from 1 is needed")
+    return int(text)
+
+
+def _batch(text: str) -> int | None:
+    return None if text == "auto" else _count(text)
 
 
 def _seconds(text: str) -> float:

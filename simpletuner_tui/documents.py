@@ -48,6 +48,8 @@ class Document:
     """With which answers the DeepSpeed builder has something to work on."""
     sources: tuple[Path, ...] = ()
     """Where a file of accelerate's may be that a walk can start from."""
+    presets: bool = False
+    """Whether a walk can start from a preset."""
 
     def saving(self, resolved: Resolved, path: Path) -> "Saving":
         """Looks what saving would replace.
@@ -77,6 +79,7 @@ def run_document() -> Document:
         draft="draft.json",
         builds=DEEPSPEED,
         sources=accelerates_places(),
+        presets=True,
     )
 
 

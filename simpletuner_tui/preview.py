@@ -68,10 +68,14 @@ def preview(resolved: Resolved, base: Path) -> Preview:
 
 def cost(settings: Settings) -> Estimate:
     """What these settings cost; reads the model's headers and counts the pictures once a folder."""
+    return estimate(settings, *facts_of_run(settings), speed_here(settings))
+
+
+def facts_of_run(settings: Settings) -> tuple[ModelFacts, Extent]:
+    """What a cost follows from besides settings; each model and each folder is read once."""
     training = settings.training
     facts = _facts(training.model.pretrained_model_name_or_path)
-    data = _extent(training.data.instance_data_dir, training.sources.data_backend_config)
-    return estimate(settings, facts, data, speed_here(settings))
+    return facts, _extent(training.data.instance_data_dir, training.sources.data_backend_config)
 
 
 @lru_cache(maxsize=16)

@@ -8,6 +8,7 @@ from launcher.machine.availability import Availability
 from simpletuner_tui.questions.conditions import Answer, answers_named
 from simpletuner_tui.questions.model import Choice, Kind, Question, Resolved, resolve
 
+_ABSENT = object()
 YES_AND_NO = (Choice("yes", True), Choice("no", False))
 
 
@@ -39,6 +40,7 @@ class Session:
         self._position = 0
         self._visited: set[str] = set()
         self._sources: dict[str, str] = {}
+        self._before_trial: dict[str, tuple[object, str]] = {}
         self.resolved: Resolved = resolve(registry, self._answers, self._probes)
 
     @property
@@ -159,6 +161,26 @@ class Session:
         self._resolve()
         if here is not None and here in self.resolved.asked:
             self._position = self.resolved.asked.index(here)
+
+    def take_on_trial(self, answers: Mapping[str, object]) -> None:
+        """Takes answers so that :meth:`take_back` puts in force again what was there before them."""
+        self._before_trial = {key: (self._answers.get(key, _ABSENT), self._sources.get(key, "")) for key in answers}
+        self.take(answers)
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether there is something to take back."""
+        return bool(self._before_trial)
+
+    def take_back(self) -> None:
+        """Undoes :meth:`take_on_trial`; what else was answered since stays."""
+        before, self._before_trial = self._before_trial, {}
+        for key, (answer, source) in before.items():
+            self._answers.pop(key, None)
+            if answer is not _ABSENT:
+                self._answers[key] = answer
+            self._sources[key] = source
+        self.take({})
 
     def restore(self, answers: Mapping[str, object], place: str) -> None:
         """Takes up a walk that was left.

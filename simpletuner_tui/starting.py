@@ -1,10 +1,10 @@
-"""What a walk can start from: a draft, accelerate's file that is there already, or nothing."""
+"""What a walk can start from: a draft, accelerate's file that is there already, a preset, or nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launcher.errors import InvalidInputError
 from simpletuner_tui.documents import Document
@@ -14,8 +14,14 @@ from simpletuner_tui.questions.accelerate.recover import answers_in, deepspeed_a
 from simpletuner_tui.questions.model import Question
 from simpletuner_tui.session import Session, probe_machine
 
+if TYPE_CHECKING:
+    from simpletuner_tui.presets import Preset
+
 WHERE = "Where should it start from?"
 """What is asked before the first question, where there is a choice."""
+
+
+PRESETS = "settings that fit a card of 8, 12, 16 or 24 GB, two cards, 32 GB of host RAM; the fastest; pixel art"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +30,12 @@ class Start:
 
     title: str
     details: str
-    begin: Callable[[Session], Sequence[str]]
+    begin: Callable[[Session], Sequence[str]] = lambda _: ()
     """Puts a session there; returns what a person should be told about it."""
     unsaved: bool = False
     """Whether the answers it begins with stand in no file."""
+    further: "Callable[[], Sequence[Start]] | None" = None
+    """What is offered next, where this alone begins nothing; its last leads back here."""
 
 
 def starts(document: Document, drafts: Drafts, base: Path) -> tuple[Start, ...]:
@@ -45,8 +53,27 @@ def starts(document: Document, drafts: Drafts, base: Path) -> tuple[Start, ...]:
         with suppress(InvalidInputError):  # what cannot be read is no help; whoever names it is told
             found.append(of_file(path, document.registry))
             break
+    if document.presets:
+        found.append(Start("Start from a preset", PRESETS, further=lambda: _presets(document, drafts, base)))
     own = "from every question's own default" + ("; the first answer replaces the draft" if draft else "")
-    return (*found, Start("Start anew", own, lambda _: ())) if found else ()
+    return (*found, Start("Start anew", own)) if found else ()
+
+
+def _presets(document: Document, drafts: Drafts, base: Path) -> tuple[Start, ...]:
+    from simpletuner_tui.presets import presets  # noqa: PLC0415 - read once somebody wants one
+
+    back = Start("Back", "to what else it can start from", further=lambda: starts(document, drafts, base))
+    return (*(of_preset(preset) for preset in presets()), back)
+
+
+def of_preset(preset: "Preset") -> Start:
+    """A preset as a source of defaults."""
+
+    def begin(session: Session) -> Sequence[str]:
+        session.take(preset.answers, preset.source)
+        return preset.remarks
+
+    return Start(preset.name, f"{preset.description} {preset.figures}", begin)
 
 
 def _of_draft(draft: Draft, base: Path, registry: Sequence[Question]) -> Start:

@@ -1,6 +1,5 @@
 """Numbers as people read them."""
 
-import math
 import re
 from collections.abc import Iterable
 from typing import TextIO
@@ -16,17 +15,24 @@ def size(mib: float) -> str:
     return f"{mib / 1024:.1f} GiB" if round(mib) >= 1024 else f"{mib:.0f} MiB"
 
 
+UNITS = {"TiB": 2.0**20, "GiB": 1024.0, "MiB": 1.0, "TB": 1e12 / 2**20, "GB": 1e9 / 2**20, "MB": 1e6 / 2**20}
+"""MiB of each."""
+
+
 def mib_of(text: str) -> int:
-    """Memory as a person writes it, with its unit: ``12GiB``, ``24 GB``, ``8000 MiB``.
+    """MiB of a size as people type it: ``12GiB``, ``12 GB``, ``11500MiB``.
 
     Raises:
-        ValueError: it is not written so, with a sentence for who wrote it.
+        ValueError: with a sentence for the person.
     """
-    written = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MGT]i?B)\s*", text)
-    if written is None or not float(written[1]):
-        raise ValueError(f"{text}: write it as 12GiB")
-    base, power = 1024.0 if "i" in written[2] else 1000.0, 2.0 + "MGT".index(written[2][0])
-    return round(float(written[1]) * math.pow(base, power) / 2**20)
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([A-Za-z]+)\s*", text)
+    units = {unit.lower(): mib for unit, mib in UNITS.items()}
+    if match is None or match[2].lower() not in units:
+        raise ValueError(f"a size with its unit is needed, such as 12GiB, 11500MiB or 12.9GB, not {text}")
+    mib = int(float(match[1]) * units[match[2].lower()])
+    if mib < 1:
+        raise ValueError(f"{text} is less than a MiB")
+    return mib
 
 
 def duration(seconds: float) -> str:

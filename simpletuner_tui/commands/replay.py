@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from argparse import Namespace
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from launcher.errors import ExitCode, InvalidInputError
@@ -13,6 +13,7 @@ from simpletuner_tui.costs import estimate_lines, judged
 from simpletuner_tui.launching import Prepared, default_run_dir, prepare, start_and_follow
 from simpletuner_tui.messages import tell
 from simpletuner_tui.paths import typed_path
+from simpletuner_tui.presets import find_preset
 from simpletuner_tui.pricing import card_for
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.accelerate.deepspeed import OFFLOAD_PATH
@@ -91,7 +92,10 @@ def answers_and_run_dir(arguments: Namespace, file: str) -> tuple[Answers, Path]
     Raises:
         InvalidInputError: the file cannot be read, or an option means nothing.
     """
-    answers = load_answers(file).with_typed(typed(arguments), Path.cwd(), REGISTRY)
+    answers = load_answers(file)
+    if arguments.preset is not None:
+        answers = replace(answers, values={**find_preset(arguments.preset).answers, **answers.values})
+    answers = answers.with_typed(typed(arguments), Path.cwd(), REGISTRY)
     return answers, typed_path(arguments.run_dir) if arguments.run_dir else default_run_dir(_name(file))
 
 

@@ -2,11 +2,12 @@
 
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from launcher.config.setting import Level
 from launcher.errors import ExitCode, InvalidInputError, LauncherError
+from launcher.preflight import Machine
 from simpletuner_tui.answers import Answers, judge_answers, write_answers
 from simpletuner_tui.builder.editing import Editing
 from simpletuner_tui.builder.plan import apply, builder_of, name_file, of_file
@@ -21,22 +22,24 @@ from simpletuner_tui.launching import default_run_dir, prepare, start_and_follow
 from simpletuner_tui.paths import typed_path
 from simpletuner_tui.pricing import card_for
 from simpletuner_tui.questions import REGISTRY
+from simpletuner_tui.recommending import budget_of, propose
 from simpletuner_tui.rehearsing import rehearse_and_tell
 from simpletuner_tui.saving import saving
 from simpletuner_tui.session import Session
+from simpletuner_tui.text import mib_of
 
 ACTIONS = (
-    "run, rehearse (two steps of it), cost, save FILE, list, build (DeepSpeed's JSON), "
+    "run, rehearse (two steps of it), cost, save FILE, list, build (DeepSpeed's JSON), recommend [VRAM], take back, "
     "a question's number to change it, or quit: "
 )
 
 
-def wizard_in_lines(document: Document, brought: Mapping[str, object], *, prompts: bool) -> ExitCode:
+def wizard_in_lines(document: Document, session: Session, *, prompts: bool) -> ExitCode:
     """Walks the questions as lines or as prompts, shows what they amount to, and starts or saves.
 
     Args:
         document: a run's.
-        brought: answers from the command line, by id.
+        session: with answers from the command line.
         prompts: as questionary's prompts; what comes after the questions is lines all the same.
 
     Raises:
@@ -44,7 +47,6 @@ def wizard_in_lines(document: Document, brought: Mapping[str, object], *, prompt
     """
     # A closed stdin is one that has ended.
     lines = Lines(sys.stdin or io.StringIO(), sys.stdout)
-    session = Session(document.registry, brought)
     try:
         greeting = "Fine-tune SDXL with DeepSpeed ZeRO offload."
         drafts = ask_questions(document, session, lines, greeting, prompts=prompts)
@@ -79,8 +81,8 @@ def _act(lines: Lines, document: Document, session: Session, drafts: Drafts | No
         elif word == "save" and rest:
             _save(lines, session, typed_path(rest))
             settled()
-        elif word == "build":
-            _build(lines, document, session)
+        elif word in CHANGES:
+            CHANGES[word](lines, document, session, rest)
             if drafts is not None:
                 drafts.keep(session.kept_answers, "")
         elif word.isdigit():
@@ -93,7 +95,7 @@ def _act(lines: Lines, document: Document, session: Session, drafts: Drafts | No
     return None
 
 
-def _build(lines: Lines, document: Document, session: Session) -> None:
+def _build(lines: Lines, document: Document, session: Session, _: str) -> None:
     """The DeepSpeed builder on the answers; what is applied, or the file that is saved, becomes answers."""
     if not document.builds.holds(session.resolved.context):
         raise InvalidInputError("DeepSpeed is not used with these answers: there is nothing to build")
@@ -105,6 +107,41 @@ def _build(lines: Lines, document: Document, session: Session) -> None:
         lines.say(name_file(session, outcome.saved))
     elif outcome is not None and outcome.applied is not None:
         lines.say(apply(outcome.applied, session, Path.cwd(), document.registry))
+
+
+def _recommend(lines: Lines, document: Document, session: Session, vram: str) -> None:
+    """The fastest setting for a card, shown and taken; ``take back`` undoes it."""
+    machine = Machine()
+    found = machine.gpus()
+    if not vram and not found.gpus:
+        raise InvalidInputError(f"there is no GPU here ({found.reason}): say of which size, such as recommend 12GiB")
+    try:
+        free = mib_of(vram) if vram else min(gpu.free_mib for gpu in found.gpus)
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from None
+    budget = budget_of(free, machine, Path.cwd())
+    proposal = propose(session.answers, session.resolved, Path.cwd(), document.registry, budget)
+    for line in proposal.lines:
+        lines.show(line)
+    if proposal.answers:
+        session.take_on_trial(proposal.answers)
+        lines.say("The answers say so now; `take back` undoes it.")
+
+
+def _take(lines: Lines, _: Document, session: Session, rest: str) -> None:
+    """``take back``: what was answered before the recommendation."""
+    if rest != "back" or not session.on_trial:
+        raise InvalidInputError("there is no recommendation to take back")
+    session.take_back()
+    lines.say("The answers are what they were before.")
+
+
+CHANGES: Mapping[str, Callable[[Lines, Document, Session, str], None]] = {
+    "build": _build,
+    "recommend": _recommend,
+    "take": _take,
+}
+"""Actions that change several answers, by their first word."""
 
 
 def _list(lines: Lines, session: Session) -> None:

@@ -102,17 +102,20 @@ def begin(lines: Lines, session: Session, offered: Sequence[Start]) -> bool:
         QuitWalkError: the person leaves.
         InvalidInputError: the input ends.
     """
-    if not offered:
-        return False
-    lines.say(WHERE)
-    for number, start in enumerate(offered, start=1):
-        lines.say(f"{number}. {start.title}: {start.details}", indent="    ")
-    rows = {str(number): start for number, start in enumerate(offered, start=1)} | {"": offered[0]}
-    while (typed := lines.hear("[1] > ").strip()) not in rows:
-        lines.say(f"That does not do: type a number from 1 to {len(offered)}.", indent="    ")
-    for remark in rows[typed].begin(session):
-        lines.say(remark)
-    return rows[typed].unsaved
+    while offered:
+        lines.say(WHERE)
+        for number, start in enumerate(offered, start=1):
+            lines.say(f"{number}. {start.title}: {start.details}", indent="    ")
+        rows = {str(number): start for number, start in enumerate(offered, start=1)} | {"": offered[0]}
+        while (typed := lines.hear("[1] > ").strip()) not in rows:
+            lines.say(f"That does not do: type a number from 1 to {len(offered)}.", indent="    ")
+        start = rows[typed]
+        for remark in start.begin(session):
+            lines.say(remark)
+        if start.further is None:
+            return start.unsaved
+        offered = start.further()
+    return False
 
 
 def walk(lines: Lines, session: Session, drafts: Drafts | None = None) -> None:

@@ -30,13 +30,15 @@ def begin(session: Session, offered: Sequence[Start]) -> bool:
         KeyboardInterrupt: Ctrl-C.
         EOFError: Ctrl-D.
     """
-    if not offered:
-        return False
-    rows = [questionary.Choice(f"{start.title}  ({start.details})", value=start) for start in offered]
-    start: Start = questionary.select(WHERE, choices=rows, instruction=" ").unsafe_ask()
-    for remark in start.begin(session):
-        questionary.print(remark)
-    return start.unsaved
+    while offered:
+        rows = [questionary.Choice(f"{start.title}  ({start.details})", value=start) for start in offered]
+        start: Start = questionary.select(WHERE, choices=rows, instruction=" ").unsafe_ask()
+        for remark in start.begin(session):
+            questionary.print(remark)
+        if start.further is None:
+            return start.unsaved
+        offered = start.further()
+    return False
 
 
 def walk(session: Session, drafts: Drafts | None = None) -> None:

@@ -1,6 +1,7 @@
 """The application: which screen follows which, and what is done at the end of a walk."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from textual import work
@@ -10,7 +11,7 @@ from textual.driver import Driver
 from launcher.errors import LauncherError
 from simpletuner_tui.messages import left_to_itself
 from simpletuner_tui.paths import typed_path
-from simpletuner_tui.starting import WHERE, starts
+from simpletuner_tui.starting import WHERE, Start, starts
 from simpletuner_tui.text import size
 from simpletuner_tui.tui.commands import QuestionCommands
 from simpletuner_tui.tui.quiet_app import QuietApp
@@ -64,8 +65,8 @@ class WizardApp(QuietApp):
 
     async def _offer_starts(self) -> None:
         setup, session = self.setup, self.setup.session
-        offered = () if session.answers else starts(setup.document, setup.drafts, setup.base)
-        if offered:
+        offered: Sequence[Start] = () if session.answers else starts(setup.document, setup.drafts, setup.base)
+        while offered:
             rows = [Row(str(number), start.title, start.details) for number, start in enumerate(offered)]
             chosen = await self.push_screen_wait(ChooseScreen(WHERE, rows))
             start = offered[-1 if chosen is None else int(chosen)]
@@ -73,6 +74,7 @@ class WizardApp(QuietApp):
                 self.notify(remark, severity="warning", timeout=20)
             if start.unsaved:
                 return
+            offered = start.further() if start.further else ()
         setup.drafts.settle(session.kept_answers)
         self._saved = session.kept_answers
 

@@ -10,6 +10,15 @@ if TYPE_CHECKING:
     from simpletuner_tui.tui.app import WizardApp
 
 
+OF_SCREENS = (
+    ("Review", "every answer, the files, the command line", "review"),
+    ("DeepSpeed builder", "every field of its JSON", "build"),
+    ("Recommend", "what is fastest on a card: offload, batch and more", "recommend"),
+    ("Take back", "what was recommended", "take_back"),
+)
+"""What some screens do, by their action."""
+
+
 class QuestionCommands(Provider):
     """Jumps to questions."""
 
@@ -44,17 +53,12 @@ class QuestionCommands(Provider):
                 yield Hit(score, f"{question.id}  {text}", partial(self._wizard.jump, question.id))
 
     def _actions(self) -> Sequence[tuple[str, str, Callable[[], Any]]]:
-        app = self._wizard
+        app, screen = self._wizard, self.screen
         return (
             *(
-                [("Review", "every answer, the files, the command line", partial(self.screen.run_action, "review"))]
-                if hasattr(self.screen, "action_review")
-                else []
-            ),
-            *(
-                [("DeepSpeed builder", "every field of its JSON", partial(self.screen.run_action, "build"))]
-                if hasattr(self.screen, "action_build") and self.screen.check_action("build", ())
-                else []
+                (title, help_text, partial(screen.run_action, action))
+                for title, help_text, action in OF_SCREENS
+                if hasattr(screen, f"action_{action}") and screen.check_action(action, ())
             ),
             *(
                 [("Card", "another one to hold the cost against", partial(self.screen.run_action, "card"))]

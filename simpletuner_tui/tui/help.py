@@ -10,6 +10,7 @@ OF_EVERY_SCREEN = (
     ("F4", "keeps what is left at its default, and reviews"),
     ("F5", "help, the file as it grows, the cost: in turn"),
     ("F6", "the focus goes to the steps, the panes, and back"),
+    ("F7", "the fastest setting that fits a card"),
     ("F9", "another card to hold the cost against"),
     ("Tab", "the next part that takes keys"),
     ("Ctrl+P", "jumps to any question, by a word of it or its id"),

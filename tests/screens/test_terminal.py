@@ -15,6 +15,8 @@ from harness.terminal import Terminal
 
 MODEL = "training.pretrained_model_name_or_path"
 FIRST = "Which SDXL model should be fine-tuned?"
+ANEW = "\x1b[B\r"
+"""Down and Enter: the row below the presets."""
 TEXTUAL = {"TERM": "xterm-256color", "COLORTERM": ""}
 
 
@@ -37,9 +39,17 @@ def draft(folder) -> dict:
     return json.loads(path.read_text())["answers"] if path.exists() else {}
 
 
+def begun(terminal: Terminal) -> Terminal:
+    """It starts anew; the first question is there."""
+    terminal.read_until("Start anew")
+    terminal.type(ANEW)
+    terminal.read_until(FIRST)
+    return terminal
+
+
 def answered(folder, terminal: Terminal) -> Terminal:
     """A first answer is given and kept."""
-    terminal.read_until(FIRST)
+    begun(terminal)
     terminal.type("./m\r")
     wait_for(lambda: draft(folder) == {MODEL: "./m"})
     return terminal
@@ -60,8 +70,7 @@ def test_a_window_may_change_its_size(folder, terminal):
 
 
 def test_a_wide_window_is_not_drawn_narrow_first(terminal):
-    window = terminal(columns=120, rows=40)
-    window.read_until(FIRST)
+    window = begun(terminal(columns=120, rows=40))
     window.quiet(1.0)
     assert window.seen.count(FIRST) <= 3, "each time is a whole screen"
 
@@ -97,8 +106,7 @@ def test_the_request_to_end_is_followed_and_the_draft_kept(folder, terminal):
 
 
 def test_bytes_that_are_no_text_are_told_apart_and_harmless(folder, terminal):
-    window = terminal()
-    window.read_until(FIRST)
+    window = begun(terminal())
     window.type_bytes(b"\xff\xfe\xc3\x00\xed\xa0\x80abc")
     window.read_until("abc")
     window.type("\r")
@@ -112,8 +120,7 @@ def test_bytes_that_are_no_text_are_told_apart_and_harmless(folder, terminal):
 
 
 def test_nothing_is_drawn_while_nobody_types(folder, terminal):
-    window = terminal()
-    window.read_until(FIRST)
+    window = begun(terminal())
     window.quiet(1.0)
     window.forget()
     window.read_for(5.0)
@@ -122,9 +129,10 @@ def test_nothing_is_drawn_while_nobody_types(folder, terminal):
 
 def test_a_terminal_that_cannot_be_drawn_on_gets_lines_and_one_notice(terminal):
     window = terminal(TERM="dumb")
-    window.read_until("> ")
+    window.read_until("2. Start anew")
+    window.type("2\r")
+    window.read_until(FIRST)
     assert window.seen.count("TERM=dumb") == 1
-    assert FIRST in window.seen
     assert "\x1b" not in window.seen
     window.type("quit\r")
     assert window.wait() == 0
@@ -152,7 +160,7 @@ def test_a_pipe_is_answered_in_lines(folder):
 def test_a_terminal_that_only_reads_gets_lines(folder, terminal):
     shell = Terminal("sh", "-c", f"{CLI} > out.txt", cwd=folder, **TEXTUAL)
     try:
-        shell.type("quit\r")
+        shell.type("2\rquit\r")
         assert shell.wait() == 0
         assert FIRST in (folder / "out.txt").read_text()
     finally:
@@ -178,8 +186,9 @@ def test_it_draws_and_resizes_in_tmux(folder):
 
     tmux("new-session", "-d", "-s", "w", "-x", "80", "-y", "24", "-c", str(folder), CLI)
     try:
-        screen = shown("Quit")
-        assert FIRST in screen
+        shown("Start anew")
+        tmux("send-keys", "-t", "w", "Down", "Enter")
+        screen = shown(FIRST)
         assert len(screen.splitlines()) == 24
         tmux("resize-window", "-t", "w", "-x", "50", "-y", "15")
         assert "Which SDXL" not in shown("This window is too small")

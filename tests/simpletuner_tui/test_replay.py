@@ -508,6 +508,27 @@ def test_lines_lead_to_a_file_that_replays_as_one_written_by_hand(home):
     assert {name: ours[name] for name in SAME_EVERYWHERE} == {name: theirs[name] for name in SAME_EVERYWHERE}
 
 
+def test_lines_recommend_and_take_it_back(home):
+    walked = (
+        "./model",
+        "rest",
+        "./pictures",
+        "64",
+        "rest",
+        "recommend 12",
+        "recommend 12GiB",
+        "take back",
+        "take back",
+    )
+    done = cli(cwd=home, stdin="\n".join((*walked, "quit")) + "\n")
+    assert done.returncode == ExitCode.OK
+    said = done.stdout
+    assert "a size with its unit is needed, such as 12GiB" in said
+    assert "Of 12.0 GiB of VRAM, " in said
+    assert said.index("What it changes:") < said.index("The answers say so now; `take back` undoes it.")
+    assert said.index("The answers are what they were before.") < said.index("there is no recommendation to take back")
+
+
 def test_ctrl_c_at_a_question_cancels(home):
     terminal = Terminal(CLI, "--accessible", cwd=home)
     try:

@@ -224,3 +224,16 @@ def test_the_machine_itself_is_probed_when_nothing_is_said():
     session = Session(REGISTRY, {"accelerate.use_deepspeed": True})
     assert session.resolved.stop is None  # DeepSpeed is installed where these tests run
     assert Session(REGISTRY, {"accelerate.use_deepspeed": True}, {}).resolved.stop is not None
+
+
+def test_what_was_taken_on_trial_is_taken_back_and_nothing_else():
+    session = start({"name": "a", "rows": 3})
+    session.take({"rows": 4}, "file.yaml")
+    session.take_on_trial({"rows": 9, "branch": True, "inner": 7})
+    assert (session.resolved.values["rows"], session.resolved.values["inner"], session.on_trial) == (9, 7, True)
+    session.take({"name": "b"})
+    session.take_back()
+    assert session.answers == {"name": "b", "rows": 4}
+    assert session.origin(SMALL[6]) == "the answer in file.yaml"
+    assert not session.on_trial
+    assert where(session) == "name"

@@ -40,11 +40,11 @@ def file(tmp_path) -> Path:
     return path
 
 
-def offered(tmp_path, *sources: Path, draft: dict | None = None):
+def offered(tmp_path, *sources: Path, draft: dict | None = None, presets: bool = False):
     drafts = Drafts(tmp_path / "draft.json")
     if draft:
         drafts.keep(draft, "training.seed")
-    return starts(replace(run_document(), sources=sources), drafts, tmp_path)
+    return starts(replace(run_document(), sources=sources, presets=presets), drafts, tmp_path)
 
 
 def test_without_anything_to_start_from_nothing_is_asked(tmp_path):
@@ -63,6 +63,15 @@ def test_a_file_that_cannot_be_read_is_passed_over_for_one_that_can(tmp_path, fi
 def test_the_draft_comes_first(tmp_path, file):
     titles = [start.title for start in offered(tmp_path, file, draft={"training.seed": 7})]
     assert titles == ["Continue the draft", "Start from accelerate's file", "Start anew"]
+
+
+def test_presets_come_after_what_is_there_and_lead_back(tmp_path, file):
+    offer = offered(tmp_path, file, draft={"training.seed": 7}, presets=True)
+    titles = ["Continue the draft", "Start from accelerate's file", "Start from a preset", "Start anew"]
+    assert [start.title for start in offer] == titles
+    presets = offer[2].further()
+    assert (presets[0].title, presets[-1].title) == ("fits-8GB", "Back")
+    assert [start.title for start in presets[-1].further()] == titles
 
 
 def test_a_file_gives_its_answers_with_its_name_and_says_what_it_does_not_give(tmp_path, file):

@@ -27,7 +27,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.config.deepspeed import BLOCKS, DeepSpeedSettings, to_deepspeed_json
 from launcher.config.training import AdapterSettings
 from launcher.train.batches import Batches, Division
 from launcher.train.lora import DIFFUSERS_FILE, KOHYA_FILE, add_adapter
@@ -59,6 +59,12 @@ PLACES = {
     "zero3-nvme": {"stage": 3, **NVME},
     # Each of the model's parameters is under a MiB, which is too small to be swapped: they stay in host memory.
     "zero3-nvme-params": {"stage": 3, **NVME, **NVME_PARAMETERS},
+    "zero3-whole-blocks": {
+        "stage": 3,
+        "offload_optimizer_device": "cpu",
+        "offload_param_device": "cpu",
+        "extra": {"zero_optimization": {"leaf_module": {"classes": list(BLOCKS)}}},
+    },
 }
 ACCUMULATIONS = {1: (1, 4), 2: (1, 2)}
 """By the number of processes."""
@@ -66,7 +72,10 @@ WORLD_SIZES = tuple(ACCUMULATIONS)
 LORA = {"model_type": "lora", "lora_rank": 4, "lora_alpha": 8.0}
 IN_LORA_COVER = {("zero3-cpu-params", 4, 1), ("zero2", 1, 2)}
 """Place, accumulation and number of processes: what a LoRA adds to a place is that something is frozen there."""
-CASES_BY_PLACE = {**PLACES, **{f"{name}-lora": place for name, place in PLACES.items()}}
+CASES_BY_PLACE = {
+    **PLACES,
+    **{f"{name}-lora": place for name, place in PLACES.items() if name != "zero3-whole-blocks"},  # a rule refuses it
+}
 
 
 def in_cover(place: str, accumulation: int, world_size: int) -> bool:
@@ -77,6 +86,8 @@ def in_cover(place: str, accumulation: int, world_size: int) -> bool:
     """
     if "nvme" in place:
         return False
+    if place == "zero3-whole-blocks":
+        return accumulation > 1 and world_size == 1
     if place.endswith("-lora"):
         return (place.removesuffix("-lora"), accumulation, world_size) in IN_LORA_COVER
     several = accumulation > 1

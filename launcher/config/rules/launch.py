@@ -85,6 +85,14 @@ LAUNCH: tuple[Rule, ...] = (
         level=Level.WARNING,
     ),
     Rule(
+        "lora-in-whole-blocks",
+        "deepspeed.zero_optimization.leaf_module.classes",
+        "a LoRA does not train in blocks whose weights are fetched together: DeepSpeed releases frozen weights before "
+        "the backward pass has used them; take it out",
+        lambda launch, ds, training: launch.deepspeed and training.adapter.is_lora and bool(ds.fetched_whole),
+        source="run: RuntimeError, the size of tensor a (0) must match the size of tensor b (4), in the first backward",
+    ),
+    Rule(
         "compiled-at-stage-3",
         "accelerate.use_dynamo",
         "at ZeRO stage 3 DeepSpeed fetches each layer's weights from Python, where torch.compile stops: it compiles "

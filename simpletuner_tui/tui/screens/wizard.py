@@ -48,6 +48,7 @@ class WizardScreen(QuietScreen[Finished]):
         Binding("f5", "next_pane", "File/Cost"),
         Binding("f6", "switch", "Switch"),
         Binding("f8", "build", "Build"),
+        Binding("f7", "recommend", show=False),
         Binding("f9", "card", show=False),  # the cost pane names it
         Binding("enter", "go_on", show=False),  # where no field takes it
     ]
@@ -190,6 +191,10 @@ class WizardScreen(QuietScreen[Finished]):
             return self._setup.document.launches
         if action == "build":
             return self._setup.document.builds.holds(self._session.resolved.context)
+        if action == "recommend":
+            return self._setup.document.launches
+        if action == "take_back":
+            return self._session.on_trial
         return super().check_action(action, parameters)
 
     @work
@@ -201,6 +206,22 @@ class WizardScreen(QuietScreen[Finished]):
         if told := await build(self.app, self._setup):
             self.notify(told)
             await self.show()
+
+    @work
+    async def action_recommend(self) -> None:
+        """The fastest setting for a card, from the answers so far."""
+        self.query_one(QuestionView).keep()
+        from simpletuner_tui.tui.recommending import recommend  # noqa: PLC0415 - the first screen does without
+
+        if told := await recommend(self.app, self._setup):
+            self.notify(told)
+            await self.show()
+
+    async def action_take_back(self) -> None:
+        """What was answered before the recommendation is in force again."""
+        self._session.take_back()
+        self.notify("The recommendation was taken back.")
+        await self.show()
 
     @work
     async def action_card(self) -> None:

@@ -22,6 +22,7 @@ NO_OFFLOAD = {"offload_optimizer_device": "none"}
 STAGE_3 = {"stage": 3}
 MUON = {"optimizer_type": "Muon", "gradient_clipping": 0.0}
 LORA = {"adapter": AdapterSettings(model_type="lora")}
+FAST_LORA = {**LORA, "learning_rate": 1e-4}
 ADAGRAD = {"optimizer_type": "Adagrad"}
 GROUPS = {"weight_decay_exclude": "norms_and_biases"}
 PLAIN = {"launch": LaunchSettings(deepspeed=False)}
@@ -39,7 +40,13 @@ def objective(**chosen) -> dict:
     return {"objective": ObjectiveSettings(**chosen)}
 
 
+def in_blocks(*classes: str) -> dict:
+    return {"extra": {"zero_optimization": {"leaf_module": {"classes": list(classes)}}}}
+
+
 BREAKS = [
+    ("lora-in-whole-blocks", {**STAGE_3, **in_blocks("ResnetBlock2D", "BasicTransformerBlock")}, FAST_LORA),
+    ("lora-in-whole-blocks", {**STAGE_3, **in_blocks("BasicTransformerBlock")}, FAST_LORA),
     ("lion-needs-deepspeed", {"optimizer_type": "Lion", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-needs-deepspeed", {"optimizer_type": "Muon", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-decays-as-one", {**MUON, "scheduler_type": "WarmupDecayLR"}, {}),
@@ -59,6 +66,9 @@ BREAKS = [
     ("ema-far-from-its-masters", {}, AVERAGED_ON_GPU),
 ]
 KEEPS = [
+    ("lora-in-whole-blocks", {**STAGE_3, **in_blocks("BasicTransformerBlock")}, {}),
+    ("lora-in-whole-blocks", {**STAGE_3, **in_blocks("another.Block")}, LORA),
+    ("lora-in-whole-blocks", {"stage": 2, **in_blocks("BasicTransformerBlock")}, LORA),
     ("lion-needs-deepspeed", {"optimizer_type": "Adagrad", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("lion-needs-deepspeed", {"optimizer_type": "Lion"}, {}),
     ("muon-needs-deepspeed", MUON, {}),
@@ -142,6 +152,7 @@ def test_a_rule_names_a_setting_its_source_and_what_is_wrong(rule):
     fields = {f"deepspeed.{path}" for path in deepspeed_declarations()}
     fields |= {f"training.{setting.key}" for _, setting in training_declarations()}
     fields |= {"accelerate.use_dynamo", "accelerate.dynamo_use_fullgraph"}
+    fields.add("deepspeed.zero_optimization.leaf_module.classes")  # of deepspeed.extra
     assert rule.field in fields
     assert rule.source
     assert rule.message

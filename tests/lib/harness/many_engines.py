@@ -1,9 +1,9 @@
 """``python -m harness.many_engines JOB``: trains many DeepSpeed configurations in one process (one of several ranks).
 
 JOB is a JSON file: model folder, pictures, cache, steps, the settings of a LoRA, what does not decay and cases by name,
-each a DeepSpeed configuration; where the name has ``lora`` in it, the LoRA is trained. Rank 0 leaves ``NAME.pt`` with
-the losses, learning rates, gradient norms and final fp32 weights of each case beside it, and ``NAME-lora`` with an
-exported LoRA.
+each a DeepSpeed configuration; where the name has ``lora`` in it, the LoRA is trained, and where it has
+``whole-blocks``, activations are recomputed. Rank 0 leaves ``NAME.pt`` with the losses, learning rates, gradient norms
+and final fp32 weights of each case beside it, and ``NAME-lora`` with an exported LoRA.
 """
 
 import gc
@@ -18,6 +18,7 @@ from peft import get_peft_model_state_dict
 from harness.data import scan
 from launcher.config.training import AdapterSettings, DataSettings, ExportSettings, TrainingSettings
 from launcher.train import caches
+from launcher.train.activations import checkpoint_activations
 from launcher.train.batches import Batches, Division
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.distributed import World
@@ -63,6 +64,8 @@ def main() -> None:
         unet = model.unet(torch.float32)
         if "lora" in name:
             add_adapter(unet, lora.adapter, job["seed"])
+        if "whole-blocks" in name:  # their weights are fetched again where activations are recomputed
+            checkpoint_activations(unet, "all")
         exclude = job.get("weight_decay_exclude", "none")
         engine = (
             PlainEngine(unet, config, world, exclude)

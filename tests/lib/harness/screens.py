@@ -48,6 +48,7 @@ MACHINE = Machine(
     gpus=lambda: Gpus((CARD,)),
     host=lambda: Host(total_mib=96 * 1024, available_mib=90 * 1024, cores=16),
     gpu_processes=lambda uuid: (GpuProcess(20431, "python3.11", 1208), GpuProcess(1187, "Xorg", 312)),
+    free_bytes=lambda folder: 200 * 2**30,
     toolchain=lambda: Toolchain(compiler="/usr/bin/c++", headers=True, ninja="/usr/bin/ninja"),
 )
 NO_GPU = replace(MACHINE, gpus=lambda: Gpus((), reason="no NVIDIA driver answers (NVML Shared Library Not Found)"))
@@ -61,6 +62,8 @@ ANSWERS = {
     "accelerate.offload_optimizer": "cpu",
     "accelerate.mixed_precision": "bf16",
 }
+
+RECOMMENDABLE = {**ANSWERS, "training.pretrained_model_name_or_path": "owner/sdxl", "training.resolution": 1024}
 
 SDXL = {
     "training.pretrained_model_name_or_path": "stabilityai/stable-diffusion-xl-base-1.0",
@@ -146,6 +149,8 @@ class Scenario:
     glyphs: Glyphs = UNICODE
     theme: str = "textual-dark"
     draft: bool = False
+    presets: bool = False
+    """Whether it can start from one."""
     file: Mapping[str, object] = field(default_factory=dict)
     """accelerate's file, where there is one."""
     accelerate: bool = False
@@ -215,6 +220,17 @@ SCENARIOS = (
     Scenario("quit", ("7", "enter", "ctrl+q"), ANSWERS, "training.max_train_steps", sizes=(SMALL,)),
     Scenario("draft", draft=True),
     Scenario("start-from-a-file", file=FILE, sizes=(SMALL,)),
+    Scenario("start", draft=True, presets=True, sizes=(SMALL,)),
+    Scenario("presets", ("enter",), presets=True),
+    Scenario("answer-from-a-preset", ("enter", "enter", *FROM_FILE), presets=True, sizes=(SMALL,)),
+    Scenario("recommend", ("f7",), ANSWERS, "accelerate.zero_stage", sizes=(SMALL,)),
+    Scenario("recommendation", ("f7", *4 * ("down",), "enter"), RECOMMENDABLE, "accelerate.zero_stage"),
+    Scenario(
+        "recommendation-nothing",
+        ("f7", "down", "enter"),
+        {**RECOMMENDABLE, "training.resolution": 4096},
+        sizes=(SMALL,),
+    ),
     Scenario("answer-from-a-file", ("enter", *FROM_FILE), file=FILE, sizes=(SMALL,)),
     Scenario("accelerate-review", ("f4",), TWO_GPUS, accelerate=True),
     Scenario("palette", ("ctrl+p", *"stage"), ANSWERS, sizes=(SMALL,)),
@@ -223,7 +239,7 @@ SCENARIOS = (
     Scenario("too-small", sizes=(TINY,)),
 )
 
-THREADS = ("_price", "_judge", "_read")
+THREADS = ("_price", "_judge", "_read", "_propose")
 """Workers that end by themselves."""
 
 
@@ -318,7 +334,8 @@ def make_app(scenario: Scenario) -> WizardApp:
     if scenario.accelerate:
         document = replace(accelerate_document(Path("two.yaml")), sources=())
     else:
-        document = replace(run_document(), registry=scenario.registry, sources=(Path("default_config.yaml"),))
+        sources = (Path("default_config.yaml"),)
+        document = replace(run_document(), registry=scenario.registry, sources=sources, presets=scenario.presets)
     if scenario.file:
         Path("default_config.yaml").write_text(yaml.safe_dump(scenario.file))
     drafts = Drafts(Path("draft.json"))

@@ -79,11 +79,12 @@ class Wizard:
         answers: Mapping[str, object] | None = None,
         *,
         size: tuple[int, int] = (80, 24),
+        presets: bool = False,
         **setup,
     ) -> None:
         self.session = Session(registry, answers or {}, {"deepspeed": True})
         parts = {
-            "document": replace(run_document(), name="test", registry=registry, sources=()),
+            "document": replace(run_document(), name="test", registry=registry, sources=(), presets=presets),
             "drafts": Drafts(Path("draft.json")),
             "gpus": MACHINE.gpus,
             "machine": lambda: MACHINE,

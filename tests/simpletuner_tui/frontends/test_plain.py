@@ -89,6 +89,8 @@ def terminal(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "here").mkdir()
     opened = Terminal(CLI, "--plain", cwd=tmp_path / "here", TERM="xterm-256color", PROMPT_TOOLKIT_NO_CPR="1")
+    opened.read_until("Start anew")
+    opened.type(DOWN + ENTER)
     yield opened
     opened.close()
 

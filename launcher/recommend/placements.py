@@ -1,0 +1,137 @@
+"""Where weights, gradients and optimizer states may lie, and what else of a setting decides about memory and speed."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from launcher.config.deepspeed import BLOCKS, WHOLE_BLOCKS, leaves, put, split
+from launcher.config.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One way to share out and offload."""
+
+    name: str
+    """For people."""
+    stage: int
+    deepspeed: bool = True
+    optimizer: str = "none"
+    parameters: str = "none"
+    when: Callable[[Settings], bool] = lambda _: True
+    """With which settings it may be worth anything."""
+
+    @property
+    def offloads(self) -> bool:
+        """Whether anything is kept in host memory."""
+        return self.optimizer != "none"
+
+    @property
+    def on_nvme(self) -> bool:
+        """Whether anything is kept on a drive."""
+        return self.optimizer == "nvme"
+
+
+def _several(settings: Settings) -> bool:
+    """On one GPU there is nothing to share; where plain PyTorch has no such optimizer, DeepSpeed may have it."""
+    return settings.launch.num_processes > 1 or settings.deepspeed.optimizer_type in ("Lion", "Muon")
+
+
+def _accumulates(settings: Settings) -> bool:
+    """Stage 1 brings gradients to the host after the last micro-batch, stage 2 while each goes backward
+    (``stage_1_and_2.py``): what stage 1 keeps on the GPU for that is of use with several only."""
+    return settings.deepspeed.gradient_accumulation_steps > 1
+
+
+PLAIN = Placement("plain PyTorch, everything on the GPU", 0, deepspeed=False)
+SHARED_1 = Placement("ZeRO stage 1, nothing offloaded", 1, when=_several)
+SHARED_2 = Placement("ZeRO stage 2, nothing offloaded", 2, when=_several)
+SHARED_3 = Placement("ZeRO stage 3, nothing offloaded", 3, when=_several)
+CPU_1 = Placement("ZeRO stage 1, optimizer on the CPU", 1, optimizer="cpu", when=_accumulates)
+CPU_2 = Placement("ZeRO stage 2, optimizer on the CPU", 2, optimizer="cpu")
+CPU_3 = Placement("ZeRO stage 3, optimizer and weights on the CPU", 3, optimizer="cpu", parameters="cpu")
+OPTIMIZER_3 = Placement("ZeRO stage 3, optimizer on the CPU", 3, optimizer="cpu")
+NVME = Placement("ZeRO stage 3, optimizer on NVMe, weights on the CPU", 3, optimizer="nvme", parameters="cpu")
+ALL_NVME = Placement("ZeRO stage 3, optimizer and weights on NVMe", 3, optimizer="nvme", parameters="nvme")
+
+PLACEMENTS = (PLAIN, SHARED_1, SHARED_2, SHARED_3, CPU_1, CPU_2, CPU_3, OPTIMIZER_3, NVME, ALL_NVME)
+"""The fastest first, and of equally fast ones the lower stage. ZeRO stage 0 is left out: it holds what plain PyTorch
+holds, and computes the same."""
+
+CHECKPOINTING = ("all", "transformer_blocks", "none")
+"""What is recomputed, the most frugal first."""
+
+SMALL: Mapping[str, Any] = {
+    "reduce_bucket_size": 30_000_000,
+    "stage3_prefetch_bucket_size": 40_000_000,
+    "stage3_max_live_parameters": 120_000_000,
+    "stage3_max_reuse_distance": 120_000_000,
+}
+"""Stage 3 with few weights on the GPU at once."""
+ROOMY: Mapping[str, Any] = {
+    "reduce_bucket_size": 50_000_000,
+    "stage3_prefetch_bucket_size": 50_000_000,
+    "stage3_max_live_parameters": 1_000_000_000,
+    "stage3_max_reuse_distance": 1_000_000_000,
+}
+"""The defaults: some 1.7 GiB more, and fewer weights fetched twice."""
+BUCKETS = tuple(SMALL)
+"""Settings that stage 3 is given with either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A placement with what else decides about memory and speed."""
+
+    placement: Placement
+    batch: int
+    checkpointing: str = CHECKPOINTING[0]
+    roomy: bool = False
+    """Of stage 3: whether many weights may be on the GPU at once."""
+    pinned: bool = True
+    """Of what is offloaded."""
+
+    def settings(self, base: Settings, nvme: str) -> Settings:
+        """Settings of a run like ``base``, laid out so.
+
+        Args:
+            base: says everything else.
+            nvme: folder for what is offloaded there.
+        """
+        placement, optimization = self.placement, base.training.optimization
+        deepspeed = replace(
+            base.deepspeed,
+            stage=placement.stage,
+            offload_optimizer_device=placement.optimizer,
+            offload_optimizer_nvme_path=nvme if placement.optimizer == "nvme" else "",
+            offload_optimizer_pin_memory=self.pinned,
+            offload_param_device=placement.parameters,
+            offload_param_nvme_path=nvme if placement.parameters == "nvme" else "",
+            extra=_extra(base, placement),
+        )
+        if placement.stage == 3:
+            deepspeed = replace(deepspeed, **(ROOMY if self.roomy else SMALL))
+        optimization = replace(
+            optimization, train_batch_size=self.batch, gradient_checkpointing=self.checkpointing != "none"
+        )
+        if optimization.gradient_checkpointing:
+            optimization = replace(optimization, gradient_checkpointing_granularity=self.checkpointing)
+        return Settings(
+            replace(base.launch, deepspeed=placement.deepspeed),
+            deepspeed,
+            replace(base.training, optimization=optimization),
+        )
+
+
+def _extra(base: Settings, placement: Placement) -> dict[str, object]:
+    """What DeepSpeed's JSON says beyond the settings, with blocks fetched whole at stage 3.
+
+    From NVMe weights come one by one, as DeepSpeed can fetch nothing ahead from there; a LoRA has a rule against it.
+    """
+    extra: dict[str, object] = {}
+    for keys, value in leaves(split(base.deepspeed.extra)[1]):
+        if keys != WHOLE_BLOCKS:
+            put(extra, keys, value)
+    if placement.stage == 3 and placement.parameters != "nvme" and not base.training.adapter.is_lora:
+        put(extra, WHOLE_BLOCKS, list(BLOCKS))
+    return extra
