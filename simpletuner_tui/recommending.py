@@ -28,6 +28,7 @@ DECIDED = frozenset(
         "accelerate.offload_optimizer",
         "accelerate.offload_param",
         "deepspeed.zero_optimization.offload_optimizer.pin_memory",
+        "deepspeed.zero_optimization.offload_param.pin_memory",
         *(f"deepspeed.{JSON_PATHS[key]}" for key in BUCKETS),
     }
 )

@@ -25,7 +25,7 @@ import psutil
 import pynvml
 import torch
 
-from benchmarks.predictions.settings import CALIBRATION, HOLD_OUT
+from benchmarks.predictions.settings import CALIBRATION, HOLD_OUT, PRESETS
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import read_events
 
@@ -140,13 +140,13 @@ def measure(out: Path, name: str, answers: dict[str, Any], gpus: list[int]) -> d
 
 def main() -> None:
     out = Path(sys.argv[1]).resolve()
-    every = CALIBRATION | HOLD_OUT
+    every = CALIBRATION | HOLD_OUT | PRESETS
     wanted = sys.argv[2:] or list(every)
     out.mkdir(parents=True, exist_ok=True)
     subprocess.run([sys.executable, ROOT / "benchmarks/random_sdxl.py", out], check=True)
     (out / "square").mkdir(exist_ok=True)
     for file in (out / "pictures").glob("0[0-7].*"):  # the first eight are square
-        for copy in range(2):
+        for copy in range(4):
             shutil.copy(file, out / "square" / f"{copy}-{file.name}")
     print("made", flush=True)
     pynvml.nvmlInit()

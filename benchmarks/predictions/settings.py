@@ -1,6 +1,8 @@
-"""The settings that predictions are held against: those that constants were fitted on, and those held out."""
+"""The settings that predictions are held against: those that constants were fitted on, those held out, and presets."""
 
 from typing import Any
+
+from simpletuner_tui.presets import presets
 
 COMMON: dict[str, Any] = {
     "training.resolution": 1024,
@@ -84,8 +86,10 @@ HOLD_OUT: dict[str, dict[str, Any]] = {
     "plain 1024x4": _of(4, 1024, **PLAIN),
     "lora zero2 768x2": _of(2, 768, **LORA),
     "lora zero3 1024x1": _of(1, 1024, **LORA, **STAGE_3),
-    # Not measured yet.
+    # The last is not measured yet.
     "zero2 768x8 two GPUs": _of(8, 768, **TWO),
     "zero3 768x4 two GPUs": _of(4, 768, **TWO, **STAGE_3),
 }
 """Measured once the constants stood."""
+PRESETS: dict[str, dict[str, Any]] = {f"preset {preset.name}": COMMON | preset.answers for preset in presets()}
+"""Those that come with the program; constants were not fitted on them."""

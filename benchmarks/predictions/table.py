@@ -3,10 +3,12 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from benchmarks.predictions.settings import CALIBRATION, HOLD_OUT
+from benchmarks.predictions.settings import CALIBRATION, HOLD_OUT, PRESETS
 from launcher.estimate import SDXL, Estimate, estimate
+from launcher.machine.bandwidths import Bandwidths
 from simpletuner_tui.answers import read_answers, read_resolved
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.model import resolve
@@ -33,13 +35,31 @@ class Pair:
         """Of resident host memory at its peak."""
         return self.predicted.host_mib / self.measured["host_mib"] - 1
 
+    @property
+    def step_seconds(self) -> float | None:
+        """Measured once it goes evenly; None where other runs shared the machine's cores and memory."""
+        return median(self.measured["step_seconds"][2:]) if self.measured.get("alone") else None
+
+    @property
+    def step_error(self) -> float | None:
+        """Of that."""
+        seconds, predicted = self.step_seconds, self.predicted.step_seconds
+        return predicted / seconds - 1 if seconds and predicted else None
+
 
 def predict(answers: dict[str, Any]) -> Estimate:
     """What the launcher says of these answers for SDXL, as this machine has it or not."""
     file = json.dumps({"schema": 1, "answers": {"training.instance_data_dir": ".", **answers}}).encode()
     given = read_answers(file, Path.cwd(), "answers")
     resolved = resolve(REGISTRY, given.values, probe_machine())
-    return estimate(read_resolved(resolved, given.base).settings, SDXL)
+    settings = read_resolved(resolved, given.base).settings
+    return estimate(settings, SDXL, speed=_speed(settings.launch.num_processes))
+
+
+def _speed(gpus: int) -> Bandwidths:
+    """Of the machine with so many GPUs, as ``launcher.probes.bandwidths`` wrote it."""
+    cores = {1: 16, 2: 32}[gpus]
+    return Bandwidths.from_bytes((MEASURED.parent / f"bandwidths-{cores}-cores.json").read_bytes())
 
 
 def pairs(settings: dict[str, dict[str, Any]]) -> list[Pair]:
@@ -48,15 +68,22 @@ def pairs(settings: dict[str, dict[str, Any]]) -> list[Pair]:
     return [Pair(name, predict(settings[name]), measured[name]) for name in settings if name in measured]
 
 
+def _step(pair: Pair) -> tuple[str, str, str]:
+    if pair.step_seconds is None or pair.step_error is None:
+        return "", "", ""
+    return f"{pair.step_seconds:.2f}", f"{pair.predicted.step_seconds:.2f}", f"{pair.step_error:+.0%}"
+
+
 def main() -> None:
-    for title, settings in (("fitted on", CALIBRATION), ("held out", HOLD_OUT)):
-        print(f"| {title} | process, MiB | predicted | | peak in | host, MiB | predicted | |")
-        print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for title, settings in (("fitted on", CALIBRATION), ("held out", HOLD_OUT), ("presets", PRESETS)):
+        print(f"| {title} | process, MiB | predicted | | peak in | host, MiB | predicted | | a step, s | predicted | |")
+        print("|" + " --- |" * 11)
         for pair in pairs(settings):
             gpu, host = pair.measured["process_mib"], pair.measured["host_mib"]
             cells = [
                 pair.name, f"{gpu:,}", f"{pair.predicted.gpu_mib:,}", f"{pair.gpu_error:+.1%}",
                 pair.predicted.gpu_peak.name, f"{host:,}", f"{pair.predicted.host_mib:,}", f"{pair.host_error:+.1%}",
+                *_step(pair),
             ]  # fmt: skip
             print(f"| {' | '.join(cells)} |")
         print()

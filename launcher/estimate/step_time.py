@@ -3,7 +3,7 @@
 A phase waits for the slower of what is under way at once: the GPU's computing, Python and torch starting its kernels,
 at stage 3 the transfers too. What DeepSpeed does tensor by tensor, waiting for each, comes on top. Overheads are in
 launches of a small op, which the probe times, so a slower core makes them longer; fitted to what a stock loop around
-DeepSpeed took on an H200 (``tests/launcher/estimate/test_step_time.py``).
+DeepSpeed took on an H200 (``tests/launcher/estimate/test_step_time.py``), those of several GPUs to a run on two.
 """
 
 from collections import defaultdict
@@ -31,15 +31,17 @@ REST_FORWARD, REST_BACKWARD = 1.05, 1.02
 """Launches of the whole U-Net, of those of its blocks: counted by dispatch."""
 ADAPTED_FORWARD, ADAPTED_BACKWARD = 40, 80
 """For each layer with a LoRA: peft's own forward, two products, scale and sum; and twice that."""
-OFFLOADED = 40
+OFFLOADED = 29
 """For each tensor at stages 1 and 2 whose gradient goes to the host: norm, check, conversion, and a wait."""
-REDUCED = 15
+REDUCED = 11
 """For each tensor that is reduced and stays."""
-MODULE, FETCHED, PARTITIONED = 80, 50, 56
+SHARED = 38
+"""For each tensor that several GPUs reduce at stages 1 and 2."""
+MODULE, FETCHED, PARTITIONED = 57, 36, 40
 """At stage 3, for each module that is entered, each weight fetched from the host and each gradient handed over."""
-UPDATED_ON_HOST, UPDATED_ON_GPU = 18, 35
+UPDATED_ON_HOST, UPDATED_ON_GPU = 13, 25
 """For each tensor at DeepSpeed's update: norms, and weights that are views of the new ones."""
-UPDATED_PLAINLY = 4
+UPDATED_PLAINLY = 3
 """The same without ZeRO."""
 
 
@@ -146,6 +148,8 @@ class _Step:
             times = facts.accumulation if facts.stage == 2 else 1  # stage 1 hands over what was accumulated
             spent[ENGINE] += times * self._launches(OFFLOADED * tensors / facts.ranks)
             spent[TRANSFERS] += self._over_pcie(self._moved.backward)
+        if facts.stage and facts.ranks > 1:
+            spent[ENGINE] += facts.accumulation * self._launches(SHARED * tensors)
         return spent
 
     def _fetching(self, moved: Transfer, *, backward: bool) -> Spent:
@@ -156,10 +160,15 @@ class _Step:
             MODULE * taken.modules + FETCHED * taken.tensors + (PARTITIONED * self._of.tensors if backward else 0)
         )
         launching, own = self._launching(backward=backward), self._facts.accumulation * self._launches(launches)
-        computing, transferring = self._computing(backward=backward), self._over_pcie(moved)
-        spent = _slowest({COMPUTES: computing, TRANSFERS: transferring, ENGINE: launching + own})
+        computing, transferring, waiting = self._computing(backward=backward), self._over_pcie(moved), 0.0
+        if backward and self._facts.offload_optimizer and not self._settings.deepspeed.offload_optimizer_pin_memory:
+            # Gradients come to pageable memory, which the thread waits for; weights come ahead as ever.
+            weights = self._moved.forward.up * taken.elements / both[0].elements
+            gradients = Transfer(up=moved.up - weights, down=moved.down)
+            waiting, transferring = self._pageable(gradients), self._over_pcie(Transfer(up=weights))
+        spent = _slowest({COMPUTES: computing, TRANSFERS: transferring, ENGINE: launching + own + waiting})
         if spent[ENGINE]:
-            spent = _spent({LAUNCHES: launching, ENGINE: own})
+            spent = _spent({LAUNCHES: launching, ENGINE: own, TRANSFERS: waiting})
         if self._moved.nvme_fetched and self._speed.drive:
             share = taken.elements / sum(each.elements for each in both)
             spent[DRIVE] += share * self._moved.nvme_fetched / self._speed.drive.read_gb_s / GB
@@ -231,8 +240,10 @@ class _Step:
         gpu = self._gpu
         # Stage 3 pins what it moves whatever the settings say of parameters.
         pinned = self._facts.offload_param or self._settings.deepspeed.offload_optimizer_pin_memory
-        up, down = (gpu.up_gb_s, gpu.down_gb_s) if pinned else (gpu.up_pageable_gb_s, gpu.down_pageable_gb_s)
-        return moved.up / up / GB + moved.down / down / GB
+        return moved.up / gpu.up_gb_s / GB + moved.down / gpu.down_gb_s / GB if pinned else self._pageable(moved)
+
+    def _pageable(self, moved: Transfer) -> float:
+        return moved.up / self._gpu.up_pageable_gb_s / GB + moved.down / self._gpu.down_pageable_gb_s / GB
 
 
 def _launch(block: BlockSpeed, backward: bool, checkpointed: bool) -> float:

@@ -20,6 +20,8 @@ from launcher.machine.bandwidths import Bandwidths
 
 ON_NVME = {"offload_optimizer": "optimizer on NVMe", "offload_param": "parameters on NVMe"}
 """Shares of disk that lie below an NVMe path, by what is offloaded."""
+MEASURED_ON = 2
+"""GPUs: beyond them nothing was held against a run."""
 IN_ROWS = "pictures in rows"
 """The share of disk that pictures take which lie in rows and are written to the cache."""
 
@@ -113,6 +115,8 @@ def estimate(
         of = trained(settings.training.adapter, model)
         rank, some, whole = settings.training.adapter.lora_rank, of.parameters / 1e6, of.held / 1e6
         notes.append(f"LoRA of rank {rank}: {some:,.1f} M of {whole:,.1f} M parameters are trained")
+    if settings.launch.num_processes > MEASURED_ON:
+        notes.append(f"computed for {settings.launch.num_processes} GPUs, by rules that were measured on one and two")
     if settings.deepspeed.nvme_parts:
         notes.append(_drive_life(settings, model))
     if any(path != WHOLE_BLOCKS for path, _ in leaves(split(settings.deepspeed.extra)[1])):

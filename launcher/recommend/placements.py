@@ -106,6 +106,8 @@ class Variant:
             offload_optimizer_nvme_path=nvme if placement.optimizer == "nvme" else "",
             offload_optimizer_pin_memory=self.pinned,
             offload_param_device=placement.parameters,
+            # DeepSpeed copies what is trained to a buffer it pins in any case; blocks pinned before stay unused.
+            offload_param_pin_memory=placement.parameters != "cpu" or base.training.adapter.is_lora,
             offload_param_nvme_path=nvme if placement.parameters == "nvme" else "",
             extra=_extra(base, placement),
         )

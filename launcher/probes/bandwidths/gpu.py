@@ -11,6 +11,9 @@ from launcher.probes.bandwidths.clock import gpu_seconds, host_seconds
 OPS = 2000
 COPIED = 1 << 28
 """Bytes that are copied at once."""
+PIECES, PIECE = 256, 1 << 22
+"""What is not pinned is copied tensor by tensor, waiting for each, and into more memory than a CPU's cache holds: how
+many, and bytes of each."""
 
 
 def gpu_speed(elements: int) -> GpuSpeed | None:
@@ -62,9 +65,10 @@ def _pinned(device: torch.device) -> tuple[float, float]:
 
 def _pageable(device: torch.device) -> tuple[float, float]:
     """GB/s up and down."""
-    here, there = _bytes(device=device), _bytes()
-    up, down = host_seconds(lambda: here.copy_(there)), host_seconds(lambda: there.copy_(here))
-    return COPIED / up / 1e9, COPIED / down / 1e9
+    here, there = _bytes(PIECE, device=device), list(_bytes(PIECES * PIECE).view(PIECES, PIECE))
+    up = host_seconds(lambda: [here.copy_(piece) for piece in there])
+    down = host_seconds(lambda: [piece.copy_(here) for piece in there])
+    return PIECES * PIECE / up / 1e9, PIECES * PIECE / down / 1e9
 
 
 def _converted(device: torch.device, elements: int) -> float:
@@ -87,6 +91,6 @@ def _updated(device: torch.device, elements: int) -> float:
     return elements / gpu_seconds(torch.optim.AdamW([parameter], fused=True).step)
 
 
-def _bytes(**where: Any) -> torch.Tensor:
+def _bytes(size: int = COPIED, **where: Any) -> torch.Tensor:
     """Zeros: pages that nobody wrote to are not there yet."""
-    return torch.zeros(COPIED, dtype=torch.uint8, **where)
+    return torch.zeros(size, dtype=torch.uint8, **where)

@@ -8,7 +8,8 @@ import pytest
 from launcher.config.deepspeed import BLOCKS, DeepSpeedSettings
 from launcher.config.settings import Settings
 from launcher.config.training import AdapterSettings, EmaSettings
-from launcher.estimate import SDXL, estimate, vram
+from launcher.data.extent import NOTHING
+from launcher.estimate import SDXL, StepTime, estimate, vram
 from launcher.recommend import Budget, deficit, misses, recommend
 from launcher.recommend.budget import Kind
 from launcher.recommend.choose import _Search
@@ -136,7 +137,7 @@ def test_stage_3_fetches_blocks_whole_but_for_a_lora_and_other_stages_do_not():
     assert (twelve.stage, twelve.extra) == (2, {})
     settings = base()
     lora = replace(settings, training=replace(settings.training, adapter=AdapterSettings(model_type="lora")))
-    search = _Search(lora, SDXL, gib(4, 64, 100), estimate.__defaults__[0], "", 1, 1)
+    search = _Search(lora, SDXL, gib(4, 64, 100), NOTHING, None, "", 1, 1)
     search.run()
     assert {each.option.settings.deepspeed.fetched_whole for each in search.refused} == {frozenset()}
     assert search.ruled_out == []
@@ -153,9 +154,9 @@ def test_what_a_rule_refuses_is_no_candidate_and_its_reason_is_told():
 def test_known_seconds_of_a_step_decide(monkeypatch):
     """On a machine where stage 3 is twice as fast, whatever an H200 says."""
 
-    def timed(settings, model, data):
-        stage_3 = settings.deepspeed.stage == 3
-        return replace(estimate(settings, model, data), step_seconds=1.0 if stage_3 else 2.0)
+    def timed(settings, model, data, speed):
+        seconds = 1.0 if settings.deepspeed.stage == 3 else 2.0
+        return replace(estimate(settings, model, data), step_time=StepTime(seconds, 0, 0, ()))
 
     budget = gib(11.5, 64, 100)
     assert recommend(base(), SDXL, budget).chosen.variant.placement.stage == 2
