@@ -72,16 +72,3 @@ def test_a_deepspeed_file_of_ones_own_is_left_alone():
     }
     with pytest.raises(InvalidInputError, match="a file says everything about DeepSpeed"):
         base_of(met(given), HERE)
-
-
-@pytest.mark.parametrize(
-    ("typed", "mib"), [("12GiB", 12288), ("12 gib", 12288), ("11500MiB", 11500), ("1.5GiB", 1536), ("24GB", 22888)]
-)
-def test_sizes_are_read_with_their_unit(typed, mib):
-    assert mib_of(typed) == mib
-
-
-@pytest.mark.parametrize("typed", ["12", "GiB", "-1GiB", "1TiB", "0MiB", "1e3GiB", "12GiBx", ""])
-def test_what_is_no_size_is_refused(typed):
-    with pytest.raises(ValueError, match=r"unit|less than"):
-        mib_of(typed)
