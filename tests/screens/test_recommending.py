@@ -25,7 +25,7 @@ async def test_it_is_shown_before_it_is_taken_and_can_be_taken_back(folder):
         await wizard.press(*SIXTEEN)
         assert isinstance(wizard.screen, ConfirmScreen)
         told = str(wizard.screen.query_one(".details Static").content)
-        assert "Of 15.5 GiB of VRAM, 90.0 GiB of host RAM and 200.0 GiB of disk:" in told
+        assert "Of 15.4 GiB of VRAM, 90.0 GiB of host RAM and 200.0 GiB of disk:" in told
         assert f"{STAGE}" in told and "3 → 2" in told
         assert told.index("What it changes:") < told.index("Why nothing faster:")
         assert wizard.session.answers == given

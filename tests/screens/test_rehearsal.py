@@ -71,6 +71,7 @@ async def test_figures_come_back_are_kept_and_are_stale_once_an_answer_that_matt
         await begun(wizard)
         assert "simpletuner-tui attach .rehearsal-cats" in wizard.text("#said")
         await over(wizard)
+        await wizard.until(lambda: shown(wizard) != "")
         measured = shown(wizard)
         assert measured.startswith("Rehearsal\n") and "Host RAM        512 MiB" in measured
         assert list((folder / "runs").iterdir()) == []
@@ -110,7 +111,7 @@ async def test_it_can_be_stopped_and_what_was_measured_by_then_is_shown(folder, 
         await wizard.press(key)
         assert "It stops once this step is done" in wizard.text("#said")
         await over(wizard)
-        assert "Host RAM        512 MiB" in shown(wizard)
+        await wizard.until(lambda: "Host RAM        512 MiB" in shown(wizard))
         assert not run.path.exists()
 
 
@@ -150,7 +151,7 @@ async def test_one_that_ends_while_something_is_asked_waits_for_the_answer(folde
         assert isinstance(wizard.screen, ConfirmScreen)
         await wizard.press("n")
         await over(wizard)
-        assert shown(wizard).startswith("Rehearsal")
+        await wizard.until(lambda: shown(wizard).startswith("Rehearsal"))
 
 
 @in_loop
