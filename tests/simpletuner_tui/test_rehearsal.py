@@ -21,6 +21,8 @@ from launcher.runs.state import RunStatus, Status, status
 from simpletuner_tui.cli import main
 from simpletuner_tui.commands.wizard import wizard_in_lines
 from simpletuner_tui.documents import run_document
+from simpletuner_tui.questions import REGISTRY
+from simpletuner_tui.session import Session
 
 ROOT = Path(__file__).parents[2]
 SETS = {
@@ -244,7 +246,8 @@ def test_the_lines_rehearse_too_and_go_on(home, monkeypatch, capsys):
     monkeypatch.setattr("simpletuner_tui.rehearsing.rehearsal_plan", stand_in_plans("short"))
     monkeypatch.setattr("sys.stdin", io.StringIO("rest\nrehearse\nquit\n"))
     answers = json.loads((home / "answers.json").read_text())["answers"]
-    assert wizard_in_lines(run_document(), answers, prompts=False) == ExitCode.OK
+    session = Session(REGISTRY, answers)
+    assert wizard_in_lines(run_document(), session, prompts=False) == ExitCode.OK
     out = capsys.readouterr().out
     assert out.count("rehearse (two steps of it)") == 2
     assert re.search(r"Completed after .+\n +measured  predicted\n  Host RAM +512 MiB", out)

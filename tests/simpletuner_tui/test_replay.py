@@ -437,7 +437,7 @@ def test_estimate_is_held_against_a_card_of_a_size(home):
     assert f"Does not fit: needs {cost['gpu_least_mib']:,} MiB, a card with 100 MiB free has 100.\n" in done.stdout
     refused = cli("estimate", "answers.json", "--vram", "12", cwd=home)
     assert (refused.returncode, refused.stdout) == (ExitCode.USAGE, "")
-    assert "12: write it as 12GiB" in refused.stderr
+    assert "a size with its unit is needed, such as 12GiB" in refused.stderr
 
 
 def test_questions_are_printed_for_people_and_for_programs(tmp_path):
