@@ -10,6 +10,7 @@ from launcher.errors import RunFailedError
 from launcher.runs.directory import RunDirectory
 from launcher.train.distributed import World
 from launcher.train.memory import Held
+from launcher.train.out_of_memory import advice
 from launcher.train.report import Report
 
 PHASES = {
@@ -26,16 +27,8 @@ PHASES = {
 """The estimate's phase that each of a run's belongs to; the others take nothing that counts."""
 MISS = 0.05
 """A prediction that is further off is told of, so that it can be mended."""
-ADVICE = {
-    "caching": "close what else uses this GPU, or make the caches on another machine: training.cache_dir",
-    "load": "close what else uses this GPU",
-    "init": "choose ZeRO stage 3 with the parameters offloaded (accelerate.zero_stage, accelerate.offload_param)",
-    "step": "lower training.train_batch_size or training.resolution, turn on training.gradient_checkpointing, or "
-    "offload more (accelerate.zero_stage, accelerate.offload_param)",
-    "validation": "lower training.validation_resolution or training.num_validation_images",
-    "save": "set training.checkpoint_contents to full",
-}
-"""Which setting to change where a phase runs out of memory."""
+MEASURED = ("caching", "load", "init", "step", "validation", "save")
+"""The estimate's phases, in the order of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +62,10 @@ class Costs:
         if meter is None:
             return  # on a CPU nothing is predicted
         mine = self._by_phase()
-        figures = [value for name in ADVICE for value in asdict(mine.get(name, Held())).values()]
+        figures = [value for name in MEASURED for value in asdict(mine.get(name, Held())).values()]
         rows = world.gather([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, *figures])
         highest = [max(column) for column in zip(*rows, strict=True)][1:]
-        peaks = {name: Held(*map(int, highest[3 * n : 3 * n + 3])) for n, name in enumerate(ADVICE)}
+        peaks = {name: Held(*map(int, highest[3 * n : 3 * n + 3])) for n, name in enumerate(MEASURED)}
         estimate = run.plan()["estimate"]
         compared = compare(estimate, peaks, sum(row[0] for row in rows), self._seconds)
         self._report.event(
@@ -95,7 +88,7 @@ class Costs:
         beside = f", where {predicted:,} MiB were predicted" if predicted else ""
         return RunFailedError(
             f"the GPU is out of memory in phase {name}: torch held {held.reserved:,} MiB and the process "
-            f"{held.process or held.reserved:,} MiB{beside}; {ADVICE.get(phase, ADVICE['step'])}"
+            f"{held.process or held.reserved:,} MiB{beside}; {advice(phase, run)}"
         )
 
     def _by_phase(self) -> dict[str, Held]:

