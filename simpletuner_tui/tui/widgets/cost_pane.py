@@ -95,7 +95,7 @@ class CostPane(Pane):
             glyphs: signs this terminal can show.
             assumed: what of the run nobody said, in a few words.
         """
-        self._title = f"Cost (estimate{f', {assumed}' if assumed else ''})"
+        self._title, self._says_speed = f"Cost (estimate{f', {assumed}' if assumed else ''})", not assumed
         super().__init__(self._title, "cost")
         self._machine, self._choice, self._glyphs = machine, choice, glyphs
         self._asked: tuple[Callable[[], Settings], Callable[[], Settings]] | None = None
@@ -130,7 +130,7 @@ class CostPane(Pane):
     @work(exit_on_error=False)
     async def measure(self) -> None:
         """Begins to measure this machine where the seconds of a step wait for that; else says why it does not."""
-        if self._asked is None or self._app.measures:
+        if self._asked is None or self._app.measures:  # what is shown in its place says why, or that it is under way
             return
         from simpletuner_tui.costs import why_not_measured  # noqa: PLC0415
         from simpletuner_tui.pricing import price  # noqa: PLC0415
@@ -202,8 +202,8 @@ class CostPane(Pane):
             self._patience = None
 
     def _on_speed(self, priced: "Priced") -> str:
-        """That it could be known, in sight where the pane is short of rows."""
-        if priced.to_measure is None:
+        """That it could be known, in sight where the pane is short of rows and the title has room."""
+        if priced.to_measure is None or not self._says_speed:
             return ""
         what = f"measuring this machine{self._glyphs.ellipsis}" if self._app.measures else "F10: seconds a step"
         return f" {self._glyphs.between} {what}"
