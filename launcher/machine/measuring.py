@@ -1,6 +1,7 @@
 """Measuring this machine, which a person asks for: the probe as a process of its own, whose figures are kept."""
 
 import contextlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ class ToMeasure:
     def command(self) -> str:
         """What a person types to have it measured."""
         threads = "" if self.hardware.threads == read_host().cores else f" --threads {self.hardware.threads}"
-        return f"simpletuner-tui measure{threads}{f' --nvme {self.nvme}' if self.nvme else ''}"
+        return f"simpletuner-tui measure{threads}{f' --nvme {shlex.quote(self.nvme)}' if self.nvme else ''}"
 
 
 class Measuring:

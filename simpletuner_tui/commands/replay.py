@@ -64,7 +64,7 @@ def _to_measure(plan: Plan) -> Iterator[str]:
     """How to learn the seconds of a step, where that takes no more than measuring this machine's GPU."""
     wanted = measurable(plan.settings, visible_to(read_nvml(), plan.settings.launch.gpu_ids))
     if wanted is not None:
-        yield f"This machine's speed is not known yet: {wanted.command} would tell the seconds of a step."
+        yield f"The seconds of a step wait for this machine to be measured: {wanted.command} would tell them."
 
 
 def rehearse(arguments: Namespace) -> ExitCode:

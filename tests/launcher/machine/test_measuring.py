@@ -109,7 +109,12 @@ def test_where_figures_cannot_be_kept_nothing_is_begun(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("threads", "nvme", "typed"),
-    [(0, "", ""), (1, "", " --threads 1001"), (0, "/nvme", " --nvme /nvme"), (1, "/n", " --threads 1001 --nvme /n")],
+    [
+        (0, "", ""),
+        (1, "", " --threads 1001"),
+        (0, "/nvme", " --nvme /nvme"),
+        (1, "/a b", " --threads 1001 --nvme '/a b'"),
+    ],
 )
 def test_it_says_what_to_type(threads, nvme, typed):
     hardware = replace(H200.hardware, threads=1001 if threads else read_host().cores)
