@@ -15,8 +15,10 @@ from launcher.config.accelerate import LaunchSettings
 from launcher.config.settings import Settings
 from launcher.data.extent import extent
 from launcher.estimate import Estimate, ModelFacts, estimate, read_model_facts
+from launcher.estimate.step_time import why_unpredicted
 from launcher.machine.bandwidths import Bandwidths, Hardware, known, this_hardware
 from launcher.machine.host import Host, read_host
+from launcher.machine.measuring import ToMeasure
 from launcher.machine.packages import installed_version
 from launcher.machine.toolchain import Toolchain, extensions_folder, read_toolchain
 from launcher.runs.directory import MACHINE
@@ -121,11 +123,33 @@ def speed_here(settings: Settings) -> Bandwidths | None:
 
     What was measured of another drive than theirs is left out.
     """
-    threads = settings.training.runtime.cpu_threads * settings.launch.processes_here
-    found = known(_hardware(threads or read_host().cores))
+    found = known(_hardware_of(settings))
     if found and found.drive and {found.drive.path} != _on_nvme(settings):
         return replace(found, drive=None)
     return found
+
+
+def to_measure(settings: Settings, model: ModelFacts) -> ToMeasure | None:
+    """What would have to be measured here for the seconds of a step; None where that is known or would not tell them.
+
+    Whether there is a GPU is for the caller to know.
+
+    Args:
+        settings: of a run.
+        model: its sizes.
+    """
+    drives, found = _on_nvme(settings), speed_here(settings)
+    if len(drives) > 1 or why_unpredicted(settings, model, None):
+        return None
+    if found and (found.drive or not drives):
+        return None
+    return ToMeasure(_hardware_of(settings), next(iter(drives), ""))
+
+
+def _hardware_of(settings: Settings) -> Hardware:
+    """This machine, with the threads of these settings."""
+    threads = settings.training.runtime.cpu_threads * settings.launch.processes_here
+    return _hardware(threads or read_host().cores)
 
 
 @cache
@@ -135,7 +159,8 @@ def _hardware(threads: int) -> Hardware:
 
 def _on_nvme(settings: Settings) -> set[str]:
     """The folders on NVMe that these settings swap to."""
-    return {getattr(settings.deepspeed, f"{part}_nvme_path") for part in settings.deepspeed.nvme_parts}
+    paths = (getattr(settings.deepspeed, f"{part}_nvme_path") for part in settings.deepspeed.nvme_parts)
+    return {str(Path(path).absolute()) for path in paths}
 
 
 def _environment(settings: Settings, host: Host) -> dict[str, str]:

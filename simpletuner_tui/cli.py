@@ -145,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(command=_of(run))
 
     _add_plan(commands)
+    _add_measure(commands)
 
     text = "accelerate's questionnaire alone; writes the file that accelerate config writes"
     command = commands.add_parser("accelerate-config", help=text, description=text)
@@ -207,6 +208,17 @@ def _add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     action = actions.add_parser("show", help=text, description=text)
     action.add_argument("name", metavar="NAME", help="of the preset")
     action.set_defaults(command=_of("presets.show"))
+
+
+def _add_measure(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "how fast this machine moves and computes, so that estimates tell the seconds of a step"
+    command = commands.add_parser("measure", help=text, description=f"{text}. It takes some 25 s of an idle machine.")
+    command.add_argument("--nvme", metavar="FOLDER", help="also the drive below this folder, for NVMe offload to it")
+    command.add_argument(
+        "--threads", type=_count, metavar="N", help="of all processes of a run together; those a run takes by itself"
+    )
+    command.add_argument("--json", action="store_true", help="machine-readable output on stdout")
+    command.set_defaults(command=_of("measure.measure"))
 
 
 def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -3,9 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from launcher.estimate import Estimate, Part, Phase, Verdict, verdict
+from launcher.estimate.parts import MIB
+from launcher.estimate.step_time import StepTime
+from launcher.estimate.traffic import Traffic
 from launcher.machine.gpu_processes import GpuProcess
 from launcher.machine.host import Host
-from simpletuner_tui.pricing import Card
+from simpletuner_tui.pricing import Card, Priced
 from simpletuner_tui.text import printable, size, table
 
 PHASES: Mapping[str, str] = {
@@ -17,6 +20,12 @@ PHASES: Mapping[str, str] = {
     "save": "saving",
 }
 """What people call a phase."""
+
+MEASURING = "measuring this machine, some 25 s"
+"""Said while its probe is under way."""
+
+LARGEST = 3
+"""How many shares of a step's time are named."""
 
 HEADS = ("allocated", "reserved", "process")
 """What torch's tensors take, what torch holds for them, and what nvidia-smi shows."""
@@ -147,12 +156,50 @@ def estimate_lines(cost: Estimate, card: Card | None) -> list[str]:
     pinned = cost.host_pinned_mib
     lines += _titled("Host RAM", cost.host, f", {size(pinned)} of it pinned" if pinned else "")
     lines += _titled("Disk", cost.disk)
-    if cost.step_seconds is not None:
-        lines.append(f"A step: {cost.step_seconds:.1f} s")
+    lines += [*moved_lines(cost.traffic), *(step_lines(cost.step_time) if cost.step_time else [])]
     if card is not None:
         model = f" ({card.name} is a {card.model})" if card.model else ""
         lines += [f"{judged(cost, card)[1]}{model}", *held_lines(card)]
     return lines + [f"Note: {note}." for note in cost.notes]
+
+
+def why_not_measured(priced: Priced) -> str:
+    """Why this machine need not be measured for a plan."""
+    step = priced.now.step_time
+    if step is not None:
+        return f"This machine is measured already: a step takes {step.total:.1f} s."
+    if not priced.gpus.gpus:
+        return f"There is no GPU to measure: {priced.gpus.reason}."
+    return (
+        "Measuring would not tell the seconds of a step: that is known of SDXL in half precision on GPUs, not compiled."
+    )
+
+
+def moved_lines(moved: Traffic) -> list[str]:
+    """What a step moves, where it moves anything: PCIe and host memory, and NVMe."""
+    lines = []
+    if moved.up or moved.down or moved.host:
+        lines.append(
+            f"A step moves: {_bytes(moved.up)} up to each GPU, {_bytes(moved.down)} down, "
+            f"{_bytes(moved.host)} in host memory"
+        )
+    if moved.nvme_read or moved.nvme_written:
+        lines.append(f"  NVMe: {_bytes(moved.nvme_read)} read, {_bytes(moved.nvme_written)} written")
+    return lines
+
+
+def step_lines(step: StepTime) -> list[str]:
+    """The seconds of a step, by phase and by what takes most of them."""
+    by_phase = f"forward {step.forward:.1f}, backward {step.backward:.1f}, optimizer {step.optimizer:.1f}"
+    lines = [f"A step: {step.total:.1f} s on this machine's {step.gpu}: {by_phase}"]
+    largest = sorted(step.parts, key=lambda part: -part.seconds)[:LARGEST]
+    if largest:
+        lines.append(f"  most of it: {', '.join(f'{part.name} {part.seconds:.1f} s' for part in largest)}")
+    return lines
+
+
+def _bytes(number: float) -> str:
+    return size(number / MIB)
 
 
 def _titled(title: str, parts: Sequence[Part], more: str = "") -> list[str]:

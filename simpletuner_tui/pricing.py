@@ -10,9 +10,10 @@ from launcher.machine.cards import CARDS, usable_mib
 from launcher.machine.gpu_processes import GpuProcess
 from launcher.machine.gpus import Gpus, visible_to
 from launcher.machine.host import Host
-from launcher.plan import Plan
+from launcher.machine.measuring import ToMeasure
+from launcher.plan import Plan, to_measure
 from launcher.preflight import Machine
-from simpletuner_tui.preview import cost
+from simpletuner_tui.preview import cost, facts_of_run
 from simpletuner_tui.text import size
 
 
@@ -48,6 +49,8 @@ class Priced:
     card: Card | None
     """None on a CPU, and where there is no GPU and no card is large enough."""
     uses_gpu: bool
+    to_measure: ToMeasure | None
+    """What the seconds of a step wait for; None where it trains on no GPU of this machine, and where they are known."""
 
 
 def price(before: Settings, now: Settings, machine: Machine, chosen: int | None) -> Priced:
@@ -66,7 +69,18 @@ def price(before: Settings, now: Settings, machine: Machine, chosen: int | None)
         card = sold(chosen)
     elif not launch.use_cpu:
         card = tightest(gpus, launch, machine) or next(fitting(costs[1]), None)
-    return Priced(*costs, machine.host(), gpus, card, not launch.use_cpu or chosen is not None)
+    uses_gpu = not launch.use_cpu or chosen is not None
+    return Priced(*costs, machine.host(), gpus, card, uses_gpu, measurable(now, gpus))
+
+
+def measurable(settings: Settings, gpus: Gpus) -> ToMeasure | None:
+    """What the seconds of a step wait for, where measuring this machine would tell them.
+
+    Args:
+        settings: of a run.
+        gpus: those of this machine that it would train on.
+    """
+    return to_measure(settings, facts_of_run(settings)[0]) if gpus.gpus else None
 
 
 def card_for(plan: Plan, vram_mib: int | None = None) -> Card | None:

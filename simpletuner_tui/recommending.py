@@ -191,8 +191,8 @@ def _cost_lines(option: Option) -> list[str]:
         f"(up to {size(at_start.process_mib)} where there is room)",
         f"  host RAM: {size(cost.host_mib)}   disk: {size(cost.disk_mib)}",
     ]
-    if cost.step_seconds is not None:
-        lines.append(f"  {cost.step_seconds:.2f} s a step")
+    if cost.step_time is not None:
+        lines.append(f"  {cost.step_time.total:.2f} s a step on this machine's {cost.step_time.gpu}")
     return lines + [f"  {note}" for note in cost.notes]
 
 

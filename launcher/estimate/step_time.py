@@ -62,6 +62,8 @@ class StepTime:
     optimizer: float
     parts: tuple[Share, ...]
     """The same time by what it is spent with."""
+    gpu: str
+    """The name of the GPU that this is the time of: the one that was measured."""
 
     @property
     def total(self) -> float:
@@ -71,26 +73,26 @@ class StepTime:
     def to_json(self) -> dict[str, Any]:
         """For plan.json and ``estimate --json``."""
         rounded = {name: round(getattr(self, name), 3) for name in ("forward", "backward", "optimizer")}
-        return {**rounded, "parts": {part.name: round(part.seconds, 3) for part in self.parts}}
+        return {"gpu": self.gpu, **rounded, "parts": {part.name: round(part.seconds, 3) for part in self.parts}}
 
 
-def why_unpredicted(settings: Settings, model: ModelFacts, speed: Bandwidths) -> str:
+def why_unpredicted(settings: Settings, model: ModelFacts, speed: Bandwidths | None) -> str:
     """Why there is no step time; empty where there is.
 
     Args:
         settings: of the run.
         model: its sizes.
-        speed: of the machine; with a drive if something is on NVMe.
+        speed: of the machine, with a drive if something is on NVMe; None: it is still to be measured.
     """
     ds, launch = settings.deepspeed, settings.launch
     reasons = {
-        "without a GPU": launch.use_cpu or speed.gpu is None,
+        "without a GPU": launch.use_cpu or (speed is not None and speed.gpu is None),
         "of a model that is not SDXL": not model.is_sdxl,
         "in fp32": ds.precision == "no",
         "of a compiled U-Net": launch.dynamo,
         "of Muon": ds.optimizer_type == "Muon",
-        "of a drive that was not measured: python -m launcher.probes.bandwidths --nvme FOLDER measures it": (
-            ds.nvme_parts and speed.drive is None
+        "of a drive that was not measured: simpletuner-tui measure --nvme FOLDER measures it": (
+            ds.nvme_parts and speed is not None and speed.drive is None
         ),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
@@ -129,7 +131,7 @@ class _Step:
                 parts[name] += seconds
         forward, backward, optimizer = (sum(spent.values()) for spent in phases)
         shares = tuple(Share(name, seconds) for name, seconds in parts.items() if seconds)
-        return StepTime(forward, backward, optimizer, shares)
+        return StepTime(forward, backward, optimizer, shares, self._speed.hardware.gpu)
 
     def _forward(self) -> Spent:
         if self._facts.stage == 3:

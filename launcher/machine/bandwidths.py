@@ -6,8 +6,6 @@ A file is of one machine: its first GPU, its driver, torch, and how many threads
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,8 +15,6 @@ from typing import Any
 from launcher.machine.gpus import read_nvml, visible
 from launcher.machine.packages import installed_version
 
-STALE_SECONDS = 90 * 86_400
-"""From this age on :func:`known_or_begun` measures again."""
 DAMAGED = (OSError, ValueError, LookupError, TypeError)
 """What reading a file that something else wrote can raise."""
 
@@ -136,9 +132,13 @@ class Bandwidths:
         """How long ago it was measured."""
         return time.time() - self.time
 
+    def to_json(self) -> dict[str, Any]:
+        """The fields of these classes by name."""
+        return asdict(self)
+
     def to_bytes(self) -> bytes:
-        """As a file holds it: JSON, the fields of these classes by name."""
-        return (json.dumps(asdict(self), indent=2) + "\n").encode()
+        """As a file holds it: JSON."""
+        return (json.dumps(self.to_json(), indent=2) + "\n").encode()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Bandwidths":
@@ -185,22 +185,3 @@ def known(hardware: Hardware) -> Bandwidths | None:
     except DAMAGED:
         return None
     return found if found.hardware == hardware else None
-
-
-def known_or_begun(hardware: Hardware, nvme: str = "") -> "Bandwidths | subprocess.Popen[bytes]":
-    """What is known of this machine, or the process that begins to measure it; :func:`known` finds its figures.
-
-    Args:
-        hardware: of this machine.
-        nvme: a folder whose drive has to be among what is known; empty: none has to.
-    """
-    found = known(hardware)
-    if found and found.age_seconds < STALE_SECONDS and (not nvme or (found.drive and found.drive.path == nvme)):
-        return found
-    file = bandwidths_file(hardware)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "launcher.probes.bandwidths", str(file), "--threads", str(hardware.threads)]
-    with file.with_suffix(".log").open("wb") as log:
-        return subprocess.Popen(
-            [*command, *(["--nvme", nvme] if nvme else [])], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )

@@ -4,17 +4,20 @@ import json
 import shlex
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from launcher.errors import ExitCode, InvalidInputError
+from launcher.machine.gpus import read_nvml, visible_to
+from launcher.plan import Plan
 from simpletuner_tui.answers import Answers, read_answers
 from simpletuner_tui.costs import estimate_lines, judged
 from simpletuner_tui.launching import Prepared, default_run_dir, prepare, start_and_follow
 from simpletuner_tui.messages import tell
 from simpletuner_tui.paths import typed_path
 from simpletuner_tui.presets import find_preset
-from simpletuner_tui.pricing import card_for
+from simpletuner_tui.pricing import card_for, measurable
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.accelerate.deepspeed import OFFLOAD_PATH
 from simpletuner_tui.rehearsing import rehearse_and_tell
@@ -50,11 +53,18 @@ def estimate(arguments: Namespace) -> ExitCode:
     plan = _prepare(arguments, arguments.file).plan
     card = card_for(plan, arguments.vram)
     if not arguments.json:
-        print("\n".join(estimate_lines(plan.estimate, card)))  # noqa: T201
+        print("\n".join([*estimate_lines(plan.estimate, card), *_to_measure(plan)]))  # noqa: T201
         return ExitCode.OK
     held_against = card and {**asdict(card), "verdict": judged(plan.estimate, card)[0]}
     _print_json({**plan.estimate.to_json(), "card": held_against})
     return ExitCode.OK
+
+
+def _to_measure(plan: Plan) -> Iterator[str]:
+    """How to learn the seconds of a step, where that takes no more than measuring this machine's GPU."""
+    wanted = measurable(plan.settings, visible_to(read_nvml(), plan.settings.launch.gpu_ids))
+    if wanted is not None:
+        yield f"The seconds of a step wait for this machine to be measured: {wanted.command} would tell them."
 
 
 def rehearse(arguments: Namespace) -> ExitCode:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, cast
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.types import IgnoreReturnCallbackType
 
+from simpletuner_tui.tui.commands import MEASURE
+
 if TYPE_CHECKING:
     from simpletuner_tui.tui.screens.builder import BuilderScreen
 
@@ -44,6 +46,7 @@ class FieldCommands(Provider):
             ("Basic or all fields", "those that matter, or every one", "view"),
             ("JSON or cost", "the file as it would be saved, and what it takes", "pane"),
             ("Card", "another one to hold the cost against", "card"),
+            MEASURE,
             ("Help", "all about this field, and the keys", "help"),
             ("Leave", "without saving", "cancel"),
         ):

@@ -9,12 +9,14 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 if TYPE_CHECKING:
     from simpletuner_tui.tui.app import WizardApp
 
-
+MEASURE = ("Measure this machine", "how fast it moves and computes, for the seconds of a step", "measure")
+"""In the builder too."""
 OF_SCREENS = (
     ("Review", "every answer, the files, the command line", "review"),
     ("DeepSpeed builder", "every field of its JSON", "build"),
     ("Recommend", "what is fastest on a card: offload, batch and more", "recommend"),
     ("Take back", "what was recommended", "take_back"),
+    MEASURE,
 )
 """What some screens do, by their action."""
 

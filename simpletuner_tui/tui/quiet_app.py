@@ -4,7 +4,9 @@ import asyncio
 import os
 import signal
 from functools import partial
+from typing import TYPE_CHECKING
 
+from textual import work
 from textual.app import App
 from textual.binding import Binding
 from textual.driver import Driver
@@ -12,6 +14,11 @@ from textual.driver import Driver
 from launcher.errors import ExitCode
 from simpletuner_tui.messages import tell
 from simpletuner_tui.tui.glyphs import ASCII, Glyphs
+from simpletuner_tui.tui.widgets.cost_pane import CostPane
+
+if TYPE_CHECKING:
+    from launcher.machine.measuring import ToMeasure
+    from simpletuner_tui.tui.measuring import Measurement
 
 
 class QuietApp(App[str | None]):
@@ -28,6 +35,7 @@ class QuietApp(App[str | None]):
         super().__init__(driver_class=driver_class)
         self.title = "simpletuner-tui"
         self.animation_level = "none"  # over SSH every frame is paid for
+        self._measurement: Measurement | None = None
 
     def get_css_variables(self) -> dict[str, str]:
         """Frames are drawn with what the terminal has."""
@@ -38,6 +46,34 @@ class QuietApp(App[str | None]):
         for number, code in ((signal.SIGHUP, ExitCode.HANGUP), (signal.SIGTERM, ExitCode.CANCELLED)):
             # What is worth keeping was kept at the last step; all that is left to do is leave.
             loop.add_signal_handler(number, partial(self.exit, return_code=int(code)))
+
+    def on_unmount(self) -> None:
+        if self._measurement is not None:
+            self._measurement.stop()
+
+    @property
+    def measures(self) -> bool:
+        """Whether this machine is being measured."""
+        return self._measurement is not None and self._measurement.under_way
+
+    @work
+    async def measure(self, wanted: "ToMeasure") -> None:
+        """Measures this machine, unless that is under way; whichever screen is left meanwhile.
+
+        Args:
+            wanted: what a plan waits for.
+        """
+        if self._measurement is None:
+            from simpletuner_tui.tui.measuring import Measurement  # noqa: PLC0415 - few measure
+
+            self._measurement = Measurement()
+        await self._measurement.run(self, wanted)
+
+    def price_again(self) -> None:
+        """The costs that are shown, where this machine may be known better."""
+        for screen in self.screen_stack:
+            for pane in screen.query(CostPane):
+                pane.price_again()
 
     def run_and_tell(self) -> ExitCode:
         """Runs to its end, and says what came of it where it can still be seen."""

@@ -4,16 +4,31 @@ from dataclasses import replace
 
 import pytest
 
+from harness.h200 import H200, keep
 from harness.screens import CARD, MACHINE, NO_GPU
-from launcher.config.accelerate import LaunchSettings
+from launcher.config.accelerate import Dynamo, LaunchSettings
+from launcher.config.deepspeed import DeepSpeedSettings
 from launcher.config.settings import Settings
+from launcher.config.training import RuntimeSettings, TrainingSettings
 from launcher.estimate import SDXL, Part, Phase, Verdict, estimate
-from launcher.estimate.step_time import StepTime
+from launcher.estimate.step_time import Share, StepTime
+from launcher.estimate.traffic import Traffic, Transfer
+from launcher.machine.bandwidths import DriveSpeed
 from launcher.machine.cards import CARDS, usable_mib
 from launcher.machine.gpu_processes import GpuProcess
 from launcher.machine.gpus import Gpus
 from launcher.machine.host import Host
-from simpletuner_tui.costs import beside_gpu, change, estimate_lines, held_lines, holders, judged, phase_table
+from simpletuner_tui.costs import (
+    beside_gpu,
+    change,
+    estimate_lines,
+    held_lines,
+    holders,
+    judged,
+    moved_lines,
+    phase_table,
+    step_lines,
+)
 from simpletuner_tui.pricing import Card, price, sold
 
 
@@ -23,7 +38,7 @@ def phase(name: str, process: int, least: int | None = None) -> Phase:
 
 
 def taking(seconds: float) -> StepTime:
-    return StepTime(seconds / 4, seconds / 2, seconds / 4, ())
+    return StepTime(seconds / 4, seconds / 2, seconds / 4, (Share("transfers", seconds),), "NVIDIA RTX")
 
 
 COST = replace(
@@ -131,10 +146,67 @@ def test_an_estimate_is_told_as_a_whole():
     assert told[0] == "GPU memory, each GPU: 8.8 GiB, engine start"
     assert "GPU memory, training step: 7.8 GiB" in told
     assert "Host RAM: 5.0 GiB, 4.0 GiB of it pinned" in told
-    assert "A step: 2.5 s" in told
+    step = told.index("A step: 2.5 s on this machine's NVIDIA RTX: forward 0.6, backward 1.2, optimizer 0.6")
+    assert told[step + 1] == "  most of it: transfers 2.5 s"
     assert "Fits: 9,000 of 9,000 MiB free on GPU 0. (GPU 0 is a NVIDIA RTX)" in told
     assert told[-1] == "Note: a note."
     assert not [line for line in estimate_lines(COST, None) if "GPU 0" in line]
+
+
+def test_what_a_step_moves_is_told_in_a_line_and_nvme_in_another():
+    gib = 2**30
+    nothing = Transfer()
+    moved = Traffic(Transfer(up=gib), Transfer(up=gib, down=3 * gib), nothing, nothing, host=7 * gib)
+    (line,) = moved_lines(moved)
+    assert line == "A step moves: 2.0 GiB up to each GPU, 3.0 GiB down, 7.0 GiB in host memory"
+    swapped = replace(moved, nvme_read=4 * gib, nvme_written=5 * gib)
+    assert moved_lines(swapped) == [line, "  NVMe: 4.0 GiB read, 5.0 GiB written"]
+    assert moved_lines(Traffic(nothing, nothing, nothing, nothing, host=0)) == []
+
+
+def test_the_largest_shares_of_a_step_are_told():
+    parts = tuple(Share(f"share {tenths}", tenths / 10) for tenths in (1, 4, 2, 3))
+    assert step_lines(StepTime(0.2, 0.3, 0.5, parts, "NVIDIA RTX")) == [
+        "A step: 1.0 s on this machine's NVIDIA RTX: forward 0.2, backward 0.3, optimizer 0.5",
+        "  most of it: share 4 0.4 s, share 3 0.3 s, share 2 0.2 s",
+    ]
+
+
+# what would have to be measured
+
+
+def waits(machine, **settings):
+    asked = replace(Settings(), **settings)
+    return price(asked, asked, machine, None).to_measure
+
+
+@pytest.mark.parametrize(
+    ("machine", "settings"),
+    [
+        (NO_GPU, {}),
+        (MACHINE, {"launch": LaunchSettings(use_cpu=True)}),
+        (MACHINE, {"deepspeed": DeepSpeedSettings(precision="no")}),
+        (MACHINE, {"launch": LaunchSettings(dynamo=Dynamo())}),
+    ],
+)
+def test_where_measuring_would_tell_nothing_it_is_not_offered(machine, settings):
+    assert waits(MACHINE) is not None
+    assert waits(machine, **settings) is None
+
+
+def test_once_it_is_measured_it_is_not_offered_but_for_the_drive(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("launcher.plan._hardware", lambda threads: replace(H200.hardware, threads=threads))
+    swaps = DeepSpeedSettings(stage=3, offload_optimizer_device="nvme", offload_optimizer_nvme_path=f"{tmp_path}/swap/")
+    threads = TrainingSettings(runtime=RuntimeSettings(cpu_threads=4))
+    two = LaunchSettings(num_processes=2)
+    wanted = waits(MACHINE, training=threads, launch=two)
+    assert wanted.hardware.threads == 8, "those of all processes"
+    keep(replace(H200, hardware=wanted.hardware))
+    assert waits(MACHINE, training=threads, launch=two) is None
+    assert waits(MACHINE, training=threads, launch=two, deepspeed=swaps).nvme == f"{tmp_path}/swap"
+    keep(replace(H200, hardware=wanted.hardware, drive=DriveSpeed(f"{tmp_path}/swap", 2.0, 4.0)))
+    assert waits(MACHINE, training=threads, launch=two, deepspeed=swaps) is None
 
 
 # which card

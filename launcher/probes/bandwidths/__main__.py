@@ -1,4 +1,4 @@
-"""``python -m launcher.probes.bandwidths [OUT]``: how fast this machine moves and computes, in some ten seconds.
+"""``python -m launcher.probes.bandwidths [OUT]``: how fast this machine moves and computes, in some 25 seconds.
 
 OUT becomes the JSON of :class:`launcher.machine.bandwidths.Bandwidths`. Without OUT it is printed, and kept where the
 interface looks for it. Without a GPU, ``gpu`` is null; without ``--nvme FOLDER``, ``drive`` is. The machine should have
@@ -6,14 +6,17 @@ nothing else to do meanwhile: what runs beside takes its share of the figures.
 """
 
 import argparse
+import errno
+import hashlib
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from launcher.errors import LauncherError
+from launcher.errors import CannotRunHereError, LauncherError
 from launcher.machine.bandwidths import Bandwidths, bandwidths_file, this_hardware
 from launcher.machine.host import read_host
 from launcher.machine.toolchain import extensions_folder
@@ -38,7 +41,7 @@ def main() -> int:
     os.environ["TORCH_EXTENSIONS_DIR"] = str(extensions_folder())
     try:
         nvme = arguments.nvme and arguments.nvme.absolute()
-        with _stdout_to_stderr():
+        with _alone(), _stdout_to_stderr():
             measured = _measure(arguments.threads, nvme, arguments.elements)
     except LauncherError as error:
         print(error, file=sys.stderr)  # noqa: T201
@@ -61,6 +64,27 @@ def _measure(threads: int, nvme: Path | None, elements: int) -> Bandwidths:
 
     host, gpu = host_speed(elements), gpu_speed(elements)
     return Bandwidths(this_hardware(threads), begun, time.time() - begun, host, gpu, drive)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Two at once would take each other's share.
+
+    A name that the kernel forgets with the process, so that there is no lock to be left behind.
+
+    Raises:
+        CannotRunHereError: another one is under way.
+    """
+    folder = bandwidths_file(this_hardware(0)).parent
+    name = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:32]
+    with socket.socket(socket.AF_UNIX) as taken:
+        try:
+            taken.bind(f"\0simpletuner-tui-{name}")
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise CannotRunHereError("this machine is being measured already: try again in half a minute") from error
+        yield
 
 
 @contextmanager

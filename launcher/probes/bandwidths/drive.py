@@ -19,20 +19,20 @@ MOST_BLOCKS, MOST_SECONDS = 2048, 1.0
 
 
 def drive_speed(folder: Path) -> DriveSpeed:
-    """Writes a file below ``folder``, reads it, and removes it.
+    """Writes a file below ``folder`` and reads it; nothing of it stays.
 
     Raises:
         CannotRunHereError: nothing can be written there.
     """
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".bandwidth-") as file:
-            return _measure(folder, Path(file.name))
+            handle = _open(Path(file.name))
+        return _measure(folder, handle)  # without a name: whatever ends this process, no file stays
     except OSError as error:
         raise CannotRunHereError(f"{folder} cannot be measured: {error.strerror}; name another folder") from error
 
 
-def _measure(folder: Path, file: Path) -> DriveSpeed:
-    handle = _open(file)
+def _measure(folder: Path, handle: int) -> DriveSpeed:
     memory = mmap.mmap(-1, UNDER_WAY * BLOCK)  # page-aligned, as O_DIRECT wants it
     memory.write(os.urandom(BLOCK) * UNDER_WAY)  # what a drive compresses is no measure
     parts = [memoryview(memory)[each * BLOCK : (each + 1) * BLOCK] for each in range(UNDER_WAY)]

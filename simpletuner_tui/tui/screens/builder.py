@@ -49,6 +49,7 @@ KEYS = (
     ("F7", "saves it; in the wizard, makes its answers of it"),
     ("F8", "templates: begin from one, keep this one"),
     ("F9", "another card to hold the cost against"),
+    ("F10", "measures this machine, for the seconds of a step"),
     ("Ctrl+P", "goes to any field, and does all of the above"),
     ("Ctrl+Q", "leaves"),
 )
@@ -70,6 +71,7 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         Binding("f7", "save", "Save"),
         Binding("f8", "templates", "Templates"),
         Binding("f9", "card", show=False),  # the cost pane names it
+        Binding("f10", "measure", show=False),  # this one too
         Binding("slash", "search", show=False),
         Binding("delete", "leave_out", show=False),
         Binding("escape", "to_list", show=False),
@@ -362,6 +364,11 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
 
         self.pane = "cost"
         await choose_card(self.app, self._basis.card, self.query_one(CostPane))
+
+    def action_measure(self) -> None:
+        """How fast this machine is, for the seconds of a step; the cost is priced again with them."""
+        self.pane = "cost"
+        self.call_after_refresh(lambda: self.query_one(CostPane).measure())
 
     def action_switch(self) -> None:
         """The focus goes from the list to the field or the panes that are seen, the checks, and back."""

@@ -50,6 +50,7 @@ class WizardScreen(QuietScreen[Finished]):
         Binding("f8", "build", "Build"),
         Binding("f7", "recommend", show=False),
         Binding("f9", "card", show=False),  # the cost pane names it
+        Binding("f10", "measure", show=False),  # this one too
         Binding("enter", "go_on", show=False),  # where no field takes it
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (110, "-wide")]
@@ -187,7 +188,7 @@ class WizardScreen(QuietScreen[Finished]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """The builder's key is shown where there is something to build; a card is chosen where a cost is shown."""
-        if action == "card":
+        if action in ("card", "measure"):
             return self._setup.document.launches
         if action == "build":
             return self._setup.document.builds.holds(self._session.resolved.context)
@@ -230,6 +231,11 @@ class WizardScreen(QuietScreen[Finished]):
 
         self.pane = "cost"
         await choose_card(self.app, self._setup.card, self.query_one(CostPane))
+
+    def action_measure(self) -> None:
+        """How fast this machine is, for the seconds of a step; the cost is priced again with them."""
+        self.pane = "cost"
+        self.call_after_refresh(lambda: self.query_one(CostPane).measure())
 
     async def action_review(self) -> None:
         """Takes answers so far and defaults to the end, or to the first question that needs an answer."""

@@ -7,6 +7,7 @@ from textual.content import Content
 
 from launcher.estimate import Verdict
 from simpletuner_tui.costs import (
+    MEASURING,
     beside_gpu,
     called,
     change,
@@ -21,10 +22,11 @@ from simpletuner_tui.pricing import Priced
 from simpletuner_tui.tui.glyphs import Glyphs
 from simpletuner_tui.tui.widgets.cost_bar import bar, legend, segments
 
+OFFERED = "F10: measure this machine, for seconds a step"
 STYLES = {Verdict.FITS: "$text-success", Verdict.TIGHT: "$text-warning", Verdict.DOES_NOT_FIT: "$text-error"}
 
 
-def cost_lines(priced: Priced, width: int, glyphs: Glyphs, told: str = "") -> list[Content]:
+def cost_lines(priced: Priced, width: int, glyphs: Glyphs, told: str = "", *, measures: bool = False) -> list[Content]:
     """The lines of a plan.
 
     Args:
@@ -32,6 +34,7 @@ def cost_lines(priced: Priced, width: int, glyphs: Glyphs, told: str = "") -> li
         width: columns there are.
         glyphs: signs this terminal can show.
         told: what is said in place of its verdict.
+        measures: whether this machine is being measured.
     """
     now = priced.now
     lines = _wrapped(told, width, "bold") if told else _verdict(priced, width, glyphs)
@@ -44,6 +47,8 @@ def cost_lines(priced: Priced, width: int, glyphs: Glyphs, told: str = "") -> li
         lines += _wrapped(peak_line(now.gpu_peak), width)
     for line in beside_gpu(now, priced.host):
         lines += _wrapped(line, width, indent=2)
+    if priced.to_measure is not None:
+        lines += _wrapped(f"{MEASURING}{glyphs.ellipsis}" if measures else OFFERED, width, "dim", indent=2)
     return lines + list(_details(priced, width))
 
 

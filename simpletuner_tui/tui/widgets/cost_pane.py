@@ -1,8 +1,9 @@
 """The cost pane: what answers so far take of a card, and what the last one changed about it."""
 
+import asyncio
 from collections.abc import Callable
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from textual import work
 from textual.app import ComposeResult
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from launcher.machine.gpus import Gpus
     from launcher.preflight import Machine
     from simpletuner_tui.pricing import Priced
+    from simpletuner_tui.tui.quiet_app import QuietApp
 
 PATIENCE = 0.1
 """Seconds after which it is said that a figure is still to come."""
@@ -40,19 +42,21 @@ class CostView(Widget):
         self._glyphs = glyphs
         self._priced: Priced | None = None
         self._told = ""
+        self._measures = False
         self._drawn: dict[int, list[Content]] = {}
         """Lines by the width they were made for."""
 
-    def show(self, priced: "Priced | None", told: str = "") -> None:
+    def show(self, priced: "Priced | None", told: str = "", *, measures: bool = False) -> None:
         """Shows a plan.
 
         Args:
             priced: the plan; None: nothing is known of it.
             told: what is said in place of its verdict.
+            measures: whether this machine is being measured.
         """
         width = self.content_size.width
         before = self._lines(width)
-        self._priced, self._told = priced, told
+        self._priced, self._told, self._measures = priced, told, measures
         self._drawn.clear()
         now = self._lines(width)
         if len(now) != len(before):
@@ -76,7 +80,7 @@ class CostView(Widget):
             return [Content.styled(line, "bold") for line in wrap(self._told, width)]
         from simpletuner_tui.tui.widgets.cost_lines import cost_lines  # noqa: PLC0415
 
-        return cost_lines(self._priced, width, self._glyphs, self._told)
+        return cost_lines(self._priced, width, self._glyphs, self._told, measures=self._measures)
 
 
 class CostPane(Pane):
@@ -91,7 +95,8 @@ class CostPane(Pane):
             glyphs: signs this terminal can show.
             assumed: what of the run nobody said, in a few words.
         """
-        super().__init__(f"Cost (estimate{f', {assumed}' if assumed else ''})", "cost")
+        self._title, self._says_speed = f"Cost (estimate{f', {assumed}' if assumed else ''})", not assumed
+        super().__init__(self._title, "cost")
         self._machine, self._choice, self._glyphs = machine, choice, glyphs
         self._asked: tuple[Callable[[], Settings], Callable[[], Settings]] | None = None
         self._patience: Timer | None = None
@@ -117,6 +122,25 @@ class CostPane(Pane):
             self._stop_waiting()
             self._patience = self.set_timer(PATIENCE, self._say_measuring)
             self._price(*self._asked)
+
+    @property
+    def _app(self) -> "QuietApp":
+        return cast("QuietApp", self.app)
+
+    @work(exit_on_error=False)
+    async def measure(self) -> None:
+        """Begins to measure this machine where the seconds of a step wait for that; else says why it does not."""
+        if self._asked is None or self._app.measures:  # what is shown in its place says why, or that it is under way
+            return
+        from simpletuner_tui.costs import why_not_measured  # noqa: PLC0415
+        from simpletuner_tui.pricing import price  # noqa: PLC0415
+
+        machine, settings = self._machine(), await asyncio.to_thread(self._asked[1])
+        priced = await asyncio.to_thread(price, settings, settings, machine, self._choice.gigabytes)
+        if priced.to_measure is not None:
+            self._app.measure(priced.to_measure)
+        else:
+            self.notify(why_not_measured(priced))
 
     def withhold(self, why: str) -> None:
         """Shows no cost.
@@ -158,20 +182,31 @@ class CostPane(Pane):
         """Nothing is waited for any more."""
         self._stop_waiting()
         self.priced = priced
-        self.query_one(CostView).show(priced, told)
+        self.query_one(CostView).show(priced, told, measures=self._app.measures)
+        title = f"{self._title}{self._on_speed(priced)}" if priced else self._title
+        if title != self.border_title:
+            self.border_title = title
         subtitle = self._held_against(priced) if priced else ""
         if subtitle != self.border_subtitle:  # a border is drawn with all that it is around
             self.border_subtitle = subtitle
 
     def _say_measuring(self) -> None:
         told = f"measuring{self._glyphs.ellipsis}"
-        self.query_one(CostView).show(self.priced, f"{told} (below: the answer before)" if self.priced else told)
+        shown = f"{told} (below: the answer before)" if self.priced else told
+        self.query_one(CostView).show(self.priced, shown, measures=self._app.measures)
 
     def _stop_waiting(self) -> None:
         """Ends the wait that something was said after."""
         if self._patience is not None:
             self._patience.stop()
             self._patience = None
+
+    def _on_speed(self, priced: "Priced") -> str:
+        """That it could be known, in sight where the pane is short of rows and the title has room."""
+        if priced.to_measure is None or not self._says_speed:
+            return ""
+        what = f"measuring this machine{self._glyphs.ellipsis}" if self._app.measures else "F10: seconds a step"
+        return f" {self._glyphs.between} {what}"
 
     def _held_against(self, priced: "Priced") -> str:
         if not priced.uses_gpu:

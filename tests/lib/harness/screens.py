@@ -18,6 +18,7 @@ from textual import _wait
 from textual.app import App
 
 from harness.fake_model import write_model, write_pictures
+from harness.h200 import H200, keep
 from harness.rehearsals import REHEARSED, under_way
 from launcher.machine.cards import CARDS
 from launcher.machine.gpu_processes import GpuProcess
@@ -62,6 +63,13 @@ ANSWERS = {
     "accelerate.offload_optimizer": "cpu",
     "accelerate.mixed_precision": "bf16",
 }
+
+WITH_H200 = replace(
+    MACHINE,
+    gpus=lambda: Gpus((Gpu(0, "GPU-0", H200.hardware.gpu, 143_771, 143_155, 0),)),
+    gpu_processes=lambda uuid: (),
+)
+"""What :data:`harness.h200.H200` was measured on."""
 
 RECOMMENDABLE = {**ANSWERS, "training.pretrained_model_name_or_path": "owner/sdxl", "training.resolution": 1024}
 
@@ -164,6 +172,8 @@ class Scenario:
     """As in the second step of a rehearsal, without one."""
     rehearsed: tuple[str, ...] | None = None
     """As after a rehearsal, without one: what is pressed then."""
+    measured: bool = False
+    """Whether the speed of the machine is known: an H200's."""
     registry: Sequence[Question] = REGISTRY
 
 
@@ -201,6 +211,7 @@ SCENARIOS = (
             ("card-chosen", choose_card(12), {"machine": NO_GPU}),
             ("no-gpu", (), {"machine": NO_GPU, "sizes": (SMALL,)}),
             ("measuring", (), {"hangs": True}),
+            ("seconds", (), {"machine": WITH_H200, "measured": True}),
             ("ascii", (), {"glyphs": ASCII, "sizes": (SMALL,)}),
             ("ansi", (), {"theme": "ansi-dark", "sizes": (SMALL,)}),
             ("no-colour", (), {"no_color": True, "sizes": (SMALL,)}),
@@ -258,7 +269,11 @@ def draw(scenario: Scenario, size: tuple[int, int]) -> str:
     environment = {"TZ": "UTC", "XDG_CACHE_HOME": str(HOME / "cache"), "XDG_STATE_HOME": str(HOME / "state")}
     try:
         os.chdir(HOME)
-        with patch.dict(os.environ, environment), short_waits():
+        # Whichever machine draws it: its own hardware is not asked.
+        hardware = patch("launcher.plan._hardware", lambda threads: H200.hardware)
+        with patch.dict(os.environ, environment), hardware, short_waits():
+            if scenario.measured:
+                keep(H200)
             for variable in ("NO_COLOR", "CUDA_VISIBLE_DEVICES"):
                 os.environ.pop(variable, None)
             if scenario.no_color:
