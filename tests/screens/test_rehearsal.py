@@ -122,6 +122,7 @@ async def test_asked_twice_it_ends_at_once_and_before_a_step_there_is_nothing_to
         await begun(wizard)
         await wizard.press("q", "q")
         await over(wizard)
+        await wizard.until(lambda: bool(wizard.said))
         assert "ended at once" in wizard.said[-1]
         assert "nothing was measured" in wizard.said[-1]
         assert shown(wizard) == ""

@@ -17,12 +17,7 @@ from launcher.train.distributed import World
 from launcher.train.extensions import build_communication, build_optimizer, build_swapping
 
 QUICK = """#!/bin/sh
-# Debug symbols take half the time, and no test reads them.
-for argument do
-	shift
-	[ "$argument" = -g ] || set -- "$@" "$argument"
-done
-exec {compiler} "$@"
+exec {python} {quick} {folder} {compiler} "$@"
 """
 
 
@@ -32,7 +27,8 @@ def main() -> None:
         if compiler := shutil.which("c++"):
             # Under its own name: ninja would compile again what another command had made.
             quick = Path(folder) / "c++"
-            quick.write_text(QUICK.format(compiler=compiler))
+            made_by = {"python": sys.executable, "quick": Path(__file__).with_name("quick_compiler.py"), "folder": folder}
+            quick.write_text(QUICK.format(compiler=compiler, **made_by))
             quick.chmod(0o755)
             os.environ["PATH"] = os.pathsep.join([folder, os.environ["PATH"]])
         build_communication()
