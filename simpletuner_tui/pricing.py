@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from launcher.config.accelerate import LaunchSettings
 from launcher.config.settings import Settings
 from launcher.estimate import Estimate, Verdict, verdict
+from launcher.estimate.traces import UNetStep, is_to_come
 from launcher.machine.cards import CARDS, usable_mib
 from launcher.machine.gpu_processes import GpuProcess
 from launcher.machine.gpus import Gpus, visible_to
 from launcher.machine.host import Host
 from launcher.plan import Plan
 from launcher.preflight import Machine
-from simpletuner_tui.preview import cost
+from simpletuner_tui.preview import cost, traced_step
 from simpletuner_tui.text import size
 
 
@@ -48,6 +49,8 @@ class Priced:
     card: Card | None
     """None on a CPU, and where there is no GPU and no card is large enough."""
     uses_gpu: bool
+    to_trace: UNetStep | None = None
+    """The step without whose trace GPU memory is a formula's for now."""
 
 
 def price(before: Settings, now: Settings, machine: Machine, chosen: int | None) -> Priced:
@@ -66,7 +69,9 @@ def price(before: Settings, now: Settings, machine: Machine, chosen: int | None)
         card = sold(chosen)
     elif not launch.use_cpu:
         card = tightest(gpus, launch, machine) or next(fitting(costs[1]), None)
-    return Priced(*costs, machine.host(), gpus, card, not launch.use_cpu or chosen is not None)
+    uses_gpu = not launch.use_cpu or chosen is not None
+    to_trace = next(filter(is_to_come, map(traced_step, (now, before))), None) if uses_gpu else None
+    return Priced(*costs, machine.host(), gpus, card, uses_gpu, to_trace)
 
 
 def card_for(plan: Plan, vram_mib: int | None = None) -> Card | None:
