@@ -27,15 +27,16 @@ class ModelFacts:
     """Elements."""
     tensors: int
     is_sdxl: bool
-    """Whether the activations measured for SDXL hold."""
+    """Whether its blocks are as wide as SDXL's, as are those of what was distilled from it: VAE and text encoders are
+    the same, and what activations take by formula is near."""
     other_components_mib: int
     """VAE, text encoders and tokenizers on disk."""
     assumed: bool = False
     """Not read from files: SDXL's own sizes stand in."""
     layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
     """Weights of linear layers (out, in) and of convolutions (out, in, height, width), by the layer's name."""
-    config: str = field(default="{}", repr=False)
-    """Of the U-Net, as JSON; SDXL's own where it has SDXL's layers and heads."""
+    config: str = field(default="", repr=False)
+    """Of the U-Net, as JSON; SDXL's own where it has SDXL's layers and heads, empty where it is of another kind."""
     pixels_per_latent: int = 64
     """Of a picture, for each pixel of its latents."""
 
@@ -76,7 +77,6 @@ def read_model_facts(model: str) -> ModelFacts:
     others = sum(
         file.stat().st_size for name in COMPONENTS if name != "unet" for file in component_files(folder / name)
     )
-    same = weights.layers == SDXL.layers and config.get("attention_head_dim") == list(CONFIG["attention_head_dim"])
     return ModelFacts(
         weights.parameters,
         weights.largest,
@@ -84,6 +84,13 @@ def read_model_facts(model: str) -> ModelFacts:
         is_sdxl=widths == SDXL_WIDTHS,
         other_components_mib=-(-others // 2**20),
         layers=weights.layers,
-        config=SDXL.config if same else _as_json(config),
+        config=_config(config, weights.layers),
         pixels_per_latent=downscale**2,
     )
+
+
+def _config(config: Mapping[str, Any], layers: Mapping[str, tuple[int, ...]]) -> str:
+    if config.get("addition_embed_type") != CONFIG["addition_embed_type"]:
+        return ""
+    heads = list(CONFIG["attention_head_dim"])
+    return SDXL.config if layers == SDXL.layers and config.get("attention_head_dim") == heads else _as_json(config)

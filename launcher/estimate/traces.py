@@ -36,7 +36,7 @@ class UNetStep:
     """A training step of a U-Net, as far as a trace follows from it."""
 
     config: str
-    """Of the U-Net, as JSON."""
+    """Of the U-Net, as JSON; empty where it is of another kind than SDXL's."""
     parameters: int
     """All that are computed with, those of an adapter included."""
     granularity: str
@@ -74,13 +74,13 @@ def find(step: UNetStep) -> Trace | None:
 
 
 def why_none(step: UNetStep) -> str:
-    """Why it cannot be traced; empty where that was not tried, or is under way."""
-    return _failed.get(step, "")
+    """Why it cannot be traced; empty where that is not known yet."""
+    return _failed.get(step, "") if step.config else "it is of another kind than SDXL's"
 
 
 def is_to_come(step: UNetStep) -> bool:
     """Whether :func:`make` would have something to do."""
-    return find(step) is None and step not in _failed
+    return find(step) is None and not why_none(step)
 
 
 def make(step: UNetStep) -> Iterator[None]:

@@ -20,7 +20,7 @@ B = 50_000_000
 """Our bucket."""
 OUTSIDE = (CONTEXT, KERNELS, NCCL, PAGES, CUBLAS, CUDNN)
 """What CUDA and its libraries take of a GPU."""
-UNTRACED = replace(SDXL, config="{}")
+UNTRACED = replace(SDXL, config="?")
 """SDXL, but for a trace: what formulas say."""
 LORA = {"model_type": "lora"}
 NONE = {"offload_optimizer_device": "none"}
