@@ -183,7 +183,7 @@ def _disk(settings: Settings, model: ModelFacts, data: Extent) -> tuple[Part, ..
         held = of.held if part == "offload_param" else of.parameters
         parts[ON_NVME[part]] = each * held / settings.launch.machine_count
     if data.pictures:
-        latents = 2 * 4 * 4 * largest_picture(training) // 64
+        latents = 2 * 4 * 4 * largest_picture(training) // model.pixels_per_latent
         parts["caches"] = data.pictures * (latents + c * (77 * 2048 + 1280))
     parts[IN_ROWS] = data.in_rows
     return in_mib(parts)

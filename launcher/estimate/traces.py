@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -156,7 +157,7 @@ def _begin(step: UNetStep) -> "subprocess.Popen[bytes] | None":
         _failed[step] = str(error)
         return None
     assert process.stdin is not None
-    with process.stdin as job:
+    with suppress(BrokenPipeError), process.stdin as job:  # where it has ended already, its log says why
         job.write(json.dumps(asdict(step)).encode())
     return process
 

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -82,3 +82,8 @@ def test_of_a_lora_only_its_own_gradients_are_kept(tiny):
     assert 0 < sum(seen.parameters) < sum(whole.parameters) / 10
     assert seen.frozen == sum(whole.parameters)
     assert whole.frozen == 0
+
+
+def test_a_configuration_that_is_not_of_the_weights_is_not_traced(tiny):
+    with pytest.raises(ValueError, match=r"its config.json is of [\d,]+ parameters, its weights are 144"):
+        trace(replace(tiny(), parameters=144))
