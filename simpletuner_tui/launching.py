@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.config.setting import Level, Problem
+from launcher.config.settings import Settings
 from launcher.errors import ExitCode
+from launcher.estimate.traces import make
 from launcher.plan import Plan, machine_home, make_plan
 from launcher.preflight import Finding, Machine, exit_code_of, named, preflight, raise_for
 from launcher.runs.directory import RunDirectory, create
@@ -16,9 +18,13 @@ from launcher.runs.spawn import launch
 from simpletuner_tui import follow
 from simpletuner_tui.answers import Answers, by_question, judge_answers, write_answers
 from simpletuner_tui.messages import left_to_itself, tell
+from simpletuner_tui.preview import traced_step
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.model import Question, Resolved, resolve
 from simpletuner_tui.session import probe_machine
+
+PATIENCE, LONGEST = 1, 60
+"""Seconds after which it is said that a step is being traced, and after which its trace is not waited for any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +70,26 @@ def prepare(
     for note in judgement.notes:
         tell(f"note: {note}")
     home = machine_home(run_dir.absolute(), judgement.settings.launch)
+    if not judgement.errors and not judgement.settings.launch.use_cpu:
+        _wait_for_trace(judgement.settings)
     plan = make_plan(judgement.settings, write_answers(resolved, answers.base, home), run_dir)
     if judgement.errors:
         judgement.raise_errors(_named_too(plan, resolved, {problem.field for problem in judgement.errors}))
     for problem in judgement.problems:
         tell(f"warning: {problem.field}: {problem.message}")
     return Prepared(plan, tuple(by_question(finding, resolved) for finding in preflight(plan, machine)))
+
+
+def _wait_for_trace(settings: Settings) -> None:
+    begun, told = time.monotonic(), False
+    for _ in make(traced_step(settings)):
+        waited = time.monotonic() - begun
+        if waited > LONGEST:
+            return
+        if waited > PATIENCE and not told:
+            tell("a step of this U-Net is traced, to know what it takes of a GPU; this once, some seconds")
+            told = True
+        time.sleep(0.05)
 
 
 def _named_too(plan: Plan, resolved: Resolved, told: set[str]) -> list[Problem]:

@@ -13,6 +13,7 @@ from launcher.config.settings import Settings
 from launcher.config.training import DataSettings, SourcesSettings, TrainingSettings
 from launcher.data.extent import Extent, extent
 from launcher.estimate import Estimate, ModelFacts, estimate, read_model_facts
+from launcher.estimate.traces import UNetStep, step_of
 from launcher.plan import speed_here
 from simpletuner_tui.answers import read_resolved
 from simpletuner_tui.questions.accelerate.file import accelerate_file, file_bytes
@@ -69,6 +70,11 @@ def preview(resolved: Resolved, base: Path) -> Preview:
 def cost(settings: Settings) -> Estimate:
     """What these settings cost; reads the model's headers and counts the pictures once a folder."""
     return estimate(settings, *facts_of_run(settings), speed_here(settings))
+
+
+def traced_step(settings: Settings) -> UNetStep:
+    """The step whose trace the GPU memory of these settings is known from."""
+    return step_of(settings, _facts(settings.training.model.pretrained_model_name_or_path))
 
 
 def facts_of_run(settings: Settings) -> tuple[ModelFacts, Extent]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from launcher.config.accelerate import LaunchSettings
 from launcher.config.settings import Settings
 from launcher.estimate import Estimate, Verdict, verdict
+from launcher.estimate.traces import UNetStep, is_to_come
 from launcher.machine.cards import CARDS, usable_mib
 from launcher.machine.gpu_processes import GpuProcess
 from launcher.machine.gpus import Gpus, visible_to
@@ -13,7 +14,7 @@ from launcher.machine.host import Host
 from launcher.machine.measuring import ToMeasure
 from launcher.plan import Plan, to_measure
 from launcher.preflight import Machine
-from simpletuner_tui.preview import cost, facts_of_run
+from simpletuner_tui.preview import cost, facts_of_run, traced_step
 from simpletuner_tui.text import size
 
 
@@ -51,6 +52,8 @@ class Priced:
     uses_gpu: bool
     to_measure: ToMeasure | None
     """What the seconds of a step wait for; None where it trains on no GPU of this machine, and where they are known."""
+    to_trace: UNetStep | None = None
+    """The step without whose trace GPU memory is a formula's for now."""
 
 
 def price(before: Settings, now: Settings, machine: Machine, chosen: int | None) -> Priced:
@@ -70,7 +73,8 @@ def price(before: Settings, now: Settings, machine: Machine, chosen: int | None)
     elif not launch.use_cpu:
         card = tightest(gpus, launch, machine) or next(fitting(costs[1]), None)
     uses_gpu = not launch.use_cpu or chosen is not None
-    return Priced(*costs, machine.host(), gpus, card, uses_gpu, measurable(now, gpus))
+    to_trace = next(filter(is_to_come, map(traced_step, (now, before))), None) if uses_gpu else None
+    return Priced(*costs, machine.host(), gpus, card, uses_gpu, measurable(now, gpus), to_trace)
 
 
 def measurable(settings: Settings, gpus: Gpus) -> ToMeasure | None:

@@ -1,4 +1,4 @@
-"""What a GPU holds for what has no trace, a LoRA, fp32 or another model than SDXL: formulas instead of a playback.
+"""What a GPU holds at a step that was not traced yet, or cannot be: formulas instead of a playback.
 
 As DeepSpeed allocates per stage and offload: measured by counting tensors after a step on one rank, and read in the
 code for more. Of a LoRA, gradients, masters and states are those of its matrices; the frozen U-Net counts wherever
@@ -72,8 +72,8 @@ def _activations(settings: Settings, model: ModelFacts) -> float:
 
     Traced in half precision; fp32 takes twice that.
     """
-    if not knows_activations(model):
-        return 0
+    if not model.is_sdxl:
+        return 0  # not known
     optimization = settings.training.optimization
     one = FULL_PEAK
     if optimization.gradient_checkpointing:
@@ -81,8 +81,3 @@ def _activations(settings: Settings, model: ModelFacts) -> float:
         one = CHECKPOINTED_PEAK if every else TRANSFORMER_BLOCKS_PEAK
     wide = 2 if settings.deepspeed.precision == "no" else 1
     return wide * max(SMALLEST_PEAK, one * optimization.train_batch_size * largest_picture(settings.training) / 1024**2)
-
-
-def knows_activations(model: ModelFacts) -> bool:
-    """Whether what a model's activations take is known."""
-    return model.is_sdxl

@@ -27,9 +27,7 @@ class Played:
     """Bytes by part between steps."""
 
 
-def play(
-    trace: Trace, facts: EngineFacts, *, pictures: int, latents: int, frozen: int = 0, expandable: bool = True
-) -> Played:
+def play(trace: Trace, facts: EngineFacts, *, pictures: int, latents: int, expandable: bool = True) -> Played:
     """Plays a run.
 
     Args:
@@ -37,14 +35,11 @@ def play(
         facts: of the engine around it.
         pictures: of a micro-batch.
         latents: of a picture: height times width in latent pixels.
-        frozen: parameters beside those that are trained.
         expandable: whether torch's segments grow.
     """
     gpu = Gpu(expandable=expandable)
     units = units_of(trace, leaf_blocks=facts.leaf_blocks)
-    engine = (
-        PartitionedWeights(gpu, trace, units, facts) if facts.stage == 3 else WholeWeights(gpu, trace, facts, frozen)
-    )
+    engine = PartitionedWeights(gpu, trace, units, facts) if facts.stage == 3 else WholeWeights(gpu, trace, facts)
     gpu.take(CUBLAS, CUBLAS_BYTES)  # since the caches were made
     engine.start()
     gpu.empty_cache()  # as torch does by itself where memory runs short: a step is seen by itself

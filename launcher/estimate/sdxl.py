@@ -1,4 +1,6 @@
-"""The layers of SDXL's U-Net, from its configuration: for a model that is not here yet."""
+"""SDXL's U-Net, its configuration and its layers: for a model that is not here yet."""
+
+from typing import Any
 
 WIDTHS, DEPTHS = (320, 640, 1280), (0, 2, 10)
 """Channels, and transformer blocks of an attention, of each level: ``unet/config.json`` of SDXL base 1.0."""
@@ -6,6 +8,20 @@ RESNETS = 2
 """Of a level on the way down; it has one more on the way up, and the middle has as many."""
 TIME, TEXT, ADDED = 1280, 2048, 2816
 """Widths of the time embedding, of the prompt embeddings, and of pooled prompt and time ids together."""
+CONFIG: dict[str, Any] = {
+    "block_out_channels": WIDTHS,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "layers_per_block": RESNETS,
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "cross_attention_dim": TEXT,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": ADDED,
+    "use_linear_projection": True,
+}
+"""What of its configuration is not diffusers' default."""
 
 Layers = dict[str, tuple[int, ...]]
 

@@ -9,11 +9,11 @@ from launcher.data.extent import NOTHING, Extent
 from launcher.data.sources import largest_picture
 from launcher.estimate.adapter import trained
 from launcher.estimate.engine_facts import master_bytes, moments
-from launcher.estimate.formulas import knows_activations
 from launcher.estimate.host import host_memory
 from launcher.estimate.model import ModelFacts
 from launcher.estimate.parts import MIB, Part, Phase, in_mib
 from launcher.estimate.step_time import StepTime, step_time, why_unpredicted
+from launcher.estimate.traces import find, step_of, why_none
 from launcher.estimate.traffic import Traffic, traffic
 from launcher.estimate.vram import DECODING_PEAK, VAE_MIB, average_bytes, gpu_phases
 from launcher.machine.bandwidths import Bandwidths
@@ -107,8 +107,8 @@ def estimate(
     notes, moved = [], traffic(settings, model)
     if model.assumed:
         notes.append("the model is not here yet: SDXL's own sizes are assumed")
-    if not knows_activations(model):
-        notes.append("activations are known for SDXL's U-Net only and left out")
+    if untraced := _untraced(settings, model):
+        notes.append(untraced)
     if settings.training.validation.validation_steps and settings.training.validation.num_validation_images:
         notes.append(_decoding(settings))
     if settings.training.adapter.is_lora:
@@ -133,6 +133,18 @@ def estimate(
         traffic=moved,
         step_time=step_time(settings, model, moved, speed) if speed else None,
     )
+
+
+def _untraced(settings: Settings, model: ModelFacts) -> str:
+    """What GPU memory is without a trace of the step, and why there is none; empty where there is one."""
+    step = step_of(settings, model)
+    if find(step):
+        return ""
+    by_formula = f"GPU memory is a formula's, {'with' if model.is_sdxl else 'without'} activations"
+    if failed := why_none(step):
+        return f"{by_formula}: a step of this U-Net cannot be traced ({failed})"
+    cpu = settings.launch.use_cpu
+    return f"{by_formula}{': for the CPU it is not traced' if cpu else ', until a step of this U-Net is traced'}"
 
 
 def _decoding(settings: Settings) -> str:
@@ -171,7 +183,7 @@ def _disk(settings: Settings, model: ModelFacts, data: Extent) -> tuple[Part, ..
         held = of.held if part == "offload_param" else of.parameters
         parts[ON_NVME[part]] = each * held / settings.launch.machine_count
     if data.pictures:
-        latents = 2 * 4 * 4 * largest_picture(training) // 64
+        latents = 2 * 4 * 4 * largest_picture(training) // model.pixels_per_latent
         parts["caches"] = data.pictures * (latents + c * (77 * 2048 + 1280))
     parts[IN_ROWS] = data.in_rows
     return in_mib(parts)

@@ -1,7 +1,8 @@
 """What a training step of a U-Net allocates and frees, in order; sizes follow from batch and picture.
 
-Traced by :mod:`launcher.probes.trace` on tensors without memory. SDXL's come with the package: for each granularity of
-gradient checkpointing one trace, exact for every batch and every size in steps of 64 px.
+Traced by :mod:`launcher.probes.trace` on tensors without memory; exact for every batch and every size in steps of
+64 px. SDXL's come with the package, for each granularity of gradient checkpointing: in half precision, in fp32, and of
+the LoRA that is the default.
 """
 
 import gzip
@@ -46,9 +47,9 @@ class Size:
         return round(self.fixed + pictures * (self.per_picture + self.per_latent * latents))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Trace:
-    """One optimizer step of one micro-batch: forward, loss, backward."""
+    """One optimizer step of one micro-batch: forward, loss, backward. Each is equal to itself alone."""
 
     events: Sequence[tuple[int, int]]
     """Kind and index."""
@@ -61,6 +62,11 @@ class Trace:
     """The module that each is part of; -1 for the U-Net."""
     blocks: Sequence[bool]
     """Whether a module is a transformer block or a resnet."""
+
+    @property
+    def frozen(self) -> int:
+        """Parameters that are computed with and not trained."""
+        return sum(map(sum, self.modules)) - sum(self.parameters)
 
     def to_bytes(self) -> bytes:
         """As a file holds it."""
@@ -75,10 +81,11 @@ class Trace:
 
 
 @cache
-def shipped(granularity: str) -> Trace:
-    """SDXL's U-Net in half precision, all of it trained.
+def shipped(granularity: str, kind: str = "") -> Trace:
+    """SDXL's U-Net.
 
     Args:
         granularity: of gradient checkpointing: ``none``, ``transformer_blocks`` or ``all``.
+        kind: empty in half precision, all of it trained; ``fp32``; or ``lora``, the default one in half precision.
     """
-    return Trace.from_bytes((SHIPPED / f"sdxl-{granularity}.json.gz").read_bytes())
+    return Trace.from_bytes((SHIPPED / f"{'-'.join(filter(None, ['sdxl', kind, granularity]))}.json.gz").read_bytes())

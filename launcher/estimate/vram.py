@@ -1,6 +1,6 @@
 """What a run takes of each GPU, phase by phase: torch's tensors, what torch holds, and the process.
 
-SDXL's U-Net in half precision is played back (:mod:`launcher.estimate.playback`); for the rest formulas stand in
+A step that was traced is played back (:mod:`launcher.estimate.playback`); until it is, formulas stand in
 (:mod:`launcher.estimate.formulas`). What a process takes beside torch's memory, and what its libraries take within it,
 are constants: measured with torch 2.11 on an H200 (``benchmarks/predictions``).
 """
@@ -18,7 +18,8 @@ from launcher.estimate.gpu import CUBLAS, STATES, WEIGHTS, Peak
 from launcher.estimate.model import ModelFacts
 from launcher.estimate.parts import MIB, Part, Phase
 from launcher.estimate.playback import CUBLAS_BYTES, Played, play
-from launcher.estimate.trace import shipped
+from launcher.estimate.trace import Trace
+from launcher.estimate.traces import find, step_of
 
 CONTEXT, CONTEXT_MIB = "CUDA context", 518
 KERNELS, KERNELS_MIB, TRAINING_KERNELS_MIB = "kernels and libraries of CUDA", 168, 78
@@ -68,7 +69,8 @@ def gpu_phases(settings: Settings, model: ModelFacts, pinned_mib: float) -> tupl
     training = {**init, KERNELS: KERNELS_MIB + TRAINING_KERNELS_MIB}
     saved = {**training, NCCL: several + NCCL_MIB + MORE_NCCL_MIB} if _deepspeed_saves(settings) else training
 
-    inside = _played(settings, model) if _has_trace(settings, model) else _by_formula(settings, model)
+    trace = find(step_of(settings, model))
+    inside = _played(trace, settings, model) if trace else _by_formula(settings, model)
     phases = [_phase("init", inside.start, init), _phase("step", inside.step, training)]
     if model.is_sdxl:
         phases.insert(0, _phase("caching", _encoding(settings), before))
@@ -124,16 +126,10 @@ def _phase(name: str, inside: _Inside, beside: Mapping[str, float]) -> Phase:
     )
 
 
-def _has_trace(settings: Settings, model: ModelFacts) -> bool:
-    return model.is_sdxl and settings.deepspeed.precision != "no" and not settings.training.adapter.is_lora
-
-
-def _played(settings: Settings, model: ModelFacts) -> _Engine:
-    optimization = settings.training.optimization
-    granularity = optimization.gradient_checkpointing_granularity if optimization.gradient_checkpointing else "none"
+def _played(trace: Trace, settings: Settings, model: ModelFacts) -> _Engine:
     facts = engine_facts(settings, trained(settings.training.adapter, model))
-    latents = largest_picture(settings.training) // 64
-    played = _play(granularity, facts, optimization.train_batch_size, latents)
+    latents = largest_picture(settings.training) // model.pixels_per_latent
+    played = _play(trace, facts, settings.training.optimization.train_batch_size, latents)
     average = _average_on_gpu(settings, model)
     pictures = _megapixels(settings)
 
@@ -148,8 +144,8 @@ def _played(settings: Settings, model: ModelFacts) -> _Engine:
 
 
 @lru_cache(maxsize=256)
-def _play(granularity: str, facts: EngineFacts, pictures: int, latents: int) -> Played:
-    return play(shipped(granularity), facts, pictures=pictures, latents=latents)
+def _play(trace: Trace, facts: EngineFacts, pictures: int, latents: int) -> Played:
+    return play(trace, facts, pictures=pictures, latents=latents)
 
 
 def _by_formula(settings: Settings, model: ModelFacts) -> _Engine:

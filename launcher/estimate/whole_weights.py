@@ -24,16 +24,15 @@ from launcher.estimate.trace import Trace
 class WholeWeights:
     """The engine's part of a playback."""
 
-    def __init__(self, gpu: Gpu, trace: Trace, facts: EngineFacts, frozen: int) -> None:
+    def __init__(self, gpu: Gpu, trace: Trace, facts: EngineFacts) -> None:
         """Nothing is there yet.
 
         Args:
             gpu: it lies on.
             trace: of the U-Net.
             facts: of the engine.
-            frozen: parameters beside those that are trained.
         """
-        self._gpu, self._facts, self._frozen = gpu, facts, frozen
+        self._gpu, self._facts, self._frozen = gpu, facts, trace.frozen
         self._parameters = trace.parameters
         self._trained = sum(trace.parameters)
         self._share = self._trained / facts.ranks if facts.stage else self._trained

@@ -1,20 +1,23 @@
-"""``python -m launcher.probes.trace UNET OUT``: traces a training step of a U-Net, on tensors without memory.
+"""``python -m launcher.probes.trace STEP OUT``: traces a training step of a U-Net, on tensors without memory.
 
-UNET is a JSON file: the ``config`` of a U-Net as diffusers saves it, the ``granularity`` of gradient checkpointing
-(``none``, ``transformer_blocks``, ``all``), the ``precision`` (``bf16``, ``fp16``, ``no``) and the settings of a
-``lora`` or null. OUT becomes the :class:`launcher.estimate.trace.Trace`. A few seconds on one core; nothing is computed
-and no GPU is needed. A LoRA's events are those of its matrices, its frozen weights count as parameters of modules.
+STEP is a JSON file, or - for stdin: a :class:`launcher.estimate.traces.UNetStep`. OUT becomes its
+:class:`launcher.estimate.trace.Trace`. Some seconds; nothing is computed and no GPU is needed. A LoRA's events are
+those of its matrices, its frozen weights count as parameters of modules.
 
 How: every op is seen by its dispatch, every storage that appears is counted until it is freed. Four shapes give the
 three terms of each size, and the fourth has to agree.
 """
 
 import argparse
+import gc
 import json
+import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +26,12 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from launcher.config.training import AdapterSettings
 from launcher.estimate.trace import Kind, Size, Trace
+from launcher.estimate.traces import UNetStep
+from launcher.runs.directory import write_atomic
 from launcher.train.activations import checkpoint_activations
-from launcher.train.loading import DTYPES
-from launcher.train.lora import add_adapter
 
 TOKENS, TIME_IDS = 77, 6
 """Of a caption, and of a picture's micro-conditioning."""
@@ -38,6 +40,8 @@ SHAPES = ((2, 32, 32), (4, 32, 32), (2, 64, 64), (3, 32, 96))
 that leave a multiple of 32 at every level: attention in fp32 rounds up to it."""
 
 Event = tuple[Kind, int]
+_unet_of_forks: list[UNet2DConditionModel] = []
+"""What a fork takes along."""
 
 
 class _Storages(TorchDispatchMode):
@@ -49,13 +53,14 @@ class _Storages(TorchDispatchMode):
         self.bytes: list[int] = []
         """Of each tensor, in order."""
         self._here = known
+        self._watched: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an op, and looks at the storages of what comes out."""
         out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
-                self._see(tensor.untyped_storage())
+        for each in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(each, torch.Tensor):
+                self._see(each.untyped_storage())
         return out
 
     def _see(self, storage: torch.UntypedStorage) -> None:
@@ -66,38 +71,34 @@ class _Storages(TorchDispatchMode):
         number = len(self.bytes)
         self.bytes.append(storage.nbytes())
         self.events.append((Kind.ALLOCATE, number))
-        weakref.finalize(storage, self._gone, key, number)
 
-    def _gone(self, key: int, number: int) -> None:
-        self._here.discard(key)
-        self.events.append((Kind.FREE, number))
+        def gone(_: object) -> None:
+            self._here.discard(key)
+            del self._watched[number]
+            self.events.append((Kind.FREE, number))
+
+        self._watched[number] = weakref.ref(storage, gone)
 
 
-def trace(config: dict[str, Any], granularity: str, precision: str, lora: AdapterSettings | None = None) -> Trace:
+def trace(step: UNetStep) -> Trace:
     """Traces one step.
 
-    Args:
-        config: of the U-Net, as diffusers saves it.
-        granularity: of gradient checkpointing: ``none``, ``transformer_blocks`` or ``all``.
-        precision: what it computes in: ``bf16``, ``fp16`` or ``no``.
-        lora: trains this instead of the U-Net.
-
     Raises:
-        ValueError: sizes do not follow from pictures and pixels alone.
+        ValueError: sizes do not follow from pictures and pixels alone, or the U-Net is another than its weights are of.
     """
-    unet = _unet(config, granularity, DTYPES[precision], lora)
-    runs = [_step(unet, *shape) for shape in SHAPES]
-    first = runs[0]
-    if any(run.events != first.events for run in runs):
+    unet = _unet(step)
+    if (parameters := sum(each.numel() for each in unet.parameters())) != step.parameters:
+        raise ValueError(f"its config.json is of {parameters:,} parameters, its weights are {step.parameters:,}")
+    events_of_all, bytes_of_all = zip(*_steps(unet), strict=True)
+    events: list[Event] = events_of_all[0]
+    if any(others != events for others in events_of_all):
         raise ValueError("what is computed depends on the shape")
-    tensors = [_size(of) for of in zip(*(run.bytes for run in runs), strict=True)]
+    tensors = [_size(of) for of in zip(*bytes_of_all, strict=True)]
     sizes = list(dict.fromkeys(tensors))
     places = {size: place for place, size in enumerate(sizes)}
     modules = _modules(unet)
     return Trace(
-        events=[
-            (int(kind), places[tensors[index]] if kind is Kind.ALLOCATE else index) for kind, index in first.events
-        ],
+        events=[(int(kind), places[tensors[index]] if kind is Kind.ALLOCATE else index) for kind, index in events],
         sizes=sizes,
         parameters=[parameter.numel() for parameter in unet.parameters() if parameter.requires_grad],
         modules=[[parameter.numel() for parameter in module.parameters(recurse=False)] for module in modules],
@@ -106,15 +107,18 @@ def trace(config: dict[str, Any], granularity: str, precision: str, lora: Adapte
     )
 
 
-def _unet(
-    config: dict[str, Any], granularity: str, dtype: torch.dtype, lora: AdapterSettings | None
-) -> UNet2DConditionModel:
+def _unet(step: UNetStep) -> UNet2DConditionModel:
+    dtype = torch.bfloat16 if step.half else torch.float32
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(config).to(dtype)
-        if lora:
-            add_adapter(unet, lora, seed=0)
-    if granularity != "none":
-        checkpoint_activations(unet, granularity)
+        unet = UNet2DConditionModel.from_config(json.loads(step.config)).to(dtype)
+        if step.lora_rank:
+            from launcher.train.lora import add_adapter  # noqa: PLC0415 - brings pipelines
+
+            targets, dropout = ",".join(step.lora_targets), 0.5 if step.lora_dropout else 0.0
+            adapter = AdapterSettings("lora", step.lora_rank, lora_dropout=dropout, lora_target_modules=targets)
+            add_adapter(unet, adapter, seed=0)
+    if step.granularity != "none":
+        checkpoint_activations(unet, step.granularity)
     return unet.train()
 
 
@@ -133,10 +137,19 @@ def _parents(modules: list[torch.nn.Module]) -> list[int]:
     return parents
 
 
-def _step(unet: UNet2DConditionModel, pictures: int, height: int, width: int) -> _Storages:
+def _steps(unet: UNet2DConditionModel) -> list[tuple[list[Event], list[int]]]:
+    """Events, and the bytes of each tensor, at each of :data:`SHAPES`; side by side where there are cores."""
+    at_once = min(len(SHAPES), len(os.sched_getaffinity(0)))
+    with ProcessPoolExecutor(at_once, get_context("fork"), _unet_of_forks.append, (unet,)) as forks:
+        return list(forks.map(_step, SHAPES))
+
+
+def _step(shape: tuple[int, int, int]) -> tuple[list[Event], list[int]]:
     """Forward, loss and backward; each gradient is freed once it is whole, as engines that partition them do."""
+    gc.disable()  # it looks through hundreds of thousands of objects of which it can free none
+    (pictures, height, width), unet = shape, _unet_of_forks[-1]
     seen = _Storages({tensor.untyped_storage()._cdata for tensor in [*unet.parameters(), *unet.buffers()]})
-    with torch.device("meta"), _listening(unet, seen.events), _flash_attention(), seen:
+    with torch.device("meta"), _listening(unet, seen.events), _kernels_of_a_gpu(), seen:
         dtype, config = unet.dtype, unet.config
         pooled = config.projection_class_embeddings_input_dim - TIME_IDS * config.addition_time_embed_dim
         latents = torch.empty(pictures, 4, height, width)
@@ -156,7 +169,7 @@ def _step(unet: UNet2DConditionModel, pictures: int, height: int, width: int) ->
         seen.events.append((Kind.LOSS, 0))
         loss.backward()  # type: ignore[no-untyped-call]
         del loss, latents, noise, conditioning, timesteps
-    return seen
+    return seen.events, seen.bytes
 
 
 @contextmanager
@@ -194,10 +207,10 @@ def _listening(unet: torch.nn.Module, events: list[Event]) -> Iterator[None]:
 
 
 @contextmanager
-def _flash_attention() -> Iterator[None]:
-    """What a GPU takes in half precision; without one torch would trace attention written out."""
+def _kernels_of_a_gpu() -> Iterator[None]:
+    """Attention and dropout as a GPU computes them; without one torch would trace them written out."""
     functional = torch.nn.functional
-    own = functional.scaled_dot_product_attention
+    own = functional.scaled_dot_product_attention, functional.dropout
 
     def attention(
         query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, scale: float | None = None, **__: Any
@@ -207,11 +220,14 @@ def _flash_attention() -> Iterator[None]:
             return efficient(query, key, value, None, compute_log_sumexp=True, scale=scale)[0]
         return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, scale=scale)[0]
 
-    functional.scaled_dot_product_attention = attention
+    def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:  # noqa: A002
+        return torch.native_dropout(input, p, training)[0] if p and training else input
+
+    functional.scaled_dot_product_attention, functional.dropout = attention, dropout
     try:
         yield
     finally:
-        functional.scaled_dot_product_attention = own
+        functional.scaled_dot_product_attention, functional.dropout = own
 
 
 def _size(of: tuple[int, ...]) -> Size:
@@ -229,12 +245,12 @@ def _size(of: tuple[int, ...]) -> Size:
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m launcher.probes.trace", description=__doc__)
-    parser.add_argument("unet", type=Path, help="what to trace")
+    parser.add_argument("step", type=argparse.FileType(), help="what to trace")
     parser.add_argument("out", type=Path, help="the file to write")
     arguments = parser.parse_args()
-    job = json.loads(arguments.unet.read_bytes())
-    lora = AdapterSettings(**job["lora"]) if job["lora"] else None
-    arguments.out.write_bytes(trace(job["config"], job["granularity"], job["precision"], lora).to_bytes())
+    described = json.load(arguments.step)
+    step = UNetStep(**{**described, "lora_targets": tuple(described["lora_targets"])})
+    write_atomic(arguments.out, trace(step).to_bytes())
     return 0
 
 

@@ -1,5 +1,6 @@
 """The cost pane by what it says and does; how it looks is in screenshots/."""
 
+import fcntl
 import threading
 from dataclasses import replace
 
@@ -8,7 +9,11 @@ import pytest
 from harness.screens import CARD, MACHINE, NO_GPU, SDXL, choose_card, settle, with_free
 from harness.wizard import Wizard, in_loop
 from launcher.estimate import Part, Phase
+from launcher.estimate.trace import shipped
+from launcher.estimate.traces import trace_file
 from launcher.machine.gpus import Gpus
+from simpletuner_tui.answers import read_resolved
+from simpletuner_tui.preview import traced_step
 from simpletuner_tui.pricing import Card
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.tui.glyphs import ASCII
@@ -151,6 +156,24 @@ async def test_a_known_cost_is_shown_at_once_and_an_unknown_one_is_measured(fold
         await settle(walk.app, walk.pilot)
         assert walk.cost.startswith("✓ Fits: ")
         assert threading.main_thread() not in asked, "a driver that hangs must not stop the keyboard"
+
+
+@in_loop
+async def test_what_another_interface_is_tracing_is_waited_for_with_a_formulas_figures_in_sight(folder, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    answers = {**SDXL, "training.model_type": "lora", "training.lora_rank": 8, "accelerate.offload_optimizer": "cpu"}
+    walk = Walk(answers)
+    step = traced_step(read_resolved(walk.session.resolved, folder).settings)
+    file = trace_file(step)
+    file.parent.mkdir(parents=True)
+    with (file.parent / f"{file.name.split('.')[0]}.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as the process that traces it does
+        async with walk:
+            assert walk.cost.startswith("measuring… (below: by a formula)")
+            assert "until a step of this U-Net is traced" in " ".join(walk.cost.split())
+            file.write_bytes(shipped("all", "lora").to_bytes())
+            await walk.until(lambda: walk.cost.startswith("✓ Fits: "))
+            assert "traced" not in walk.cost
 
 
 @in_loop

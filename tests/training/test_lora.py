@@ -20,7 +20,7 @@ from launcher.config.training import AdapterSettings, ExportSettings, TrainingSe
 from launcher.errors import InvalidInputError
 from launcher.estimate import SDXL, read_model_facts
 from launcher.estimate.adapter import trained
-from launcher.estimate.sdxl import sdxl_layers
+from launcher.estimate.sdxl import CONFIG, sdxl_layers
 from launcher.runs.checkpoints import Identity
 from launcher.runs.converting import conversion
 from launcher.train.batches import Batches, Division
@@ -37,19 +37,6 @@ LORA = AdapterSettings(model_type="lora", lora_rank=4, lora_alpha=8.0)
 WIDE = AdapterSettings(
     model_type="lora", lora_rank=2, lora_target_modules="attention, feed-forward,projections,resnets"
 )
-SDXL_UNET = {
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": [1, 2, 10],
-    "attention_head_dim": [5, 10, 20],
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
-"""unet/config.json of SDXL base 1.0, where it differs from diffusers' defaults."""
 FP32 = ExportSettings(export_dtype="fp32")
 FILES = (DIFFUSERS_FILE, KOHYA_FILE)
 
@@ -188,7 +175,7 @@ def test_only_the_adapter_is_trained_and_the_estimate_counts_it(plain, model):
 
 def test_the_estimate_counts_what_peft_trains_of_sdxl():
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**SDXL_UNET)
+        unet = UNet2DConditionModel(**CONFIG)
         layers = {
             name: tuple(layer.weight.shape)
             for name, layer in unet.named_modules()

@@ -1,6 +1,7 @@
 """The cost pane: what answers so far take of a card, and what the last one changed about it."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from textwrap import wrap
 from typing import TYPE_CHECKING, cast
@@ -19,6 +20,7 @@ from simpletuner_tui.tui.widgets.panes import Pane
 
 if TYPE_CHECKING:
     from launcher.config.settings import Settings
+    from launcher.estimate.traces import UNetStep
     from launcher.machine.gpus import Gpus
     from launcher.preflight import Machine
     from simpletuner_tui.pricing import Priced
@@ -170,8 +172,23 @@ class CostPane(Pane):
             self.app.call_from_thread(self._show, priced)
 
     def _show(self, priced: "Priced") -> None:
-        if self.is_attached:  # it may have been left since
-            self._end(priced)
+        if not self.is_attached:  # it may have been left since
+            return
+        self._end(priced, self._measuring("by a formula") if priced.to_trace else "")
+        if priced.to_trace:
+            self._trace(priced.to_trace)
+
+    @work(thread=True, exclusive=True, group="trace", exit_on_error=False)
+    def _trace(self, step: "UNetStep") -> None:
+        """Waits until a step is traced, by a process that goes on where nobody waits any more."""
+        from launcher.estimate.traces import make  # noqa: PLC0415
+
+        worker = get_current_worker()
+        for _ in make(step):
+            if worker.is_cancelled:
+                return
+            time.sleep(PATIENCE)
+        self.app.call_from_thread(self.price_again)
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         event.stop()
@@ -191,9 +208,12 @@ class CostPane(Pane):
             self.border_subtitle = subtitle
 
     def _say_measuring(self) -> None:
-        told = f"measuring{self._glyphs.ellipsis}"
-        shown = f"{told} (below: the answer before)" if self.priced else told
-        self.query_one(CostView).show(self.priced, shown, measures=self._app.measures)
+        self.query_one(CostView).show(
+            self.priced, self._measuring("the answer before" if self.priced else ""), measures=self._app.measures
+        )
+
+    def _measuring(self, below: str) -> str:
+        return f"measuring{self._glyphs.ellipsis}{f' (below: {below})' if below else ''}"
 
     def _stop_waiting(self) -> None:
         """Ends the wait that something was said after."""

@@ -1,10 +1,12 @@
 """The facts of a model on disk that its cost follows from."""
 
 import json
+import math
+import os
 
 import pytest
 
-from harness.fake_model import write_model, write_safetensors
+from harness.fake_model import write_header, write_model, write_safetensors
 from launcher.estimate import SDXL, read_model_facts
 
 MIB = 2**20
@@ -75,3 +77,36 @@ def test_a_model_in_shards_is_as_large_as_all_of_them(tmp_path):
     write_safetensors(model / "unet/model-00002.safetensors", {"z": [10, 20]})
     facts = read_model_facts(str(model))
     assert (facts.parameters, facts.largest_tensor) == (344, 200)
+
+
+HEADS = {"addition_embed_type": "text_time", "attention_head_dim": [5, 10, 20]}
+
+
+@pytest.mark.parametrize(
+    ("layers", "config", "traced"),
+    [
+        (SDXL.layers, {**HEADS, "_name_or_path": "a fine-tune", "sample_size": 64}, SDXL.config),
+        (SDXL.layers, {**HEADS, "attention_head_dim": [10, 10, 20]}, None),
+        ({"conv_in": (4, 4, 3, 3)}, HEADS, None),
+        (SDXL.layers, {"attention_head_dim": [5, 10, 20]}, ""),
+    ],
+)
+def test_what_has_sdxls_layers_is_traced_as_sdxl_and_others_by_their_own_configuration(
+    tmp_path, layers, config, traced
+):
+    model = write_model(tmp_path / "model", unet_widths=(320, 640, 1280))
+    folder, widths = model / "unet", {"block_out_channels": [320, 640, 1280]}
+    folder.joinpath("config.json").write_text(json.dumps({**widths, **config}))
+    header, end = {}, 0
+    for name, shape in layers.items():
+        header[f"{name}.weight"] = {"dtype": "F8_E4M3", "shape": shape, "data_offsets": [end, end + math.prod(shape)]}
+        end += math.prod(shape)
+    write_header(folder / "model.safetensors", header)
+    os.truncate(folder / "model.safetensors", folder.joinpath("model.safetensors").stat().st_size + end)
+    own = json.dumps({**widths, **config}, sort_keys=True)
+    assert read_model_facts(str(model)).config == (own if traced is None else traced)
+
+
+def test_how_large_latents_are_follows_from_the_vae(tmp_path):
+    assert read_model_facts(str(write_model(tmp_path / "a"))).pixels_per_latent == 16
+    assert read_model_facts(str(write_model(tmp_path / "b", vae_widths=(8, 8, 8, 8)))).pixels_per_latent == 64

@@ -28,8 +28,11 @@ PARAMETERS_TOO = {"zero_stage": 3, "offload_param_device": "cpu"}
 LIBRARIES, ON_THEIR_WAY = "Python, torch and CUDA libraries", "weights on their way"
 OUTSIDE = (CONTEXT, KERNELS, NCCL, PAGES, CUBLAS, CUDNN)
 """What CUDA and its libraries take of a GPU."""
-UNTRACED = replace(SDXL, is_sdxl=False)
+UNTRACED = replace(SDXL, is_sdxl=False, config="?")
 """Of SDXL's size, and without a trace."""
+
+
+A_FORMULAS = "GPU memory is a formula's,"
 
 
 @pytest.fixture
@@ -241,7 +244,8 @@ def test_the_largest_bucket_counts(cost, tmp_path):
 def test_small_pictures_leave_the_norm_of_the_largest_gradient(cost):
     small = {part.name: part.mib * MIB for part in cost(resolution=32).phase("step").parts}
     assert small["gradients while they are reduced"] == about(2 * L + 8 * L)
-    assert activations(cost(resolution=32, mixed_precision="no")) == 2 * 62
+    by_formula = cost(replace(SDXL, config="?"), resolution=32, mixed_precision="no")
+    assert activations(by_formula) == 2 * 62
 
 
 def test_without_checkpointing_activations_are_ten_times_as_many(cost):
@@ -405,8 +409,11 @@ def test_what_is_assumed_or_left_out_is_said(cost):
     here = replace(SDXL, assumed=False)
     assert cost(here).notes == ()
     assert cost().notes == ("the model is not here yet: SDXL's own sizes are assumed",)
-    tiny = cost(replace(here, is_sdxl=False))
-    assert tiny.notes == ("activations are known for SDXL's U-Net only and left out",)
+    other = replace(here, config="?")
+    assert cost(other).notes == (f"{A_FORMULAS} with activations, until a step of this U-Net is traced",)
+    assert cost(other, use_cpu=True).notes[0] == f"{A_FORMULAS} with activations: for the CPU it is not traced"
+    tiny = cost(replace(other, is_sdxl=False))
+    assert tiny.notes == (f"{A_FORMULAS} without activations, until a step of this U-Net is traced",)
     assert "activations" not in {part.name for part in tiny.phase("step").parts}
 
 

@@ -1,47 +1,47 @@
-"""What a step allocates, traced without memory: the file that comes with the package, and other models."""
+"""What a step allocates, traced without memory: the files that come with the package, and other models."""
 
 import json
 import subprocess
 import sys
+from dataclasses import asdict, replace
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from safetensors import safe_open
 
-from launcher.config.training import AdapterSettings
+from launcher.estimate import SDXL, read_model_facts
 from launcher.estimate.sdxl import sdxl_layers
-from launcher.estimate.trace import SHIPPED, Kind, Trace, shipped
+from launcher.estimate.trace import SHIPPED, Kind, shipped
+from launcher.estimate.traces import find, step_of
 from launcher.probes.trace import trace
 
-SDXL = {
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": (1, 2, 10),
-    "attention_head_dim": (5, 10, 20),
-    "cross_attention_dim": 2048,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-    "use_linear_projection": True,
+KINDS = {"": {}, "fp32": {"mixed_precision": "no"}, "lora": {"model_type": "lora"}}
+"""What is shipped, as settings."""
+GRANULARITIES = {
+    "none": {"gradient_checkpointing": False},
+    "transformer_blocks": {"gradient_checkpointing_granularity": "transformer_blocks"},
+    "all": {},
 }
-"""As its ``unet/config.json`` has it."""
-GRANULARITIES = [
-    pytest.param("none"),
-    pytest.param("transformer_blocks", marks=pytest.mark.exhaustive),
-    pytest.param("all", marks=pytest.mark.exhaustive),
+MADE_ANEW = [
+    pytest.param(kind, granularity, marks=[] if (kind, granularity) == ("lora", "none") else pytest.mark.exhaustive)
+    for kind in KINDS
+    for granularity in GRANULARITIES
 ]
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-def test_the_trace_that_is_shipped_is_what_the_installed_packages_do(tmp_path, granularity):
-    """Made anew by: ``python -m launcher.probes.trace UNET launcher/estimate/traces/sdxl-GRANULARITY.json.gz``."""
-    unet, out = tmp_path / "unet.json", tmp_path / "trace.json.gz"
-    unet.write_text(json.dumps({"config": SDXL, "granularity": granularity, "precision": "bf16", "lora": None}))
-    subprocess.run([sys.executable, "-m", "launcher.probes.trace", unet, out], check=True)
-    assert Trace.from_bytes(out.read_bytes()) == shipped(granularity)
-    assert SHIPPED.joinpath(f"sdxl-{granularity}.json.gz").stat().st_size < 64 * 1024
+@pytest.mark.parametrize(("kind", "granularity"), MADE_ANEW)
+def test_the_trace_that_is_shipped_is_what_the_installed_packages_do(tmp_path, make_settings, kind, granularity):
+    """Made anew by: ``python -m launcher.probes.trace STEP launcher/estimate/traces/sdxl-KIND-GRANULARITY.json.gz``."""
+    step, out = tmp_path / "step.json", tmp_path / "trace.json.gz"
+    of_sdxl = step_of(make_settings(**KINDS[kind], **GRANULARITIES[granularity]), SDXL)
+    step.write_text(json.dumps(asdict(of_sdxl)))
+    subprocess.run([sys.executable, "-m", "launcher.probes.trace", step, out], check=True)
+    assert find(of_sdxl) is shipped(granularity, kind)
+    assert out.read_bytes() == shipped(granularity, kind).to_bytes()
+
+
+def test_what_is_shipped_is_small():
+    assert max(file.stat().st_size for file in SHIPPED.iterdir()) < 128 * 1024
 
 
 def test_its_parameters_are_sdxls():
@@ -59,13 +59,15 @@ def test_everything_that_is_allocated_is_freed_once_and_gradients_are_handed_ove
 
 
 @pytest.fixture(scope="module")
-def tiny_config(assets):
-    return UNet2DConditionModel.load_config(assets / "model/unet")
+def tiny(assets, make_settings):
+    """A step of the demo's tiny SDXL."""
+    facts = read_model_facts(str(assets / "model"))
+    return lambda **changed: step_of(make_settings(**changed), facts)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "no"])
-def test_any_u_net_can_be_traced(assets, tiny_config, precision):
-    seen = trace(tiny_config, "all", precision)
+def test_any_u_net_can_be_traced(assets, tiny, precision):
+    seen = trace(tiny(mixed_precision=precision))
     with safe_open(assets / "model/unet/diffusion_pytorch_model.safetensors", "pt") as file:
         elements = sum(torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys())  # noqa: SIM118
     assert sum(seen.parameters) == elements
@@ -74,8 +76,14 @@ def test_any_u_net_can_be_traced(assets, tiny_config, precision):
     assert {width * size for size in seen.parameters} <= gradients
 
 
-def test_of_a_lora_only_its_own_gradients_are_kept(tiny_config):
-    seen = trace(tiny_config, "none", "bf16", AdapterSettings(model_type="lora", lora_rank=4))
-    whole = trace(tiny_config, "none", "bf16")
+def test_of_a_lora_only_its_own_gradients_are_kept(tiny):
+    seen = trace(tiny(model_type="lora", lora_rank=4, gradient_checkpointing=False))
+    whole = trace(tiny(gradient_checkpointing=False))
     assert 0 < sum(seen.parameters) < sum(whole.parameters) / 10
-    assert sum(map(sum, seen.modules)) == sum(seen.parameters) + sum(whole.parameters)
+    assert seen.frozen == sum(whole.parameters)
+    assert whole.frozen == 0
+
+
+def test_a_configuration_that_is_not_of_the_weights_is_not_traced(tiny):
+    with pytest.raises(ValueError, match=r"its config.json is of [\d,]+ parameters, its weights are 144"):
+        trace(replace(tiny(), parameters=144))

@@ -27,7 +27,11 @@ def main() -> None:
         if compiler := shutil.which("c++"):
             # Under its own name: ninja would compile again what another command had made.
             quick = Path(folder) / "c++"
-            made_by = {"python": sys.executable, "quick": Path(__file__).with_name("quick_compiler.py"), "folder": folder}
+            made_by = {
+                "python": sys.executable,
+                "quick": Path(__file__).with_name("quick_compiler.py"),
+                "folder": folder,
+            }
             quick.write_text(QUICK.format(compiler=compiler, **made_by))
             quick.chmod(0o755)
             os.environ["PATH"] = os.pathsep.join([folder, os.environ["PATH"]])
