@@ -92,8 +92,9 @@ def test_the_cost_is_of_the_model_and_the_pictures_that_are_there(plan_of, tmp_p
     changed = {"pretrained_model_name_or_path": str(model), "instance_data_dir": str(pictures)}
     plan = plan_of(**changed)
     assert plan.model.parameters == 144
+    # This VAE halves twice: 1024 px are 256 latent pixels a side.
     caches = {part.name: part.mib for part in plan.estimate.disk}["caches"]
-    assert caches == round(500 * (2 * 4 * 128 * 128 * 4 + 2 * (77 * 2048 + 1280)) / 2**20)
+    assert caches == round(500 * (2 * 4 * 256 * 256 * 4 + 2 * (77 * 2048 + 1280)) / 2**20)
 
 
 # command line and environment

@@ -156,7 +156,7 @@ def test_known_seconds_of_a_step_decide(monkeypatch):
 
     def timed(settings, model, data, speed):
         seconds = 1.0 if settings.deepspeed.stage == 3 else 2.0
-        return replace(estimate(settings, model, data), step_time=StepTime(seconds, 0, 0, ()))
+        return replace(estimate(settings, model, data), step_time=StepTime(seconds, 0, 0, (), ""))
 
     budget = gib(11.5, 64, 100)
     assert recommend(base(), SDXL, budget).chosen.variant.placement.stage == 2
