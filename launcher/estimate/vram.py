@@ -71,7 +71,13 @@ def gpu_phases(settings: Settings, model: ModelFacts, pinned_mib: float) -> tupl
 
     trace = find(step_of(settings, model))
     inside = _played(trace, settings, model) if trace else _by_formula(settings, model)
-    phases = [_phase("init", inside.start, init), _phase("step", inside.step, training)]
+    # Weights are read into host memory; what encoding pictures has begun stays.
+    cublas = CUBLAS_BYTES / MIB
+    phases = [
+        _phase("load", _Inside({CUBLAS: cublas}, held=cublas + BEFORE_MIB), before),
+        _phase("init", inside.start, init),
+        _phase("step", inside.step, training),
+    ]
     if model.is_sdxl:
         phases.insert(0, _phase("caching", _encoding(settings), before))
     validation = settings.training.validation

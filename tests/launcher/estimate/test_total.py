@@ -156,8 +156,8 @@ def test_the_gpu_needs_what_the_largest_phase_does(cost):
 
 def test_phases_are_those_of_a_run(cost):
     drawn = {"validation_steps": 10, "num_validation_images": 1}
-    assert [phase.name for phase in cost(**drawn).gpu] == ["caching", "init", "step", "validation", "save"]
-    assert [phase.name for phase in cost(UNTRACED).gpu] == ["init", "step", "save"]
+    assert [phase.name for phase in cost(**drawn).gpu] == ["caching", "load", "init", "step", "validation", "save"]
+    assert [phase.name for phase in cost(UNTRACED).gpu] == ["load", "init", "step", "save"]
 
 
 # NVMe
