@@ -50,7 +50,7 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
     findings = [*_named_beside(plan), *_taken(plan), *_resume(plan), *_saves(plan), *disks(plan), *of_others(plan)]
     findings += [
         *_platform(plan, machine),
-        *_gpus(plan, gpus),
+        *_gpus(plan, gpus, machine),
         *_host(plan, machine.host()),
         *_toolchain(plan, machine.toolchain()),
     ]
@@ -183,7 +183,7 @@ def _platform(plan: Plan, machine: Machine) -> Iterator[Finding]:
         yield Finding("accelerate.use_cpu", reason, exit_code=ExitCode.CANNOT_RUN_HERE)
 
 
-def _gpus(plan: Plan, gpus: Gpus) -> Iterator[Finding]:
+def _gpus(plan: Plan, gpus: Gpus, machine: Machine) -> Iterator[Finding]:
     launch, cost = plan.settings.launch, plan.estimate
     if launch.use_cpu or not gpus.gpus:
         if plan.model.is_sdxl:
@@ -205,8 +205,11 @@ def _gpus(plan: Plan, gpus: Gpus) -> Iterator[Finding]:
             code = ExitCode.CANNOT_RUN_HERE
             yield Finding("training.train_batch_size", message, exit_code=code, forceable=True)
         elif (now := verdict(cost, gpu.free_mib)) is Verdict.DOES_NOT_FIT:
-            message = f"{needs}, and {size(gpu.free_mib)} of {name} are free: another process holds the rest"
-            yield Finding("training.train_batch_size", message, level=Level.WARNING)
+            known = [f"{each.name} (pid {each.pid})" for each in machine.gpu_processes(gpu.uuid) if each.name]
+            holders = ", ".join(known[:2]) or "another process"
+            message = f"{needs}, and {size(gpu.free_mib)} of {name} are free now: {holders} must end first"
+            code = ExitCode.CANNOT_RUN_HERE
+            yield Finding("training.train_batch_size", message, exit_code=code, forceable=True)
         elif now is Verdict.TIGHT:
             message = (
                 f"tight: torch would take {size(cost.gpu_mib)}, and {size(gpu.free_mib)} of {name} are free; it can do "

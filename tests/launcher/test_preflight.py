@@ -20,6 +20,7 @@ from launcher.errors import CannotRunHereError, ExitCode, InvalidInputError
 from launcher.estimate import SDXL, read_model_facts
 from launcher.estimate.total import IN_ROWS, Part
 from launcher.machine.disk import free_bytes
+from launcher.machine.gpu_processes import GpuProcess
 from launcher.machine.gpus import Gpu, Gpus
 from launcher.machine.host import Host, read_host
 from launcher.machine.toolchain import Toolchain
@@ -583,10 +584,16 @@ def test_a_card_on_which_torch_has_to_give_memory_back_warns(sdxl):
         assert finding.message.startswith("tight: torch would take 15.7 GiB, and")
 
 
-def test_a_busy_card_warns(sdxl):
-    finding = only(sdxl(), machine(card(free=600)))
-    assert (finding.field, finding.level) == ("training.train_batch_size", Level.WARNING)
-    assert "and 600 MiB of GPU 0 (NVIDIA H100) are free: another process holds the rest" in finding.message
+def test_a_card_that_others_hold_is_refused_with_their_names_and_may_be_forced(sdxl):
+    busy = machine(card(free=600))
+    finding = only(sdxl(), replace(busy, gpu_processes=lambda uuid: (GpuProcess(1958, "python3", 70_000),)))
+    assert (finding.field, finding.exit_code, finding.forceable) == (
+        "training.train_batch_size", ExitCode.CANNOT_RUN_HERE, True,
+    )  # fmt: skip
+    free = "and 600 MiB of GPU 0 (NVIDIA H100) are free now: "
+    assert finding.message.endswith(f"{free}python3 (pid 1958) must end first")
+    unknown = only(sdxl(), replace(busy, gpu_processes=lambda uuid: ()))
+    assert f"{free}another process must end first" in unknown.message
 
 
 def test_only_the_cards_that_will_be_used_are_looked_at(sdxl):
