@@ -101,8 +101,8 @@ def beside_gpu(cost: Estimate, host: Host | None) -> list[str]:
     of_it = f" ({size(pinned).removesuffix(' GiB')} pinned)" if pinned else ""
     rows = [("Host RAM", size(cost.host_mib) + of_it, _on_host(cost.host_mib, host) if host else "")]
     rows.append(("Disk", size(cost.disk_mib), ""))
-    if cost.step_seconds is not None:
-        rows.append(("A step", f"{cost.step_seconds:.1f} s", ""))
+    if cost.step_time is not None:
+        rows.append(("A step", f"{cost.step_time.total:.1f} s", f"on this machine's {cost.step_time.gpu}"))
     return table(rows)
 
 

@@ -71,7 +71,7 @@ def prepare(
         tell(f"note: {note}")
     home = machine_home(run_dir.absolute(), judgement.settings.launch)
     if not judgement.errors and not judgement.settings.launch.use_cpu:
-        _wait_for_trace(judgement.settings)
+        wait_for_trace(judgement.settings)
     plan = make_plan(judgement.settings, write_answers(resolved, answers.base, home), run_dir)
     if judgement.errors:
         judgement.raise_errors(_named_too(plan, resolved, {problem.field for problem in judgement.errors}))
@@ -80,7 +80,8 @@ def prepare(
     return Prepared(plan, tuple(by_question(finding, resolved) for finding in preflight(plan, machine)))
 
 
-def _wait_for_trace(settings: Settings) -> None:
+def wait_for_trace(settings: Settings) -> None:
+    """Waits until the step of these settings is traced, or cannot be; says so where it takes a while."""
     begun, told = time.monotonic(), False
     for _ in make(traced_step(settings)):
         waited = time.monotonic() - begun

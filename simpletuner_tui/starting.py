@@ -39,7 +39,7 @@ class Start:
 
 
 def starts(document: Document, drafts: Drafts, base: Path) -> tuple[Start, ...]:
-    """The ways there are, the likeliest first and to start anew last; none where there is no choice.
+    """The ways there are, the likeliest first; none where there is no choice.
 
     Args:
         document: what the walk makes.
@@ -53,10 +53,12 @@ def starts(document: Document, drafts: Drafts, base: Path) -> tuple[Start, ...]:
         with suppress(InvalidInputError):  # what cannot be read is no help; whoever names it is told
             found.append(of_file(path, document.registry))
             break
-    if document.presets:
-        found.append(Start("Start from a preset", PRESETS, further=lambda: _presets(document, drafts, base)))
     own = "from every question's own default" + ("; the first answer replaces the draft" if draft else "")
-    return (*found, Start("Start anew", own)) if found else ()
+    anew = Start("Start anew", own)
+    if not document.presets:
+        return (*found, anew) if found else ()
+    preset = Start("Start from a preset", PRESETS, further=lambda: _presets(document, drafts, base))
+    return (*found, preset, anew) if found else (anew, preset)
 
 
 def _presets(document: Document, drafts: Drafts, base: Path) -> tuple[Start, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.config.settings import Settings
-from launcher.estimate.adapter import trained
+from launcher.estimate.adapter import Trained, trained
 from launcher.estimate.engine_facts import EngineFacts, engine_facts
 from launcher.estimate.model import ModelFacts
 from launcher.estimate.passes import passes_of_sdxl
@@ -95,7 +95,7 @@ def traffic(settings: Settings, model: ModelFacts) -> Traffic:
     )
     averaged = _averaged(settings, share if facts.stage else of.parameters / here)
     beside = Transfer(down=0 if facts.offload_optimizer else FP32 * averaged)
-    drive = _drive(settings, of.held, sum(fetched) * micro_batches)
+    drive = _drive(settings, of, sum(fetched) * micro_batches)
     over_pcie = forward + backward + up + down + updated.up + updated.down + beside.down
     by_cpu = _update_bytes(settings, facts) * share + 3 * FP32 * averaged  # an average is read, and written again
     return Traffic(
@@ -168,7 +168,7 @@ class _Drive:
     steps: float | None = None
 
 
-def _drive(settings: Settings, held: int, fetched: float) -> _Drive:
+def _drive(settings: Settings, of: Trained, fetched: float) -> _Drive:
     """What a step moves from and to one machine's drive."""
     if not settings.deepspeed.nvme_parts:
         return _Drive()
@@ -177,7 +177,7 @@ def _drive(settings: Settings, held: int, fetched: float) -> _Drive:
     from launcher.deepspeed.run_facts import facts_of  # noqa: PLC0415
     from launcher.deepspeed.view import View  # noqa: PLC0415
 
-    view, run = View(settings.deepspeed_json()), facts_of(settings).given(parameters=held)
-    machines = settings.launch.machine_count
-    weights, written = fetched_bytes(view, run, fetched) / machines, swapped_bytes(view, run) / machines
-    return _Drive(updated_bytes(view, run) / machines + weights, weights, written, steps_of_a_drive(written))
+    view, facts, machines = View(settings.deepspeed_json()), facts_of(settings), settings.launch.machine_count
+    held, updated = facts.given(parameters=of.held), facts.given(parameters=of.parameters)
+    weights, written = fetched_bytes(view, held, fetched) / machines, swapped_bytes(view, updated) / machines
+    return _Drive(updated_bytes(view, updated) / machines + weights, weights, written, steps_of_a_drive(written))

@@ -6,7 +6,6 @@ A file is of one machine: its first GPU, its driver, torch, and how many threads
 import hashlib
 import json
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,11 +125,6 @@ class Bandwidths:
     host: HostSpeed
     gpu: GpuSpeed | None
     drive: DriveSpeed | None
-
-    @property
-    def age_seconds(self) -> float:
-        """How long ago it was measured."""
-        return time.time() - self.time
 
     def to_json(self) -> dict[str, Any]:
         """The fields of these classes by name."""

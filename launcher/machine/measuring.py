@@ -15,8 +15,6 @@ from launcher.machine.host import read_host
 
 PROBE = (sys.executable, "-m", "launcher.probes.bandwidths")
 """It takes the file to write, ``--threads`` and ``--nvme``."""
-STALE_SECONDS = 90 * 86_400
-"""From this age on :func:`known_or_begun` measures again."""
 PATIENCE = 3.0
 """Seconds that a probe which is stopped gets to leave by itself."""
 
@@ -82,14 +80,6 @@ class Measuring:
         self._process.kill()
         self._process.wait()
         self._said.close()
-
-
-def known_or_begun(wanted: ToMeasure) -> Bandwidths | Measuring:
-    """What is known of this machine; a probe of it is begun where that is nothing, too old, or of another drive."""
-    found = known(wanted.hardware)
-    if found and found.age_seconds < STALE_SECONDS and wanted.nvme in ("", found.drive and found.drive.path):
-        return found
-    return begin(wanted)
 
 
 def begin(wanted: ToMeasure) -> Measuring:

@@ -200,8 +200,9 @@ def _gpus(plan: Plan, gpus: Gpus, machine: Machine) -> Iterator[Finding]:
     for gpu in gpus.gpus[: launch.processes_here]:
         name = f"GPU {gpu.index} ({gpu.name})"
         needs = f"needs {size(cost.gpu_least_mib)}"
-        if verdict(cost, gpu.total_mib) is Verdict.DOES_NOT_FIT:
-            message = f"{needs} and {name} has {size(gpu.total_mib)}; offload more or lower the batch"
+        usable = gpu.free_mib + gpu.used_mib  # without what the driver keeps for itself
+        if verdict(cost, usable) is Verdict.DOES_NOT_FIT:
+            message = f"{needs} and {name} has {size(usable)}; offload more or lower the batch"
             code = ExitCode.CANNOT_RUN_HERE
             yield Finding("training.train_batch_size", message, exit_code=code, forceable=True)
         elif (now := verdict(cost, gpu.free_mib)) is Verdict.DOES_NOT_FIT:

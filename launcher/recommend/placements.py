@@ -113,16 +113,23 @@ class Variant:
         )
         if placement.stage == 3:
             deepspeed = replace(deepspeed, **(ROOMY if self.roomy else SMALL))
-        optimization = replace(
-            optimization, train_batch_size=self.batch, gradient_checkpointing=self.checkpointing != "none"
-        )
-        if optimization.gradient_checkpointing:
-            optimization = replace(optimization, gradient_checkpointing_granularity=self.checkpointing)
-        return Settings(
-            replace(base.launch, deepspeed=placement.deepspeed),
-            deepspeed,
-            replace(base.training, optimization=optimization),
-        )
+        training = replace(base.training, optimization=replace(optimization, train_batch_size=self.batch))
+        laid_out = Settings(replace(base.launch, deepspeed=placement.deepspeed), deepspeed, training)
+        return recomputing(laid_out, self.checkpointing)
+
+
+def recomputing(base: Settings, checkpointing: str) -> Settings:
+    """The same settings with other gradient checkpointing.
+
+    Args:
+        base: says everything else.
+        checkpointing: one of :data:`CHECKPOINTING`.
+    """
+    on = checkpointing != "none"
+    optimization = replace(base.training.optimization, gradient_checkpointing=on)
+    if on:
+        optimization = replace(optimization, gradient_checkpointing_granularity=checkpointing)
+    return replace(base, training=replace(base.training, optimization=optimization))
 
 
 def _extra(base: Settings, placement: Placement) -> dict[str, object]:

@@ -9,7 +9,15 @@ RECOMPUTED = {
     "none": "nothing recomputed",
 }
 LARGE_BUCKETS, SMALL_BUCKETS = "large buckets", "small buckets"
-PHASES = {"init": "at the start", "step": "while training"}
+PHASES = {
+    "load": "while loading",
+    "caching": "while caching",
+    "init": "at the start",
+    "step": "while training",
+    "validation": "while pictures are drawn",
+    "save": "while saving",
+}
+"""When a phase is, in a sentence."""
 
 
 def described(variant: Variant, accumulation: int) -> str:
@@ -26,7 +34,7 @@ def described(variant: Variant, accumulation: int) -> str:
 
 def deficit(miss: Miss) -> str:
     """What is missing, how much and when."""
-    phase = f" {PHASES.get(miss.phase, f'in {miss.phase}')}" if miss.kind is Kind.VRAM else ""
+    phase = f" {PHASES[miss.phase]}" if miss.kind is Kind.VRAM else ""
     return (
         f"needs {_gib(miss.needed_mib)} of {miss.kind}{phase}, {_gib(miss.has_mib)} are there: "
         f"{_gib(miss.short_mib)} short"

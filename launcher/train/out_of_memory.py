@@ -22,9 +22,11 @@ def advice(phase: str, run: RunDirectory) -> str:
         return "set training.checkpoint_contents to full"
     if phase == "load":
         return CLOSE
-    offloads = "offload_optimizer" in zero
-    partitions = zero.get("stage") == 3 and "offload_param" in zero
+    plain = not run.uses_deepspeed()
+    offloads = "offload_optimizer" in zero or plain
+    partitions = (zero.get("stage") == 3 and "offload_param" in zero) or plain
     changes = [
+        (plain, "train with DeepSpeed and the optimizer offloaded (accelerate.use_deepspeed)"),
         (not offloads, "offload the optimizer (accelerate.offload_optimizer)"),
         (not partitions, "choose ZeRO stage 3 with the parameters offloaded (accelerate.zero_stage, "
          "accelerate.offload_param)"),

@@ -14,9 +14,11 @@ from launcher.machine.gpus import Gpus, read_nvml, visible
 from launcher.machine.host import read_host
 from launcher.plan import speed_here
 from launcher.recommend import Budget, Miss, Option, Recommendation, Refusal, deficit, recommend
+from launcher.recommend.placements import CHECKPOINTING, recomputing
 from simpletuner_tui.answers import Answers, write_answers
 from simpletuner_tui.commands.deepspeed_check import print_json
 from simpletuner_tui.commands.replay import typed
+from simpletuner_tui.launching import wait_for_trace
 from simpletuner_tui.messages import tell
 from simpletuner_tui.paths import typed_path
 from simpletuner_tui.questions import REGISTRY
@@ -47,6 +49,8 @@ def plan(arguments: Namespace) -> ExitCode:
     resolved = _resolved(answers)
     base = base_of(resolved, answers.base)
     model = base.training.model.pretrained_model_name_or_path
+    for granularity in CHECKPOINTING:
+        wait_for_trace(recomputing(base, granularity))
     found = recommend(
         base,
         read_model_facts(model) if model else SDXL,

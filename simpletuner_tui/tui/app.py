@@ -40,6 +40,8 @@ class WizardApp(QuietApp):
         self._outcome: str | None = None
         self._reviewing: ReviewScreen | None = None
         self._rehearsing: RehearsalScreen | None = None
+        self._starting = False
+        """Whether a rehearsal is about to begin: it is asked for once."""
         """The one that is under way."""
         self.rehearsed: Kept | None = None
         """What the last rehearsal measured."""
@@ -56,6 +58,7 @@ class WizardApp(QuietApp):
             await self.push_screen_wait(WizardScreen(self.setup))
             from simpletuner_tui.tui.screens.review import ReviewScreen  # noqa: PLC0415 - nobody waits for it at first
 
+            self.stop_measuring()  # it would be taken for another process, and spoil what a rehearsal measures
             self._reviewing = ReviewScreen(self.setup, self.rehearsed)
             wanted = await self.push_screen_wait(self._reviewing)
             if wanted is None:
@@ -126,18 +129,21 @@ class WizardApp(QuietApp):
     async def action_rehearse(self) -> None:
         """Two steps of the run, and back with what they measured."""
         screen = self._reviewing
-        if screen is not self.screen or screen.review is None or screen.review.prepared is None:
+        if screen is not self.screen or screen.review is None or screen.review.prepared is None or self._starting:
             return
         from simpletuner_tui.follow import results, why_it_failed  # noqa: PLC0415
         from simpletuner_tui.rehearsing import Kept, conclude, start_rehearsal  # noqa: PLC0415
         from simpletuner_tui.tui.screens.rehearsal import RehearsalScreen  # noqa: PLC0415
 
         prepared = screen.review.prepared
+        self._starting = True
         try:
             run = await asyncio.to_thread(start_rehearsal, prepared)
         except LauncherError as error:
             self.notify(str(error), severity="error", title="Not rehearsed")
             return
+        finally:
+            self._starting = False
         self._rehearsing = following = RehearsalScreen(run, self.setup.glyphs)
         ended = await self.push_screen_wait(following)
         self._rehearsing = None
@@ -149,7 +155,8 @@ class WizardApp(QuietApp):
             self.notify(told, title="Rehearsal", severity="warning")
         else:
             self.rehearsed = Kept.of(prepared, rehearsed)
-            screen.show_rehearsal(self.rehearsed)
+            if screen.is_attached:
+                screen.show_rehearsal(self.rehearsed)
 
     @work
     async def action_launch(self) -> None:

@@ -11,6 +11,7 @@ from simpletuner_tui.tui.setup import CardChoice
 from simpletuner_tui.tui.widgets.cost_pane import CostPane
 
 HERE = "here"
+"""The row of this machine's own card."""
 
 
 async def choose_card(app: App[Any], choice: CardChoice, pane: CostPane) -> None:

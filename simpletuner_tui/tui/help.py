@@ -11,11 +11,15 @@ OF_EVERY_SCREEN = (
     ("F5", "help, the file as it grows, the cost: in turn"),
     ("F6", "the focus goes to the steps, the panes, and back"),
     ("F7", "the fastest setting that fits a card"),
+    ("F8", "builds DeepSpeed's whole configuration, where it is used"),
     ("F9", "another card to hold the cost against"),
+    ("F10", "measures this machine, for the seconds of a step"),
     ("Tab", "the next part that takes keys"),
     ("Ctrl+P", "jumps to any question, by a word of it or its id"),
     ("Ctrl+Q", "leaves; what is not saved is kept as a draft"),
 )
+OF_RUNS = frozenset({"F7", "F8", "F9", "F10"})
+"""Those that are there where the walk ends in a run."""
 OF_MENUS = (
     ("arrows", "move"),
     ("letters, digits", "the next row that begins so; else a digit counts from 0"),
@@ -29,14 +33,19 @@ OF_KIND = {
 }
 
 
-def help_text(session: Session) -> str:
-    """All about the question that is shown now."""
+def help_text(session: Session, *, launches: bool) -> str:
+    """All about the question that is shown now.
+
+    Args:
+        session: a walk.
+        launches: whether it ends in a run.
+    """
     question, context = session.current, session.resolved.context
     assert question is not None
     lines = [question.text_in(context).strip(), "", question.help or "There is no more to say about this one."]
     if question.asks:
         lines += [f"{row.label.strip()}: not here: {row.unavailable}" for row in session.choices() if row.unavailable]
     keys = OF_KIND.get(question.kind, ())
-    named = {key for key, _ in keys}
-    keys += tuple((key, what) for key, what in OF_EVERY_SCREEN if key not in named)
+    named, hidden = {key for key, _ in keys}, frozenset() if launches else OF_RUNS
+    keys += tuple((key, what) for key, what in OF_EVERY_SCREEN if key not in named | hidden)
     return "\n".join([*lines, "", "Keys", "----", *table(keys)])

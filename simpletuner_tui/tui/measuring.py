@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from launcher.errors import LauncherError
-from launcher.machine.measuring import Measuring, ToMeasure, known_or_begun
+from launcher.machine.measuring import Measuring, ToMeasure, begin
 
 if TYPE_CHECKING:
     from simpletuner_tui.tui.quiet_app import QuietApp
@@ -34,14 +34,12 @@ class Measurement:
         if self._probe is not None:
             return
         try:
-            begun = known_or_begun(wanted)
-            if isinstance(begun, Measuring):
-                self._probe = begun
-                app.price_again()
-                while not begun.ended:
-                    await asyncio.sleep(POLL)
-                if self._probe is not None:  # else it was stopped
-                    begun.result()
+            self._probe = begun = begin(wanted)
+            app.price_again()
+            while not begun.ended:
+                await asyncio.sleep(POLL)
+            if self._probe is not None:  # else it was stopped
+                begun.result()
         except LauncherError as error:
             app.notify(str(error), severity="error", title="Not measured", timeout=20)
         self._probe = None

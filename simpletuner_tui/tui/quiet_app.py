@@ -48,6 +48,10 @@ class QuietApp(App[str | None]):
             loop.add_signal_handler(number, partial(self.exit, return_code=int(code)))
 
     def on_unmount(self) -> None:
+        self.stop_measuring()
+
+    def stop_measuring(self) -> None:
+        """Ends a measurement that is under way; nothing of it stays."""
         if self._measurement is not None:
             self._measurement.stop()
 

@@ -12,6 +12,7 @@ from launcher.errors import InvalidInputError
 from launcher.machine.cards import CARDS, usable_mib
 from simpletuner_tui.recommending import budget_of, propose
 from simpletuner_tui.text import size
+from simpletuner_tui.tui.cards import HERE
 from simpletuner_tui.tui.screens.dialogs import ChooseScreen, ConfirmScreen, Row
 from simpletuner_tui.tui.screens.texts import TextScreen
 from simpletuner_tui.tui.setup import SetUp
@@ -29,14 +30,15 @@ async def recommend(app: App[Any], setup: SetUp) -> str:
     """
     machine, session = setup.machine(), setup.session
     gpus = machine.gpus().gpus
-    rows = [Row(str(usable_mib(card)), f"a card of {card} GB", "in this machine") for card in CARDS]
+    rows = [Row(str(card), f"a card of {card} GB", "in this machine") for card in CARDS]
+    free = min((gpu.free_mib for gpu in gpus), default=0)
     if gpus:
-        free = min(gpu.free_mib for gpu in gpus)
-        rows.insert(0, Row(str(free), f"this machine's {gpus[0].name}", f"{size(free)} are free now"))
+        rows.insert(0, Row(HERE, f"this machine's {gpus[0].name}", f"{size(free)} are free now"))
     chosen = await app.push_screen_wait(ChooseScreen(FOR_WHICH, rows))
     if chosen is None:
         return ""
-    budget = budget_of(int(chosen), machine, setup.base)
+    vram = free if chosen == HERE else usable_mib(int(chosen))
+    budget = budget_of(vram, machine, setup.base)
     resolved, answers = session.resolved, session.answers
     asked = partial(propose, answers, resolved, setup.base, setup.document.registry, budget)
     working = app.run_worker(asked, name="_propose", thread=True, exit_on_error=False)  # it takes a second or two

@@ -39,7 +39,14 @@ PIN = "zero_optimization.offload_optimizer.pin_memory"
 
 
 def card(index=0, total=80 * GIB, free=None):
-    return Gpu(index, f"GPU-{index}{index}", "NVIDIA H100", total, total if free is None else free, 0)
+    return Gpu(
+        index,
+        f"GPU-{index}{index}",
+        "NVIDIA H100",
+        total,
+        total if free is None else free,
+        0 if free is None else total - free,
+    )
 
 
 def machine(*gpus: Gpu, reason="", host=LARGE, toolchain=WHOLE) -> Machine:

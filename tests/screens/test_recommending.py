@@ -3,7 +3,7 @@
 import pytest
 from textual.widgets import OptionList
 
-from harness.screens import RECOMMENDABLE
+from harness.screens import RECOMMENDABLE, WITH_H200
 from harness.wizard import Wizard, in_loop
 from simpletuner_tui.documents import accelerate_document
 from simpletuner_tui.presets import presets
@@ -75,13 +75,23 @@ async def test_where_there_is_nothing_to_recommend_the_reason_is_told(folder):
 @in_loop
 async def test_a_walk_starts_from_a_preset_or_goes_back_to_what_else_there_is(folder):
     async with Wizard(REGISTRY, presets=True) as wizard:
-        await wizard.press("enter")
+        await wizard.press("down", "enter")
         assert len(wizard.screen.query_one(OptionList).options) == len(presets()) + 1
         await wizard.press("escape")
-        assert "Start from a preset" in str(wizard.screen.query_one(OptionList).get_option_at_index(0).prompt)
-        await wizard.press("enter", *6 * ["down"], "enter")
+        assert "Start from a preset" in str(wizard.screen.query_one(OptionList).get_option_at_index(1).prompt)
+        await wizard.press("down", "enter", *6 * ["down"], "enter")
         nvme = presets()[6]
         assert wizard.session.answers == nvme.answers
         assert [remark in " ".join(wizard.said) for remark in nvme.remarks] == [True, True]
         question = next(each for each in wizard.session.resolved.asked if each.id == STAGE)
         assert wizard.session.origin(question) == "the answer in preset 32GB-RAM"
+
+
+@in_loop
+async def test_this_machines_card_may_be_one_of_the_list(folder):
+    async with Wizard(REGISTRY, RECOMMENDABLE, machine=lambda: WITH_H200) as wizard:
+        await wizard.press("f7")
+        offered = wizard.screen.query_one(OptionList).options
+        assert ("NVIDIA H200" in str(offered[0].prompt), "141 GB" in str(offered[-1].prompt)) == (True, True)
+        await wizard.press("enter")
+        assert isinstance(wizard.screen, ConfirmScreen)

@@ -116,6 +116,17 @@ async def test_it_can_be_stopped_and_what_was_measured_by_then_is_shown(folder, 
 
 
 @in_loop
+async def test_it_is_begun_once_however_often_it_is_asked_for(folder, reviewed):
+    async with reviewed("short") as wizard:
+        await wizard.press("f6", "f6")
+        await over(wizard, RehearsalScreen)
+        await over(wizard)
+        await wizard.until(lambda: shown(wizard) != "")
+        assert not isinstance(wizard.screen, RehearsalScreen)
+        assert list((folder / "runs").glob(".rehearsal-*")) == []
+
+
+@in_loop
 async def test_asked_twice_it_ends_at_once_and_before_a_step_there_is_nothing_to_show(folder, reviewed, monkeypatch):
     monkeypatch.setenv("STAND_IN_FIRST_STEP_SECONDS", "600")
     async with reviewed("long") as wizard:

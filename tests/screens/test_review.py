@@ -9,7 +9,9 @@ from textual.widgets import Button, OptionList
 
 from harness.fake_model import write_model, write_pictures
 from harness.runs import end_run, stand_in_run, wait_for
+from harness.screens import CARD, MACHINE
 from harness.wizard import SDXL, Wizard, ask, in_loop
+from launcher.machine.gpus import Gpus
 from launcher.preflight import Machine
 from launcher.runs.directory import RunDirectory
 from launcher.runs.state import status
@@ -223,6 +225,27 @@ async def test_a_damaged_draft_does_no_harm(folder, saved):
         await wizard.press("enter")
         assert "gone.question" not in wizard.session.answers
         assert wizard.where == "count"
+
+
+@in_loop
+async def test_what_others_hold_of_the_gpu_is_judged_again_once_they_give_it_back(folder):
+    write_model(folder / "model")
+    write_pictures(folder / "pictures")
+    own = {"pretrained_model_name_or_path": "./model", "instance_data_dir": "./pictures", "resolution": 64}
+    free = [600]
+
+    def gpus() -> Gpus:
+        return Gpus((replace(CARD, free_mib=free[0], used_mib=CARD.total_mib - free[0]),))
+
+    here = replace(MACHINE, gpus=gpus, gpu_processes=lambda uuid: (), why_not_cuda=lambda: "")
+    answers = {**SDXL, **{f"training.{key}": value for key, value in own.items()}}
+    async with Wizard(REGISTRY, answers, size=(100, 30), gpus=gpus, machine=lambda: here) as wizard:
+        await wizard.press("f4")
+        assert any("must end first" in row for row in wizard.rows("#problems"))
+        assert wizard.review.query_one("#launch", Button).disabled
+        free[0] = 23_000
+        await wizard.until(lambda: not any("must end first" in row for row in wizard.rows("#problems")))
+        assert not wizard.review.query_one("#launch", Button).disabled
 
 
 # launching

@@ -15,7 +15,7 @@ from harness.terminal import Terminal
 
 MODEL = "training.pretrained_model_name_or_path"
 FIRST = "Which SDXL model should be fine-tuned?"
-ANEW = "\x1b[B\r"
+ANEW = "\r"
 """Down and Enter: the row below the presets."""
 TEXTUAL = {"TERM": "xterm-256color", "COLORTERM": ""}
 
@@ -129,8 +129,8 @@ def test_nothing_is_drawn_while_nobody_types(folder, terminal):
 
 def test_a_terminal_that_cannot_be_drawn_on_gets_lines_and_one_notice(terminal):
     window = terminal(TERM="dumb")
-    window.read_until("2. Start anew")
-    window.type("2\r")
+    window.read_until("1. Start anew")
+    window.type("\r")
     window.read_until(FIRST)
     assert window.seen.count("TERM=dumb") == 1
     assert "\x1b" not in window.seen
@@ -160,7 +160,7 @@ def test_a_pipe_is_answered_in_lines(folder):
 def test_a_terminal_that_only_reads_gets_lines(folder, terminal):
     shell = Terminal("sh", "-c", f"{CLI} > out.txt", cwd=folder, **TEXTUAL)
     try:
-        shell.type("2\rquit\r")
+        shell.type("1\rquit\r")
         assert shell.wait() == 0
         assert FIRST in (folder / "out.txt").read_text()
     finally:
@@ -187,7 +187,7 @@ def test_it_draws_and_resizes_in_tmux(folder):
     tmux("new-session", "-d", "-s", "w", "-x", "80", "-y", "24", "-c", str(folder), CLI)
     try:
         shown("Start anew")
-        tmux("send-keys", "-t", "w", "Down", "Enter")
+        tmux("send-keys", "-t", "w", "Enter")
         screen = shown(FIRST)
         assert len(screen.splitlines()) == 24
         tmux("resize-window", "-t", "w", "-x", "50", "-y", "15")

@@ -118,7 +118,11 @@ def test_each_phase_has_three_numbers():
 )
 def test_host_ram_is_held_against_the_machine_with_what_is_pinned(total, available, said):
     lines = beside_gpu(COST, Host(total, available, 8))
-    assert lines == [f"Host RAM  5.0 GiB (4.0 pinned)  {said}", "Disk      2.0 GiB", "A step    2.5 s"]
+    assert lines == [
+        f"Host RAM  5.0 GiB (4.0 pinned)  {said}",
+        "Disk      2.0 GiB",
+        "A step    2.5 s                 on this machine's NVIDIA RTX",
+    ]
 
 
 def test_who_holds_the_rest_is_named_as_far_as_it_is_known():

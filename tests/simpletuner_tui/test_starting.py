@@ -74,6 +74,10 @@ def test_presets_come_after_what_is_there_and_lead_back(tmp_path, file):
     assert [start.title for start in presets[-1].further()] == titles
 
 
+def test_with_nothing_but_presets_to_start_from_enter_starts_anew(tmp_path):
+    assert [start.title for start in offered(tmp_path, presets=True)] == ["Start anew", "Start from a preset"]
+
+
 def test_a_file_gives_its_answers_with_its_name_and_says_what_it_does_not_give(tmp_path, file):
     session = Session(REGISTRY, {})
     remarks = offered(tmp_path, file)[0].begin(session)

@@ -14,10 +14,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from launcher.errors import CannotRunHereError, LauncherError
-from launcher.machine.bandwidths import Bandwidths, bandwidths_file, this_hardware
+from launcher.machine.bandwidths import Bandwidths, bandwidths_file, known, this_hardware
 from launcher.machine.host import read_host
 from launcher.machine.toolchain import extensions_folder
 from launcher.probes.bandwidths.drive import drive_speed
@@ -43,6 +44,8 @@ def main() -> int:
         nvme = arguments.nvme and arguments.nvme.absolute()
         with _alone(), _stdout_to_stderr():
             measured = _measure(arguments.threads, nvme, arguments.elements)
+            if nvme is None and (before := known(measured.hardware)):
+                measured = replace(measured, drive=before.drive)
     except LauncherError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return int(error.exit_code)

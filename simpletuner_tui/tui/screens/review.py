@@ -17,7 +17,7 @@ from simpletuner_tui.rehearsal_lines import rehearsal_lines
 from simpletuner_tui.review import Review, ReviewRow, review
 from simpletuner_tui.tui.screens.quiet import QuietScreen
 from simpletuner_tui.tui.setup import SetUp
-from simpletuner_tui.tui.widgets.gpu_line import GpuLine
+from simpletuner_tui.tui.widgets.gpu_line import MOVED_MIB, GpuLine
 from simpletuner_tui.tui.widgets.key_line import KeyLine
 from simpletuner_tui.tui.widgets.panes import Pane
 
@@ -65,6 +65,8 @@ class ReviewScreen(QuietScreen[str | None]):
         super().__init__()
         self._setup, self._rehearsed = setup, rehearsed
         self.review: Review | None = None
+        self._free: dict[str, int] | None = None
+        """MiB of each GPU that were free when it was judged."""
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="top"):
@@ -91,6 +93,18 @@ class ReviewScreen(QuietScreen[str | None]):
         self.query_one("#problems", OptionList).border_title = "Checks"
         self.watch_shown()
         self._judge()
+
+    def on_gpu_line_changed(self, event: GpuLine.Changed) -> None:
+        """Where others have taken or given back much of a GPU, what was said of it may not hold any more."""
+        event.stop()
+        free = {gpu.uuid: gpu.free_mib for gpu in event.gpus.gpus}
+        before, self._free = self._free, free
+        if before is None:
+            return
+        if any(abs(free.get(uuid, 0) - mib) >= MOVED_MIB for uuid, mib in before.items()):
+            self._judge()
+        else:
+            self._free = before
 
     @work(thread=True, exclusive=True)
     def _judge(self) -> None:

@@ -250,7 +250,9 @@ class WizardScreen(QuietScreen[Finished]):
         """Everything about this question, and the keys."""
         question = self._session.current
         if question is not None:
-            self.app.push_screen(TextScreen(f"Help: {question.id}", help_text(self._session)))
+            self.app.push_screen(
+                TextScreen(f"Help: {question.id}", help_text(self._session, launches=self._setup.document.launches))
+            )
 
     def action_next_pane(self) -> None:
         """Help, file and, of a run, cost in turn."""

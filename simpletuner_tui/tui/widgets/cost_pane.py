@@ -16,6 +16,7 @@ from textual.worker import Worker, WorkerState, get_current_worker
 
 from simpletuner_tui.tui.glyphs import Glyphs
 from simpletuner_tui.tui.setup import CardChoice
+from simpletuner_tui.tui.widgets.gpu_line import MOVED_MIB
 from simpletuner_tui.tui.widgets.panes import Pane
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 0.1
 """Seconds after which it is said that a figure is still to come."""
-MOVED_MIB = 256
-"""By how much a GPU's free memory has to change before a plan is held against it anew."""
 
 # What prices a plan and what words its cost are loaded with the first price, not before the first question.
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 INTERVAL = 2.0
 """Seconds between two readings."""
 
+MOVED_MIB = 256
+"""By how much a GPU's free memory has to change before a plan is held against it anew."""
+
 
 class GpuLine(Static):
     """Used and total memory of each GPU, or why there is none."""

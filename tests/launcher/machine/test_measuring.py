@@ -2,19 +2,18 @@
 
 import os
 import sys
-import time
 from dataclasses import replace
 
 import psutil
 import pytest
 
-from harness.h200 import H200, keep
+from harness.h200 import H200
 from harness.runs import wait_for
 from launcher.errors import CannotRunHereError, RunFailedError
 from launcher.machine import measuring
-from launcher.machine.bandwidths import DriveSpeed, bandwidths_file
+from launcher.machine.bandwidths import bandwidths_file
 from launcher.machine.host import read_host
-from launcher.machine.measuring import STALE_SECONDS, Measuring, ToMeasure, begin, known_or_begun
+from launcher.machine.measuring import Measuring, ToMeasure, begin
 
 WANTED = ToMeasure(H200.hardware)
 
@@ -39,21 +38,15 @@ def told(begun) -> str:
     return str(raised.value)
 
 
-def test_what_is_old_or_lacks_the_drive_is_measured_again(probe, tmp_path):
+def test_the_drive_is_measured_where_it_is_asked_for(probe, tmp_path):
     asked = tmp_path / "asked"
     probe(f"open({str(asked)!r}, 'a').write(' '.join(sys.argv[1:]) + chr(10)); sys.exit(1)")
-    fresh = replace(H200, time=time.time(), drive=DriveSpeed("/nvme", 2.0, 4.0))
-    told(known_or_begun(WANTED))
-    keep(fresh)
-    assert known_or_begun(WANTED) == known_or_begun(replace(WANTED, nvme="/nvme")) == fresh
-    told(known_or_begun(replace(WANTED, nvme="/other")))
-    keep(replace(fresh, time=time.time() - STALE_SECONDS - 1))
-    told(known_or_begun(WANTED))
+    told(begin(WANTED))
+    told(begin(replace(WANTED, nvme="/other")))
     file = bandwidths_file(H200.hardware)
     assert asked.read_text().splitlines() == [
         f"{file} --threads 16",
         f"{file} --threads 16 --nvme /other",
-        f"{file} --threads 16",
     ]
     assert str(file).startswith(os.environ["XDG_CACHE_HOME"])
 

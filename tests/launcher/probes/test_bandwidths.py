@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -32,7 +33,7 @@ def test_it_measures_this_machine_and_its_figures_are_known_afterwards(tmp_path,
     assert measured.drive.path == str(tmp_path)
     assert min(measured.drive.write_gb_s, measured.drive.read_gb_s) > 0
     assert not [left for left in tmp_path.iterdir() if left.name != "cache"]
-    assert 0 <= measured.age_seconds < 60
+    assert 0 <= time.time() - measured.time < 60
     assert json.loads(told).keys() == json.loads(H200.to_bytes()).keys()
 
 

@@ -232,8 +232,8 @@ SCENARIOS = (
     Scenario("draft", draft=True),
     Scenario("start-from-a-file", file=FILE, sizes=(SMALL,)),
     Scenario("start", draft=True, presets=True, sizes=(SMALL,)),
-    Scenario("presets", ("enter",), presets=True),
-    Scenario("answer-from-a-preset", ("enter", "enter", *FROM_FILE), presets=True, sizes=(SMALL,)),
+    Scenario("presets", ("down", "enter"), presets=True),
+    Scenario("answer-from-a-preset", ("down", "enter", "enter", *FROM_FILE), presets=True, sizes=(SMALL,)),
     Scenario("recommend", ("f7",), ANSWERS, "accelerate.zero_stage", sizes=(SMALL,)),
     Scenario("recommendation", ("f7", *4 * ("down",), "enter"), RECOMMENDABLE, "accelerate.zero_stage"),
     Scenario(

@@ -90,7 +90,7 @@ def terminal(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     opened = Terminal(CLI, "--plain", cwd=tmp_path / "here", TERM="xterm-256color", PROMPT_TOOLKIT_NO_CPR="1")
     opened.read_until("Start anew")
-    opened.type(DOWN + ENTER)
+    opened.type(ENTER)
     yield opened
     opened.close()
 
