@@ -29,18 +29,21 @@ def met(answers) -> Resolved:
     return resolve(REGISTRY, answers, {"deepspeed": True, "transformers": True})
 
 
+MORE = pytest.mark.exhaustive
+
+
 @pytest.mark.parametrize(
     ("begun", "vram", "ram", "stage"),
     [
         (ZERO_2, "8GiB", "64GiB", 3),
         (ZERO_2, "12GiB", "64GiB", 2),
         (ZERO_2, "80GiB", "64GiB", None),
-        ({**ZERO_2, "accelerate.gas": 4}, "24GiB", "64GiB", 1),
-        (PLAIN, "12GiB", "64GiB", 2),
-        (BUILT, "12GiB", "64GiB", 2),
-        (BUILT, "8GiB", "64GiB", 3),
+        pytest.param({**ZERO_2, "accelerate.gas": 4}, "24GiB", "64GiB", 1, marks=MORE),
+        pytest.param(PLAIN, "12GiB", "64GiB", 2, marks=MORE),
+        pytest.param(BUILT, "12GiB", "64GiB", 2, marks=MORE),
+        pytest.param(BUILT, "8GiB", "64GiB", 3, marks=MORE),
         (TWO, "48GiB", "64GiB", 1),
-        (ZERO_2, "12GiB", "30GiB", 3),
+        pytest.param(ZERO_2, "12GiB", "30GiB", 3, marks=MORE),
     ],
 )
 def test_the_answers_are_what_was_priced(begun, vram, ram, stage):
