@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.config.settings import Settings
-from launcher.data.sources import bucketings
+from launcher.data.sources import largest_picture
 from launcher.estimate.adapter import Trained, trained
 from launcher.estimate.engine_facts import EngineFacts, engine_facts
 from launcher.estimate.flops import RESNET, TRANSFORMER, Flops, flops
@@ -37,7 +37,7 @@ REDUCED = 11
 """For each tensor that is reduced and stays."""
 SHARED = 38
 """For each tensor that several GPUs reduce at stages 1 and 2."""
-MODULE, FETCHED, PARTITIONED = 57, 36, 40
+MODULE, FETCHED, PARTITIONED = 57, 36, 36
 """At stage 3, for each module that is entered, each weight fetched from the host and each gradient handed over."""
 UPDATED_ON_HOST, UPDATED_ON_GPU = 13, 25
 """For each tensor at DeepSpeed's update: norms, and weights that are views of the new ones."""
@@ -120,7 +120,7 @@ class _Step:
         self._of: Trained = trained(settings.training.adapter, model)
         self._facts: EngineFacts = engine_facts(settings, self._of)
         self._granularity = checkpointed(settings)
-        latents = max(bucketing.largest for bucketing in bucketings(settings.training)) // 64
+        latents = largest_picture(settings.training) // model.pixels_per_latent
         self._flops = flops(model.layers, latents, frozen=bool(self._of.frozen))
 
     def time(self) -> StepTime:

@@ -22,6 +22,7 @@ from launcher.estimate.adapter import trained
 from launcher.estimate.model import SDXL, ModelFacts
 from launcher.estimate.trace import Trace, shipped
 from launcher.estimate.traffic import checkpointed
+from launcher.machine.cache import cache_folder
 from launcher.machine.packages import installed_version
 
 PACKAGES = ("simpletuner-tui", "torch", "diffusers", "peft")
@@ -102,10 +103,9 @@ def make(step: UNetStep) -> Iterator[None]:
 
 def trace_file(step: UNetStep) -> Path:
     """Where its trace is kept."""
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     follows_from = json.dumps([asdict(step), _versions()])
     digest = hashlib.sha256(follows_from.encode()).hexdigest()[:16]
-    return Path(folder, "simpletuner-tui", "traces", f"{digest}.json.gz")
+    return cache_folder("traces") / f"{digest}.json.gz"
 
 
 def _shipped_as(step: UNetStep) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from launcher.machine.cache import cache_folder
 from launcher.machine.gpus import read_nvml, visible
 from launcher.machine.packages import installed_version
 
@@ -166,10 +167,9 @@ def this_hardware(threads: int) -> Hardware:
 
 
 def bandwidths_file(hardware: Hardware) -> Path:
-    """Where a machine's figures are kept: below ``XDG_CACHE_HOME``, or ``~/.cache``."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """Where a machine's figures are kept."""
     digest = hashlib.sha256(json.dumps(asdict(hardware)).encode()).hexdigest()[:16]
-    return Path(cache, "simpletuner-tui", "bandwidths", f"{digest}.json")
+    return cache_folder("bandwidths") / f"{digest}.json"
 
 
 def known(hardware: Hardware) -> Bandwidths | None:

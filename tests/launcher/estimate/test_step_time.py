@@ -64,7 +64,7 @@ def test_a_step_takes_what_it_took(predicted, name):
     assert found.step_seconds == pytest.approx(seconds, rel=0.2)
     assert sum(part.seconds for part in step.parts) == pytest.approx(step.total)
     if phases:
-        assert (step.forward, step.backward, step.optimizer) == pytest.approx(phases, rel=0.35)
+        assert (step.forward, step.backward, step.optimizer) == pytest.approx(phases, rel=0.3)
 
 
 def parts(found):
@@ -101,6 +101,7 @@ def test_two_gpus_share_the_update_and_the_way_to_the_host(predicted):
     assert parts(two)[TRANSFERS] == pytest.approx(parts(one)[TRANSFERS] / 2)
     assert parts(two)[UPDATE] == pytest.approx(parts(one)[UPDATE])  # one CPU
     assert parts(two)[ENGINE] > parts(one)[ENGINE]  # gradients are reduced
+    assert 1.9 < two.step_seconds < 2.5  # 1.91 to 2.48 were measured on cores that other runs shared
 
 
 def test_without_zero_nothing_is_moved_and_little_is_done_beside(predicted):

@@ -98,6 +98,11 @@ def test_of_a_lora_the_adapter_alone_moves(moved):
     assert moved(model_type="lora").down == pytest.approx(4 * 23_224_320)
 
 
+def test_what_is_frozen_beside_a_lora_is_not_swapped_with_its_states(moved):
+    lora, full = moved(**NVME, model_type="lora"), moved(**NVME)
+    assert 0 < lora.nvme_written < full.nvme_written / 20
+
+
 def test_the_json_has_bytes(make_settings):
     content = estimate(make_settings(**NVME), SDXL).to_json()["traffic"]
     assert content["nvme_written_bytes"] == 16 * P
