@@ -75,6 +75,11 @@ class RunDirectory:
         return self.path / "events.jsonl"
 
     @property
+    def readings(self) -> Path:
+        """What the machine showed while it ran."""
+        return self.path / "readings.bin"
+
+    @property
     def stop_json(self) -> Path:
         """A stop request."""
         return self.path / "stop.json"
