@@ -130,8 +130,8 @@ def _cpu_adam(facts: Facts) -> Diagnosis:
         return Diagnosis(name, Group.EXTENSIONS, title, Status.NOTE, f"not tried: {untried}", why)
     if failure := told["failure"]:
         return Diagnosis(name, Group.EXTENSIONS, title, Status.WARNING, f"does not work: {failure}", STANDS_IN, rebuild)
-    when = "earlier, nothing changed since" if told.get("remembered") else f"now, in {told['seconds']:.0f} s"
-    what = f"built and stepped {when}: as torch's AdamW within {told['difference']:.0e}"
+    when = "before" if told.get("remembered") else f"in {told['seconds']:.0f} s"
+    what = f"built and stepped {when}, as torch's within {told['difference']:.0e}"
     return Diagnosis(name, Group.EXTENSIONS, title, Status.OK, what)
 
 

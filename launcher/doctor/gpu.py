@@ -42,29 +42,32 @@ def _none(facts: Facts) -> Diagnosis:
 
 def _driver(facts: Facts) -> Diagnosis:
     """Whether the driver runs the CUDA that torch is built for."""
-    driver = f"driver {facts.gpus.driver}"
+    driver = facts.gpus.driver
     if not facts.torch_cuda:
         return Diagnosis(
             "driver",
             Group.GPU,
-            "driver, torch",
+            "driver",
             Status.ERROR,
-            f"there is an NVIDIA GPU ({driver}), and torch is built without CUDA",
+            f"{driver} is there for an NVIDIA GPU, and torch is built without CUDA",
             f"{WITHOUT}, whatever an estimate says of the GPU",
             (_torch_for(facts.driver_cuda),),
         )
     if not facts.driver_cuda:
-        told = f"{driver}, torch for CUDA {facts.torch_cuda}; which CUDA the driver runs it does not say"
-        return Diagnosis("driver", Group.GPU, "driver, torch", Status.NOTE, told)
+        told = f"{driver} does not say which CUDA it runs; torch wants {facts.torch_cuda}"
+        return Diagnosis("driver", Group.GPU, "driver", Status.NOTE, told)
     runs, wants = _numbers(facts.driver_cuda), _numbers(facts.torch_cuda)
-    told = f"{driver} runs CUDA {facts.driver_cuda}, torch is built for {facts.torch_cuda}"
+    told = f"{driver} runs CUDA {facts.driver_cuda}, torch wants {facts.torch_cuda}"
     if runs >= wants:
-        return Diagnosis("driver", Group.GPU, "driver, torch", Status.OK, told)
+        return Diagnosis("driver", Group.GPU, "driver", Status.OK, told)
     if runs[0] == wants[0]:
         why = "within one major version it works, but for kernels that the driver itself would have to compile"
-        return Diagnosis("driver", Group.GPU, "driver, torch", Status.NOTE, told, why, (_torch_for(facts.driver_cuda),))
+        return Diagnosis("driver", Group.GPU, "driver", Status.NOTE, told, why, (_torch_for(facts.driver_cuda),))
+    if _failure(facts) is None:
+        told += ", through CUDA's compatibility libraries"
+        return Diagnosis("driver", Group.GPU, "driver", Status.OK, told)
     why = "torch finds the driver too old and uses no GPU; a newer driver, or an older torch, does"
-    return Diagnosis("driver", Group.GPU, "driver, torch", Status.ERROR, told, why, (_torch_for(facts.driver_cuda),))
+    return Diagnosis("driver", Group.GPU, "driver", Status.ERROR, told, why, (_torch_for(facts.driver_cuda),))
 
 
 def _torch_for(driver_cuda: str) -> str:
@@ -79,24 +82,31 @@ def _numbers(version: str) -> tuple[int, int]:
     return int(major), int(minor.partition(".")[0] or 0)
 
 
-def _computes(facts: Facts) -> Iterator[Diagnosis]:
-    """What torch itself did on them, and with memory pinned for them."""
+def _failure(facts: Facts) -> str | None:
+    """Why torch does not compute on every GPU; None where it does."""
+    if facts.device.failure:
+        return facts.device.failure
     told = facts.device.told
     broken = [f"GPU {index}: {each['failure']}" for index, each in enumerate(told["devices"]) if each["failure"]]
-    failure = told["failure"] or "; ".join(broken)
-    if failure or not told["devices"]:
+    return told["failure"] or "; ".join(broken) or (None if told["devices"] else "it sees no GPU")
+
+
+def _computes(facts: Facts) -> Iterator[Diagnosis]:
+    """What torch itself did on them, and with memory pinned for them."""
+    told, failure = facts.device.told, _failure(facts)
+    if failure is not None:
         yield Diagnosis(
             "computes",
             Group.GPU,
             "computing",
             Status.ERROR,
-            f"torch does not compute on it: {failure or 'it sees no GPU'}",
+            f"torch does not compute on it: {failure}",
             f"a training would stop there; torch is built for {', '.join(told['architectures']) or 'no GPU of these'}",
             (_torch_for(facts.driver_cuda), "nvidia-smi"),
         )
         return
     capabilities = ", ".join(dict.fromkeys(str(each["capability"]) for each in told["devices"]))
-    done = f"torch multiplies in bf16 on each (compute capability {capabilities})"
+    done = f"bf16 on each, compute capability {capabilities}"
     yield Diagnosis("computes", Group.GPU, "computing", Status.OK, done)
     pinned = size(int(told["pinned_mib"]))
     if refused := told.get("pin_failure"):

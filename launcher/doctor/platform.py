@@ -26,7 +26,7 @@ def _packages(facts: Facts) -> Iterator[Diagnosis]:
             told = f"{package.name} {package.installed} is outside the tested set ({package.wanted})"
             yield _package(package, Status.WARNING, told, UNTESTED)
     if others and all(package.is_tested for package in others):
-        told = f"{len(others)} packages, each of a tested version"
+        told = f"{len(others)} needed, each of a tested version"
         yield Diagnosis("packages", Group.PLATFORM, "packages", Status.OK, told)
     elif not others:
         told = "simpletuner-tui is not installed, so which versions it wants is not known"

@@ -35,8 +35,8 @@ def remembered(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any] | None:
 
 def remember(told: dict[str, Any], cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
     """Keeps what the probe told of an extension that works; where it cannot be kept, it is asked again."""
-    file = _file(cpuinfo)
     with contextlib.suppress(OSError):
+        file = _file(cpuinfo)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(file, json.dumps({"told": told, "extension": _extension()}).encode())
 

@@ -23,8 +23,10 @@ def speed(facts: Facts) -> Iterator[Diagnosis]:
     days = int(max(0.0, time.time() - found.time) // DAY)
     when = "today" if days == 0 else f"{days} day{'s' if days > 1 else ''} ago"
     host = found.host
-    told = f"{host.copy_gb_s:.1f} GB/s read and written, CPU Adam {host.adam_elements_s / 1e6:,.0f} million/s, {when}"
+    told = f"{host.copy_gb_s:.1f} GB/s read and written, measured {when}"
     yield Diagnosis("speed-host", Group.SPEED, "host memory", Status.OK, told)
+    told = f"{host.adam_elements_s / 1e6:,.0f} million elements a second, {host.adam}"
+    yield Diagnosis("speed-adam", Group.SPEED, "optimizer", Status.OK, told)
     if found.gpu is None:
         return
     told = f"{found.gpu.up_gb_s:.1f} GB/s up, {found.gpu.down_gb_s:.1f} down from pinned memory"

@@ -134,12 +134,15 @@ def _row(begin: str, text: str) -> Iterator[str]:
 
 def _verdict(facts: Facts, found: Sequence[Diagnosis], file: str | None) -> Iterator[str]:
     """What it comes to, last: a terminal of 24 rows shows the end."""
-    yield ", ".join(_counted(status, found) for status in reversed(Status) if _has(status, found))
+    counts = ", ".join(_counted(status, found) for status in reversed(Status) if _has(status, found))
+    yield from textwrap.wrap(counts, WIDTH, break_on_hyphens=False)
     device, gpus = trains_on(facts, found), len(facts.gpus.gpus)
     if file is not None:
         faulty = any(each.id == OF_ANSWERS and each.status is Status.WARNING for each in found)
         can = "can run here, once its answers are mended" if faulty else "can run here"
         told = f"{file} {can if exit_code_of(found) is ExitCode.OK else 'cannot run here'}"
+    elif device == "cpu" and gpus:
+        told = f"This machine could train on its {'GPU' if gpus == 1 else f'{gpus} GPUs'}, once the errors are mended"
     elif device == "cuda":
         told = f"This machine trains on {'its GPU' if gpus == 1 else f'its {gpus} GPUs'}"
     elif device == "cpu":
@@ -154,9 +157,11 @@ def _has(status: Status, found: Iterable[Diagnosis]) -> bool:
 
 
 def _counted(status: Status, found: Iterable[Diagnosis]) -> str:
-    count = sum(each.status is status for each in found)
-    plural = "s" if count > 1 and status is not Status.OK else ""
-    return f"{count} {status}{plural}"
+    """How many, and which of those that somebody should look at: they may have scrolled away."""
+    titles = [each.title for each in found if each.status is status]
+    plural = "s" if len(titles) > 1 and status is not Status.OK else ""
+    named = f" ({', '.join(dict.fromkeys(titles))})" if status in (Status.ERROR, Status.WARNING) else ""
+    return f"{len(titles)} {status}{plural}{named}"
 
 
 def _coloured(text: str, status: Status) -> str:
