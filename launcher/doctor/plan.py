@@ -89,6 +89,7 @@ def _mends(finding: Finding, about: About, given: Planned, facts: Facts) -> Iter
     """Commands, the likeliest first."""
     plan = given.plan
     again = f"simpletuner-tui --replay {given.typed} --set"
+    in_memory = " ".join(f"--set accelerate.{part}=cpu" for part in plan.settings.deepspeed.nvme_parts)
     if about is About.GPU and finding.level is Level.ERROR:
         here = len(visible_to(facts.gpus, plan.settings.launch.gpu_ids).gpus)
         yield f"{again} accelerate.num_processes={here}" if here else f"{again} accelerate.use_cpu=yes"
@@ -105,10 +106,10 @@ def _mends(finding: Finding, about: About, given: Planned, facts: Facts) -> Iter
     elif about is About.ASYNC_IO:
         if facts.missing_for_nvme:
             yield install_command(facts.missing_for_nvme, facts.which)
-        yield f"{again} accelerate.offload_optimizer=cpu"
+        yield f"simpletuner-tui --replay {given.typed} {in_memory}"
     elif about is About.NVME_DRIVE:
         yield f"simpletuner-tui --replay {given.typed} --offload_param_path DIR"
-        yield f"{again} accelerate.offload_optimizer=cpu"
+        yield f"simpletuner-tui --replay {given.typed} {in_memory}"
     elif about is About.MEMLOCK:
         yield from UNLOCK
     elif about is About.TRACKER:

@@ -167,6 +167,18 @@ def test_nvme_offload_from_a_gpu_is_compiled_with_cuda(small, reason):
     assert "plan-async-io" not in seen(plan, without, why_not_compiled_for_gpus=lambda: reason)[0]
 
 
+def test_what_is_offloaded_to_a_drive_that_cannot_take_it_goes_to_memory_instead(small):
+    both = {**NVME, "offload_param_device": "nvme", "offload_param_nvme_path": "/fast"}
+    for changed, sets in (
+        (NVME, "--set accelerate.offload_optimizer=cpu"),
+        (both, "--set accelerate.offload_optimizer=cpu --set accelerate.offload_param=cpu"),
+        ({**both, "offload_optimizer_device": "cpu"}, "--set accelerate.offload_param=cpu"),
+    ):
+        plan = priced(small(**changed), disk=())
+        found, *_ = seen(plan, why_no_nvme_offload=lambda folder: "the drive vda wants 512")
+        assert found["plan-nvme-drive"].mend[1] == f"simpletuner-tui --replay a.json {sets}"
+
+
 def test_an_offload_path_has_its_room_its_filesystem_and_its_speed(small, tmp_path, monkeypatch):
     folder = str(tmp_path / "swap")
     plan = small(**{**NVME, "offload_optimizer_nvme_path": folder})
