@@ -146,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_plan(commands)
     _add_measure(commands)
+    _add_doctor(commands)
 
     text = "accelerate's questionnaire alone; writes the file that accelerate config writes"
     command = commands.add_parser("accelerate-config", help=text, description=text)
@@ -219,6 +220,19 @@ def _add_measure(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     command.add_argument("--json", action="store_true", help="machine-readable output on stdout")
     command.set_defaults(command=_of("measure.measure"))
+
+
+def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "what this machine can train, what is in the way, why it matters, and the command that mends it"
+    command = commands.add_parser(
+        "doctor",
+        help=text,
+        description=f"{text}. It compiles DeepSpeed's CPU Adam and steps it, a minute or two the first time. It ends "
+        "with 3 where FILE cannot run here; without one, where nothing trains or an NVIDIA GPU cannot be used.",
+    )
+    command.add_argument("file", metavar="FILE", nargs="?", help="answers whose plan is judged too, - for stdin")
+    _add_answers_options(command)
+    command.set_defaults(command=_of("doctor.doctor"))
 
 
 def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

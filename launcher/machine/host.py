@@ -31,6 +31,11 @@ def read_host(cgroup: Path = Path("/sys/fs/cgroup")) -> Host:
     return Host(total // MIB, available // MIB, _cores(cgroup))
 
 
+def memory_mib() -> int:
+    """What the machine has, whatever its container allows."""
+    return int(psutil.virtual_memory().total) // MIB
+
+
 def lockable_mib(status: Path = Path("/proc/self/status")) -> int | None:
     """Memory that a process of this user may lock; None where there is no limit."""
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
