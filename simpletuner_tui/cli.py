@@ -241,7 +241,7 @@ def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     command.set_defaults(command=_of("runs.list_runs"))
 
     for name, run, text in (
-        ("attach", "runs.attach", "follow a run to its end; Ctrl-C detaches"),
+        ("attach", "runs.attach", "a run's dashboard; without a screen to draw on, its lines until it ends"),
         ("stop", "runs.stop", "save a checkpoint and end a run; a second time, end it at once"),
         ("logs", "runs.logs", "what a run's processes wrote"),
     ):
@@ -251,6 +251,11 @@ def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         if name == "attach":
             command.add_argument("--json", action="store_true", help="events on stdout, one a line")
             command.add_argument("--refresh", type=_seconds, metavar="S", help="seconds between looks")
+            command.add_argument("--read-only", action="store_true", help="look only: nothing can be stopped from here")
+            command.add_argument(
+                "--plain", action="store_true", default=argparse.SUPPRESS, help="lines, not a dashboard"
+            )
+            command.add_argument("--accessible", action="store_true", default=argparse.SUPPRESS, help="the same")
         elif name == "stop":
             command.add_argument("--now", action="store_true", help="without a checkpoint")
         else:

@@ -55,6 +55,11 @@ class Series:
         return sum(1 for each in self._bins if each)
 
     @property
+    def highest(self) -> float:
+        """Of all values; NaN where there are none."""
+        return max((each.high for each in self._bins if each), default=math.nan)
+
+    @property
     def first(self) -> float:
         """The place of the first bin."""
         return self._origin

@@ -1,6 +1,7 @@
 """Looking at a run again and again: each look brings what is new. Files are all it needs, so any number may look."""
 
 import os
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from simpletuner_tui.follow import AT_ONCE
 from simpletuner_tui.series import CAPACITY
 from simpletuner_tui.text import printable
 
+LAST = 20
+"""Lines of a log that tell why a run ended."""
 LOG_BEGINS = 2**20
 """Bytes of the log, from its end, that a first look brings."""
 
@@ -44,6 +47,8 @@ class Watcher:
     _header: Header | None = None
     _row: int = 0
     _log: "LogTail" = field(init=False)
+    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST))
+    """The end of the log."""
 
     def __post_init__(self) -> None:
         self._log = LogTail(self.run.log)
@@ -53,7 +58,9 @@ class Watcher:
         try:
             os.stat(self.run.plan_json)  # noqa: PTH116 - a run directory that went away is one, however little is new
             now = status(self.run)  # asked first: what it tells of its end is then read below
-            return Look(now, self._events(), *self._readings(), self._log.read())
+            log = self._log.read()
+            self.last_lines.extend(log)
+            return Look(now, self._events(), *self._readings(), log)
         except OSError as error:
             return Look(None, unreadable=f"{self.run.path} cannot be read ({error.strerror})")
 

@@ -16,6 +16,7 @@ from launcher.runs.processes import end_processes
 from launcher.runs.rehearsal import rehearsal_of
 from launcher.runs.state import RunStatus, Status, status
 from launcher.runs.stop import ASKED, asked_before, request_stop
+from simpletuner_tui.commands.front_ends import FrontEnd, front_end_for
 from simpletuner_tui.follow import POLL, follow
 from simpletuner_tui.messages import tell
 from simpletuner_tui.text import table
@@ -47,10 +48,14 @@ def list_runs(arguments: Namespace) -> ExitCode:
 
 
 def attach(arguments: Namespace) -> ExitCode:
-    """``attach RUN``: follows it to its end."""
+    """``attach RUN``: its dashboard, or its lines to its end."""
     run = find(arguments.run)
     if status(run).status is Status.PREPARED:
         raise InvalidInputError(f"{run.name} was never started; replay {run.answers} with --run-dir {run.path}")
+    if not arguments.json and front_end_for(arguments) is FrontEnd.FULL_SCREEN:
+        from simpletuner_tui.tui.attach import attach_app  # noqa: PLC0415 - Textual is loaded only to be drawn with
+
+        return attach_app(run, refresh=arguments.refresh, read_only=arguments.read_only).run_and_tell()
     return follow(run, as_json=arguments.json, offset=last_start(run.events_jsonl), refresh=arguments.refresh or POLL)
 
 

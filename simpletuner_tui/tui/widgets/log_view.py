@@ -22,7 +22,7 @@ class LogView(Drawn, can_focus=True):
         Binding("pageup", "page(1)", show=False),
         Binding("pagedown", "page(-1)", show=False),
         Binding("home", "first", show=False),
-        Binding("end,f", "follow", "Follow"),
+        Binding("f,end", "follow", "Follow"),
         Binding("n", "next", "Next match"),
     ]
 

@@ -164,7 +164,7 @@ def loss_lines(history: History, latest: bool, width: int, height: int, glyphs: 
     if latest:
         begin = max(begin, end - LATEST_STEPS)
     else:
-        end = begin + _span(end - begin, float(history.progress.step.get("max_steps") or math.inf) - begin)
+        end = max(end, min(nice(end), float(history.progress.step.get("max_steps") or math.inf)))
     columns = series.columns(dots_across(width, LABELS, glyphs), begin, end)
     raw = Curve([each.mean if each else None for each in columns], "$text-muted", ".", joined=False)
     curve = Curve(smoothed(columns, SMOOTH), "bold $primary", "*")
@@ -174,11 +174,6 @@ def loss_lines(history: History, latest: bool, width: int, height: int, glyphs: 
 
 def _loss(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.3g}"
-
-
-def _span(reached: float, most: float) -> float:
-    """What an axis spans: more than was reached, so that what is drawn stays where it is as more comes."""
-    return max(min(nice(max(reached, 10.0)), most), reached, 1.0)
 
 
 def memory_lines(
@@ -221,27 +216,29 @@ def _gib(mib: float) -> str:
 
 
 def _gpu_figures(history: History, predicted: Predicted) -> list[Content]:
+    """Now and at the most, of the GPU that holds most; and what was predicted of what there is."""
     assert history.header is not None
     used = [history.readings[f"gpu.{place}.used_mib"] for place in range(len(history.header.gpus))]
-    now = max((each.latest for each in used if len(each)), default=math.nan)
+    known = [each for each in used if len(each)]
     total = max(gpu.total_mib for gpu in history.header.gpus)
-    peak = history.peak.get("process") or history.peak.get("reserved")
-    parts = [
-        "" if math.isnan(now) else f"now {now:,.0f}",
-        f"peak {peak:,}" if peak else "",
-        f"predicted {predicted.gpu_mib:,}" if predicted.gpu_mib else "",
+    now, peak = (max((getattr(each, name) for each in known), default=0.0) for name in ("latest", "highest"))
+    peak = max(peak, history.peak.get("process", 0))
+    return [
+        Content(f"now {now:,.0f}, peak {peak:,.0f}" if known else "no reading yet"),
+        Content(f"{_of(predicted.gpu_mib)}of {total:,.0f} MiB"),
     ]
-    return [Content(f"{' '.join(filter(None, parts))}"), Content(f"of {total:,.0f} MiB")]
+
+
+def _of(mib: int) -> str:
+    return f"predicted {mib:,} " if mib else ""
 
 
 def _told_memory(history: History, predicted: Predicted) -> list[Content]:
     """What the training told itself, where nothing was read beside it."""
     if not history.peak:
         return [Content.styled("no GPU memory was read", "$text-muted")]
-    lines = [f"peak {history.peak.get('process') or history.peak['reserved']:,} MiB"]
-    if predicted.gpu_mib:
-        lines.append(f"predicted {predicted.gpu_mib:,} MiB")
-    return [Content(line) for line in lines]
+    peak = history.peak.get("process") or history.peak["reserved"]
+    return [Content(f"peak {peak:,} MiB{f', predicted {predicted.gpu_mib:,}' if predicted.gpu_mib else ''}")]
 
 
 def _host_lines(history: History, predicted: Predicted) -> list[Content]:
@@ -249,12 +246,14 @@ def _host_lines(history: History, predicted: Predicted) -> list[Content]:
     mib = resident.latest if resident is not None and len(resident) else history.progress.step.get("rss_mib")
     if not mib:
         return []
-    said = f"host RAM {size(mib)}"
+    whole = f" of {history.header.host_total_mib / 1024:.0f}" if history.header else ""
+    said = f"RAM {mib / 1024:.1f}{whole} GiB"
     if predicted.host_mib:
-        said += f", predicted {size(predicted.host_mib)}"
+        said += f", predicted {predicted.host_mib / 1024:.1f}"
+    lines = [Content(said)]
     if pinned is not None and len(pinned) and pinned.latest:
-        said += f", pinned {size(pinned.latest)}"
-    return [Content(said)]
+        lines.append(Content(f"of it pinned {pinned.latest / 1024:.1f} GiB"))
+    return lines
 
 
 def _gpu_bars(history: History, predicted: Predicted, width: int, height: int, glyphs: Glyphs) -> list[Content]:
