@@ -228,6 +228,7 @@ def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
     for name, run, text in (
         ("attach", "runs.attach", "follow a run to its end; Ctrl-C detaches"),
+        ("checkpoint", "runs.checkpoint", "save a checkpoint now; the run goes on"),
         ("stop", "runs.stop", "save a checkpoint and end a run; a second time, end it at once"),
         ("logs", "runs.logs", "what a run's processes wrote"),
     ):
@@ -239,7 +240,7 @@ def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
             command.add_argument("--refresh", type=_seconds, metavar="S", help="seconds between looks")
         elif name == "stop":
             command.add_argument("--now", action="store_true", help="without a checkpoint")
-        else:
+        elif name == "logs":
             command.add_argument("--follow", action="store_true", help="until the run ends")
 
 

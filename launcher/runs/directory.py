@@ -85,6 +85,11 @@ class RunDirectory:
         return self.path / "stop.json"
 
     @property
+    def checkpoint_json(self) -> Path:
+        """A request for a checkpoint."""
+        return self.path / "checkpoint.json"
+
+    @property
     def heartbeat_json(self) -> Path:
         """Rank 0's sign of life."""
         return self.path / "heartbeat.json"

@@ -14,6 +14,7 @@ from typing import IO
 import psutil
 
 from launcher.errors import ExitCode, RefusedToOverwriteError
+from launcher.runs.checkpoint_request import withdraw_checkpoint_request
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import EventLog
 from launcher.runs.heartbeat import SUPERVISOR_VARIABLE, read_heartbeat
@@ -65,8 +66,9 @@ class Supervisor:
         """
         lock = self._take_lock()  # kept open, and so held, until this process ends
         refuse_beside_orphans(self._run)
-        for leftover in (self._run.stop_json, self._run.outcome_json, self._run.heartbeat_json):
-            leftover.unlink(missing_ok=True)  # of an earlier launch
+        of_a_launch = (self._run.stop_json, self._run.checkpoint_json, self._run.outcome_json, self._run.heartbeat_json)
+        for leftover in of_a_launch:
+            leftover.unlink(missing_ok=True)
         self._write()
         register(self._run)
         self._events.emit("start", supervisor=self._identity.pid)
@@ -214,6 +216,7 @@ class Supervisor:
             message=outcome.message,
             ended=time.time(),
         )
+        withdraw_checkpoint_request(self._run)
         self._write()
         self._events.emit("end", **asdict(outcome))
 

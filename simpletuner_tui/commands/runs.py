@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from launcher.errors import ExitCode, InvalidInputError
+from launcher.runs.checkpoint_request import request_checkpoint
 from launcher.runs.directory import RunDirectory
 from launcher.runs.index import find, known_runs
 from launcher.runs.processes import end_processes
@@ -73,6 +74,14 @@ def stop(arguments: Namespace) -> ExitCode:
     else:
         ends = "saves a checkpoint and ends, however long that takes; `stop` again ends it at once, without one"
     tell(f"{run.name}: {whose} finishes the step, {ends}")
+    return ExitCode.OK
+
+
+def checkpoint(arguments: Namespace) -> ExitCode:
+    """``checkpoint RUN``: one more checkpoint, at the end of the step under way; the run goes on."""
+    run = find(arguments.run)
+    request_checkpoint(run, status(run))
+    tell(f"{run.name}: it finishes the step, saves a checkpoint and trains on; `attach {run.name}` shows it")
     return ExitCode.OK
 
 

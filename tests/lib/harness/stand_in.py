@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from launcher.runs.checkpoint_request import checkpoint_requested, withdraw_checkpoint_request
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import EventLog
 from launcher.runs.heartbeat import Heartbeat
@@ -30,6 +31,10 @@ def steps(run: RunDirectory, last: int, *, phases: bool = False) -> None:
             events.emit("step", step=step, max_steps=last, **told, vram_mib=[], rss_mib=512)
             if phases:
                 events.emit("phase", phase="train", state="progress", done=step, total=last)
+            if checkpoint_requested(run):
+                time.sleep(SAVE_SECONDS)
+                events.emit("checkpoint", path=f"{run.path}/checkpoint-{step}", step=step, bytes=0, removed=[])
+                withdraw_checkpoint_request(run)
             if request := stop_requested(run):
                 events.emit("stopping", reason=request.reason, step=step)
                 time.sleep(SAVE_SECONDS)
