@@ -17,6 +17,7 @@ from launcher.runs.outcome import read_outcome
 from launcher.runs.rehearsal import rehearsal_of
 from launcher.runs.rehearsed import read_rehearsed
 from launcher.runs.state import RunStatus, Status, status
+from launcher.runs.vitality import ILL, Vital, vitality
 from simpletuner_tui.event_lines import line_of, moving_line
 from simpletuner_tui.messages import tell
 from simpletuner_tui.progress import Progress
@@ -79,7 +80,7 @@ def watch(
         KeyboardInterrupt: Ctrl-C; what was drawn is wiped.
     """
     show: _Lines | _Json = _Json() if as_json else _Lines(sys.stderr, progress)
-    told_lost = False
+    told_lost, ill = False, Vital.WELL
     try:
         while True:
             current = status(run)  # asked first: what it tells of its end is then read below
@@ -91,6 +92,11 @@ def watch(
                 told_lost = True
                 show.clear()
                 tell(f"warning: the supervisor of {run.name} died; its training {_saves(run)}ends")
+            vital = vitality(run, time.time(), current)
+            if vital.vital is not ill and current.live:
+                if vital.ill or ill in ILL:
+                    show.note(f"warning: {vital.message}" if vital.ill else f"{run.name} goes on")
+                ill = vital.vital
             show.refresh()
             if not current.going:
                 return current
@@ -127,6 +133,9 @@ class _Json:
     def event(self, event: dict[str, Any]) -> None:
         print(json.dumps(event, ensure_ascii=False), flush=True)  # noqa: T201
 
+    def note(self, text: str) -> None:
+        """Only events are shown."""
+
     def refresh(self) -> None:
         """Nothing is redrawn."""
 
@@ -146,6 +155,9 @@ class _Lines:
     def event(self, event: dict[str, Any]) -> None:
         if text := line_of(event):
             self._line(text)
+
+    def note(self, text: str) -> None:
+        self._line(text)
 
     def refresh(self) -> None:
         width = shutil.get_terminal_size((80, 24)).columns - 1

@@ -23,6 +23,7 @@ from launcher.runs.outcome import Outcome, read_outcome
 from launcher.runs.processes import RUN_VARIABLE, ProcessIdentity, end_processes, processes_of_run
 from launcher.runs.state import RunState, refuse_beside_orphans, write_state
 from launcher.runs.stop import StopRequest, request_stop, stop_requested
+from launcher.runs.vitality import silence, stands_after, standstill
 
 OF_A_GROUP = frozenset({"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"})
 """What a launcher tells its processes; of another group, in whose shell this may run, it would mislead ours."""
@@ -30,10 +31,7 @@ OF_A_GROUP = frozenset({"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", 
 TICK = 0.25
 STATE_INTERVAL = 1.0
 SILENCE = 60.0
-"""Seconds without a heartbeat after which the person is warned."""
-STANDSTILL = 1800.0
-"""Seconds in one place after which the person is warned; compiling or a slow save may take many minutes."""
-
+"""Seconds without a heartbeat after which it is told among the events."""
 
 TOLD = frozenset(
     {"PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "SSH_AUTH_SOCK", "PYTHONPATH", "LD_LIBRARY_PATH"}
@@ -189,10 +187,10 @@ class Supervisor:
         self._state = replace(self._state, phase=phase, step=step if isinstance(step, int) else None)
         silent = now - float(str(beat["time"]))
         if silent > SILENCE:
-            self._warn("silence", f"no sign of life from the training for {silent:.0f} s, in phase {phase}")
+            self._warn("silence", silence("the training", silent, phase))
         standing = now - float(str(beat["progressed"]))
-        if standing > STANDSTILL:
-            self._warn(phase, f"no progress for {standing / 60:.0f} minutes in phase {phase}")
+        if standing > stands_after(float(str(beat["pace"]))):
+            self._warn(phase, standstill(standing, phase))
 
     def _warn(self, once: str, message: str) -> None:
         if once not in self._warned:

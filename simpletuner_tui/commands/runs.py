@@ -17,9 +17,10 @@ from launcher.runs.processes import end_processes
 from launcher.runs.rehearsal import rehearsal_of
 from launcher.runs.state import RunStatus, Status, status
 from launcher.runs.stop import ASKED, asked_before, request_stop
+from launcher.runs.vitality import Vitality, vitality
 from simpletuner_tui.follow import POLL, follow
 from simpletuner_tui.messages import tell
-from simpletuner_tui.text import table
+from simpletuner_tui.text import duration, table
 
 
 def list_runs(arguments: Namespace) -> ExitCode:
@@ -34,6 +35,7 @@ def list_runs(arguments: Namespace) -> ExitCode:
                 "status": now.status,
                 "orphans": now.orphans,
                 **now.state,
+                "vitality": vitality(run, time.time(), now).to_json(),
             }
             for run, now in runs
         ]
@@ -42,8 +44,13 @@ def list_runs(arguments: Namespace) -> ExitCode:
     if not runs:
         tell("no runs yet; `simpletuner-tui --replay FILE` starts one")
         return ExitCode.OK
-    rows = [("NAME", "STATUS", "PHASE", "STEP", "STARTED", "FOLDER"), *(_row(run, now) for run, now in runs)]
-    print("\n".join(table(rows)))  # noqa: T201
+    signs = [vitality(run, time.time(), now) for run, now in runs]
+    shown = (_row(run, now, vital) for (run, now), vital in zip(runs, signs, strict=True))
+    rows = [("NAME", "STATUS", "PHASE", "STEP", "STARTED", "FOLDER"), *shown]
+    print("\n".join(table(rows)), flush=True)  # noqa: T201
+    for (run, now), vital in zip(runs, signs, strict=True):
+        if vital.ill and now.live:
+            tell(f"warning: {run.name}: {vital.message}")
     return ExitCode.OK
 
 
@@ -104,11 +111,13 @@ def logs(arguments: Namespace) -> ExitCode:
         return ExitCode.CANCELLED  # of reading; the run does not care
 
 
-def _row(run: RunDirectory, now: RunStatus) -> tuple[str, ...]:
+def _row(run: RunDirectory, now: RunStatus, vital: Vitality) -> tuple[str, ...]:
     state = now.state
     started = datetime.fromtimestamp(state["started"]).strftime("%Y-%m-%d %H:%M") if "started" in state else ""
     step = "" if state.get("step") is None or state.get("phase") != "train" else str(state["step"])
     shown = f"{now.status}, still training" if now.orphans else str(now.status)
+    if vital.ill and now.live:
+        shown += f", {vital.vital} for {duration(vital.seconds)}"
     if rehearsal_of(run) is not None:
         shown += ", rehearsal"
     return run.name, shown, str(state.get("phase", "")), step, started, str(run.path)

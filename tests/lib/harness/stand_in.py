@@ -18,7 +18,7 @@ SAVE_SECONDS = float(os.environ.get("STAND_IN_SAVE_SECONDS", "0"))
 FIRST_STEP_SECONDS = float(os.environ.get("STAND_IN_FIRST_STEP_SECONDS", "0"))
 
 
-def steps(run: RunDirectory, last: int, *, phases: bool = False) -> None:
+def steps(run: RunDirectory, last: int, *, phases: bool = False, hangs_after: int | None = None) -> None:
     events = EventLog(run.events_jsonl)
     if phases:
         events.emit("phase", phase="train", state="start")
@@ -27,6 +27,8 @@ def steps(run: RunDirectory, last: int, *, phases: bool = False) -> None:
         for step in range(1, last + 1):
             time.sleep(0.1)
             heartbeat.progress("train", step)
+            if step == hangs_after:
+                time.sleep(600)
             told = {"loss": 1 / step, "lr": 1e-3, "grad_norm": 1.0, "skipped": False, "seconds": {"total": 0.1}}
             events.emit("step", step=step, max_steps=last, **told, vram_mib=[], rss_mib=512)
             if phases:
@@ -60,6 +62,8 @@ def main() -> None:
         steps(run, 6000)
     elif mode == "long with bar":
         steps(run, 6000, phases=True)
+    elif mode == "hangs":
+        steps(run, 6000, hangs_after=3)
     elif mode == "long with child":
         stubborn_child(run)
         steps(run, 6000)
