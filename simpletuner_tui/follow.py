@@ -13,15 +13,15 @@ from launcher.errors import ExitCode
 from launcher.runs.checkpoints import whole
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import read_events
-from launcher.runs.outcome import read_outcome
 from launcher.runs.rehearsal import rehearsal_of
 from launcher.runs.rehearsed import read_rehearsed
 from launcher.runs.state import RunStatus, Status, status
-from launcher.runs.vitality import ILL, Vital, vitality
 from simpletuner_tui.event_lines import line_of, moving_line
+from simpletuner_tui.failure import why_it_failed
 from simpletuner_tui.messages import tell
 from simpletuner_tui.progress import Progress
 from simpletuner_tui.rehearsal_lines import rehearsal_lines
+from simpletuner_tui.signs import Signs
 from simpletuner_tui.text import duration
 
 POLL = 0.2
@@ -80,7 +80,7 @@ def watch(
         KeyboardInterrupt: Ctrl-C; what was drawn is wiped.
     """
     show: _Lines | _Json = _Json() if as_json else _Lines(sys.stderr, progress)
-    told_lost, ill = False, Vital.WELL
+    told_lost, signs = False, Signs(run)
     try:
         while True:
             current = status(run)  # asked first: what it tells of its end is then read below
@@ -92,11 +92,8 @@ def watch(
                 told_lost = True
                 show.clear()
                 tell(f"warning: the supervisor of {run.name} died; its training {_saves(run)}ends")
-            vital = vitality(run, time.time(), current)
-            if vital.vital is not ill and current.live:
-                if vital.ill or ill in ILL:
-                    show.note(f"warning: {vital.message}" if vital.ill else f"{run.name} goes on")
-                ill = vital.vital
+            for line in signs.lines(current):
+                show.note(line)
             show.refresh()
             if not current.going:
                 return current
@@ -194,21 +191,6 @@ def summarise(run: RunDirectory, progress: Progress, current: RunStatus) -> None
     if finished and 0 < progress.parameters < SMALL and EXAMPLE.exists():
         print(NEXT_STEPS.format(command=_command(), example=EXAMPLE))  # noqa: T201
     sys.stdout.flush()
-
-
-def why_it_failed(run: RunDirectory, current: RunStatus) -> str:
-    """The reason, and where its log is; empty for a run that did not fail."""
-    if current.status is Status.FAILED:
-        return f"{current.state.get('message') or 'the run failed'}\n  log  {run.log}"
-    if current.status is not Status.LOST:
-        return ""
-    outcome = read_outcome(run)
-    again = "\nStart it again with the same --run-dir: it continues from its newest checkpoint."
-    return (
-        f"the supervisor of {run.name} died without a word (killed, or the machine went down)"
-        f"{f'; its training {outcome.message}' if outcome else ''}\n"
-        f"  log  {run.log}{'' if rehearsal_of(run) else again}"
-    )
 
 
 def results(run: RunDirectory, progress: Progress, current: RunStatus) -> list[str]:

@@ -14,7 +14,11 @@ from typing import IO
 import psutil
 
 from launcher.errors import ExitCode, RefusedToOverwriteError
+from launcher.machine.host import oom_kills
+from launcher.machine.kernel_log import kernel_log
 from launcher.runs.checkpoint_request import withdraw_checkpoint_request
+from launcher.runs.diagnosis import explain
+from launcher.runs.diagnosis.evidence import read_evidence
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import EventLog
 from launcher.runs.heartbeat import SUPERVISOR_VARIABLE, read_heartbeat
@@ -50,8 +54,11 @@ class Supervisor:
         identity = ProcessIdentity.of(os.getpid())
         self._identity = identity
         now = time.time()
-        self._state = RunState("starting", supervisor=identity.to_json(), heartbeat=now, started=now)
+        self._state = RunState(
+            "starting", supervisor=identity.to_json(), heartbeat=now, started=now, log_start=_size(run.log)
+        )
         self._warned: set[str] = set()
+        self._oom_kills = oom_kills() or 0
         self._trains = run.trains()
         self._joins = self._trains != run
         """Whether rank 0 is on another machine, whose run this one only takes part in."""
@@ -146,7 +153,8 @@ class Supervisor:
             time.sleep(TICK)
         # Whatever the launcher left behind must not go on unnoticed.
         end_processes(processes_of_run(str(self._run.path)))
-        return self._outcome(child.returncode)
+        self._state = replace(self._state, child_exit=child.returncode)
+        return self._explained(self._outcome(child.returncode))
 
     def _stop_request(self) -> StopRequest | None:
         """A request here, which is passed on to the run this machine takes part in, or one that was made there."""
@@ -163,7 +171,8 @@ class Supervisor:
 
     def _outcome(self, code: int) -> Outcome:
         """How the training went, in its own words where it left any."""
-        unsaid = Outcome("failed", int(ExitCode.RUN_FAILED), _explain_exit(code, self._run))
+        words = f"the training ended with exit code {code} and no word; {self._run.log} has its last lines"
+        unsaid = Outcome("failed", int(ExitCode.RUN_FAILED), words, unforeseen=True)
         if not self._joins:
             return read_outcome(self._run) or unsaid
         if code == 0:
@@ -171,6 +180,23 @@ class Supervisor:
             return Outcome("stopped", 0, str(stop["reason"])) if stop else Outcome("completed", 0, "its part is done")
         told = read_outcome(self._trains) if _written_since(self._trains.outcome_json, self._state.started) else None
         return told if told is not None and told.result == "failed" else unsaid
+
+    def _explained(self, outcome: Outcome) -> Outcome:
+        """A failure that the training did not explain, as far as it is a known one."""
+        if outcome.result != "failed" or not outcome.unforeseen:
+            return outcome
+        self._write_down_the_kernels_words()
+        known = explain(read_evidence(self._run, asdict(self._state)))
+        return replace(outcome, message=str(known)) if known else outcome
+
+    def _write_down_the_kernels_words(self) -> None:
+        """Into the log, as long as they can be had: whoever looks at the run may not read them, or not any more."""
+        words = [f"kernel: {line}" for line in kernel_log(self._state.started)]
+        killed = (oom_kills() or 0) - self._oom_kills
+        if killed > 0:
+            words.append(f"kernel: processes killed for memory since the start: {killed}")
+        with self._run.log.open("a") as log:
+            log.writelines(f"{line}\n" for line in words)
 
     def _end_now(self, child: "subprocess.Popen[bytes]", reason: str) -> Outcome:
         tree = {process.pid: process for process in psutil.Process().children(recursive=True)}
@@ -216,7 +242,7 @@ class Supervisor:
         )
         withdraw_checkpoint_request(self._run)
         self._write()
-        self._events.emit("end", **asdict(outcome))
+        self._events.emit("end", result=outcome.result, exit_code=outcome.exit_code, message=outcome.message)
 
     def _on_signal(self, number: int, _: object) -> None:
         request_stop(self._run, f"the supervisor got {signal.Signals(number).name}")
@@ -226,15 +252,11 @@ def _may_be_told(name: str) -> bool:
     return name in TOLD or name.startswith(TOLD_GROUPS)
 
 
-def _explain_exit(code: int, run: RunDirectory) -> str:
-    """A training that ended without saying how."""
-    killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL) or "Signal 9" in _last_log(run)
-    if killed:
-        return (
-            "the training was killed (signal 9), most likely by the kernel because host RAM ran out; lower "
-            "the batch size, turn off pinned memory, or free RAM"
-        )
-    return f"the training ended with exit code {code} and no word; {run.log} has its last lines"
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _written_since(path: Path, time: float) -> bool:
@@ -242,9 +264,3 @@ def _written_since(path: Path, time: float) -> bool:
         return path.stat().st_mtime > time
     except OSError:
         return False
-
-
-def _last_log(run: RunDirectory, size: int = 8192) -> str:
-    with run.log.open("rb") as log:
-        log.seek(max(0, log.seek(0, os.SEEK_END) - size))
-        return log.read().decode("utf-8", "replace")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import cpuinfo
-import psutil
 from deepspeed.accelerator import get_accelerator
 from deepspeed.comm.torch import build_shm_op
 from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
@@ -17,6 +16,7 @@ from torch.utils.cpp_extension import get_default_build_root
 
 from launcher.config.deepspeed import with_overrides
 from launcher.errors import CannotRunHereError
+from launcher.runs.diagnosis.build_lock import BATON, is_stale
 from launcher.runs.swap import swap_folders
 from launcher.train.distributed import World
 from launcher.train.report import LOGGER, Report
@@ -142,29 +142,14 @@ def _failure_to_build(name: str) -> str | None:
 def _one_at_a_time(name: str) -> Iterator[None]:
     """Keeps other runs from building the same op meanwhile, and takes away what a killed build left.
 
-    torch guards a build by a file that it removes at the end. A build that was killed leaves it, and every later one
-    waits for it without end and without a word (``torch/utils/file_baton.py``).
+    Later builds would wait for it without end (``launcher.runs.diagnosis.build_lock``).
     """
     folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root()) / name
     folder.mkdir(parents=True, exist_ok=True)
-    baton = folder / "lock"
+    baton = folder / BATON
     with (folder / "building").open("w") as building:
         fcntl.flock(building, fcntl.LOCK_EX)  # released by the kernel, however this process ends
-        if baton.exists() and not _is_open(baton):
+        if is_stale(baton):
             LOGGER.warning("%s was left by a build that was killed", baton)
             baton.unlink(missing_ok=True)
         yield
-
-
-def _is_open(file: Path) -> bool:
-    """Whether a process, of those that may be asked, has ``file`` open; a build keeps its own open."""
-    wanted = file.stat()
-    for pid in psutil.pids():
-        try:
-            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-                found = descriptor.stat()
-                if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-                    return True
-        except OSError:  # it ended, or is another person's
-            continue
-    return False

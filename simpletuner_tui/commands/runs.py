@@ -11,6 +11,7 @@ import psutil
 
 from launcher.errors import ExitCode, InvalidInputError
 from launcher.runs.checkpoint_request import request_checkpoint
+from launcher.runs.diagnosis import diagnose
 from launcher.runs.directory import RunDirectory
 from launcher.runs.index import find, known_runs
 from launcher.runs.processes import end_processes
@@ -36,6 +37,7 @@ def list_runs(arguments: Namespace) -> ExitCode:
                 "orphans": now.orphans,
                 **now.state,
                 "vitality": vitality(run, time.time(), now).to_json(),
+                "diagnosis": known.to_json() if (known := diagnose(run, now)) else None,
             }
             for run, now in runs
         ]

@@ -1,5 +1,6 @@
 """``python -m harness.stand_in RUN_DIR MODE``: behaves like a training process towards its supervisor."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -46,6 +47,20 @@ def steps(run: RunDirectory, last: int, *, phases: bool = False, hangs_after: in
     write_outcome(run, Outcome("completed", 0, f"trained {last} steps"))
 
 
+def wait_for_a_build(run: RunDirectory) -> None:
+    """As DeepSpeed does where torch compiles an extension that another process seems to compile."""
+    baton = Path(os.environ["TORCH_EXTENSIONS_DIR"]) / "cpu_adam" / "lock"
+    with Heartbeat(run, on_orphaned=lambda: None) as heartbeat:
+        heartbeat.progress("compile")
+        spec = importlib.util.find_spec("torch")  # without loading it
+        code = Path(spec.submodule_search_locations[0], "utils/file_baton.py")
+        torchs_own = importlib.util.spec_from_file_location("file_baton", code)
+        module = importlib.util.module_from_spec(torchs_own)
+        torchs_own.loader.exec_module(module)
+        module.FileBaton(str(baton)).wait()
+    write_outcome(run, Outcome("completed", 0, "compiled"))
+
+
 def stubborn_child(run: RunDirectory) -> None:
     """As torch elastic does it: in a session of its own; and one that does not end when asked."""
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
@@ -62,6 +77,8 @@ def main() -> None:
         steps(run, 6000)
     elif mode == "long with bar":
         steps(run, 6000, phases=True)
+    elif mode == "waits for a build":
+        wait_for_a_build(run)
     elif mode == "hangs":
         steps(run, 6000, hangs_after=3)
     elif mode == "long with child":
