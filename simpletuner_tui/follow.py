@@ -67,7 +67,7 @@ def follow(run: RunDirectory, *, as_json: bool = False, offset: int = 0, refresh
 def watch(
     run: RunDirectory, progress: Progress, *, as_json: bool = False, offset: int = 0, refresh: float = POLL
 ) -> RunStatus:
-    """Shows a run until it ends, and says nothing of its end.
+    """Shows a run until it ends, and says nothing of its end; a terminal rings its bell then.
 
     Args:
         run: a run that was started.
@@ -80,7 +80,7 @@ def watch(
         KeyboardInterrupt: Ctrl-C; what was drawn is wiped.
     """
     show: _Lines | _Json = _Json() if as_json else _Lines(sys.stderr, progress)
-    told_lost, signs = False, Signs(run)
+    told_lost, went, signs = False, False, Signs(run)
     try:
         while True:
             current = status(run)  # asked first: what it tells of its end is then read below
@@ -96,7 +96,10 @@ def watch(
                 show.note(line)
             show.refresh()
             if not current.going:
+                if went:
+                    show.ring()
                 return current
+            went = True
             time.sleep(refresh)
     finally:
         show.clear()
@@ -133,6 +136,9 @@ class _Json:
     def note(self, text: str) -> None:
         """Only events are shown."""
 
+    def ring(self) -> None:
+        """Whoever reads this needs no bell."""
+
     def refresh(self) -> None:
         """Nothing is redrawn."""
 
@@ -155,6 +161,11 @@ class _Lines:
 
     def note(self, text: str) -> None:
         self._line(text)
+
+    def ring(self) -> None:
+        """Its terminal's bell: a run that was waited for has ended."""
+        if self._terminal:
+            self._out.write("\a")
 
     def refresh(self) -> None:
         width = shutil.get_terminal_size((80, 24)).columns - 1

@@ -38,7 +38,7 @@ class Heartbeat:
         self._phase, self._progressed = "start", time.time()
         self._step: int | None = None
         self._paces: dict[str, float] = {}
-        self._supervisor = _supervisor_from_environment()
+        self._supervisor = supervisor_of_this_process()
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -80,7 +80,8 @@ class Heartbeat:
                 return
 
 
-def _supervisor_from_environment() -> ProcessIdentity | None:
+def supervisor_of_this_process() -> ProcessIdentity | None:
+    """Who supervises the run that this process trains; None where it cannot be seen from here."""
     pid, started, host = [*os.environ.get(SUPERVISOR_VARIABLE, "").split(":", 2), "", ""][:3]
     if host and host != socket.gethostname():  # started over SSH from another machine, whose processes are not seen
         return None

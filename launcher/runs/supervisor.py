@@ -17,12 +17,12 @@ from launcher.errors import ExitCode, RefusedToOverwriteError
 from launcher.machine.host import oom_kills
 from launcher.machine.kernel_log import kernel_log
 from launcher.runs.checkpoint_request import withdraw_checkpoint_request
-from launcher.runs.diagnosis import explain
-from launcher.runs.diagnosis.evidence import read_evidence
+from launcher.runs.diagnosis import explained
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import EventLog
 from launcher.runs.heartbeat import SUPERVISOR_VARIABLE, read_heartbeat
 from launcher.runs.index import register
+from launcher.runs.notify import start_notifying
 from launcher.runs.outcome import Outcome, read_outcome
 from launcher.runs.processes import RUN_VARIABLE, ProcessIdentity, end_processes, processes_of_run
 from launcher.runs.state import RunState, refuse_beside_orphans, write_state
@@ -91,6 +91,7 @@ class Supervisor:
                 outcome = self._watch(child)
         self._environment_file.unlink(missing_ok=True)
         self._end(outcome)
+        start_notifying(self._run, outcome)
         lock.close()
         return outcome.exit_code
 
@@ -154,7 +155,10 @@ class Supervisor:
         # Whatever the launcher left behind must not go on unnoticed.
         end_processes(processes_of_run(str(self._run.path)))
         self._state = replace(self._state, child_exit=child.returncode)
-        return self._explained(self._outcome(child.returncode))
+        outcome = self._outcome(child.returncode)
+        if outcome.result == "failed":
+            self._write_down_the_kernels_words()
+        return explained(outcome, self._run, asdict(self._state))
 
     def _stop_request(self) -> StopRequest | None:
         """A request here, which is passed on to the run this machine takes part in, or one that was made there."""
@@ -180,14 +184,6 @@ class Supervisor:
             return Outcome("stopped", 0, str(stop["reason"])) if stop else Outcome("completed", 0, "its part is done")
         told = read_outcome(self._trains) if _written_since(self._trains.outcome_json, self._state.started) else None
         return told if told is not None and told.result == "failed" else unsaid
-
-    def _explained(self, outcome: Outcome) -> Outcome:
-        """A failure that the training did not explain, as far as it is a known one."""
-        if outcome.result != "failed" or not outcome.unforeseen:
-            return outcome
-        self._write_down_the_kernels_words()
-        known = explain(read_evidence(self._run, asdict(self._state)))
-        return replace(outcome, message=str(known)) if known else outcome
 
     def _write_down_the_kernels_words(self) -> None:
         """Into the log, as long as they can be had: whoever looks at the run may not read them, or not any more."""

@@ -15,6 +15,7 @@ from launcher.runs.diagnosis.rules import LOST_ANOTHER
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import EventLog
 from launcher.runs.heartbeat import Heartbeat
+from launcher.runs.notify import notify_if_orphaned
 from launcher.runs.outcome import Outcome, read_outcome, write_outcome
 from launcher.runs.stop import request_stop, stop_requested
 from launcher.runs.swap import owned, swap_folders
@@ -32,15 +33,19 @@ def main() -> int:
     """Trains the run directory named on the command line; returns the process's exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     run = RunDirectory(Path(sys.argv[1]).resolve())
+    is_main = int(os.environ.get("RANK", "0")) == 0
     with ExitStack() as stack:
         try:
             outcome = _train(run, stack)
-            if int(os.environ.get("RANK", "0")) == 0:
+            if is_main:
                 write_outcome(run, outcome)
-            return outcome.exit_code
+            code = outcome.exit_code
         except Exception as error:
             LOGGER.exception("the run ends")
-            return _fail(run, error)
+            code = _fail(run, error)
+    if is_main:
+        notify_if_orphaned(run, code)
+    return code
 
 
 def _fail(run: RunDirectory, error: Exception) -> int:

@@ -4,8 +4,9 @@ The supervisor says it in ``state.json``, interfaces show it; ``rules`` are the 
 """
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from launcher.errors import LauncherError
@@ -14,11 +15,12 @@ from launcher.runs.diagnosis.evidence import Evidence, last_lines, read_evidence
 from launcher.runs.diagnosis.gpu_memory import changes, of_event
 from launcher.runs.diagnosis.rules import AGAIN, RULES, Rule
 from launcher.runs.directory import RunDirectory, read_json
+from launcher.runs.outcome import Outcome
 from launcher.runs.processes import booted, processes_of_run
 from launcher.runs.state import RunStatus, Status, status
 from launcher.runs.vitality import Vital, Vitality
 
-__all__ = ["Diagnosis", "diagnose", "diagnose_hang", "explain", "last_lines"]
+__all__ = ["Diagnosis", "diagnose", "diagnose_hang", "explain", "explained", "last_lines"]
 
 SHOWN = 6
 """Lines of the log that tell of a failure, at the most."""
@@ -72,6 +74,20 @@ def explain(evidence: Evidence) -> Diagnosis | None:
     if evidence.outcome is not None and evidence.outcome.result != "failed":
         return None  # what was lost is its supervisor
     return next((_told_by(rule, evidence) for rule in RULES if _fits(rule, evidence)), None)
+
+
+def explained(outcome: Outcome, run: RunDirectory, state: Mapping[str, Any]) -> Outcome:
+    """A failure that the training did not explain, in the words of what is known; every other outcome as it is.
+
+    Args:
+        outcome: how a run ended.
+        run: its directory.
+        state: as state.json holds it.
+    """
+    if outcome.result != "failed" or not outcome.unforeseen:
+        return outcome
+    known = explain(read_evidence(run, state))
+    return replace(outcome, message=str(known), unforeseen=False) if known else outcome
 
 
 def diagnose_hang(run: RunDirectory, vital: Vitality) -> Diagnosis | None:

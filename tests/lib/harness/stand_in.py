@@ -12,6 +12,7 @@ from launcher.runs.checkpoint_request import checkpoint_requested, withdraw_chec
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import EventLog
 from launcher.runs.heartbeat import Heartbeat
+from launcher.runs.notify import notify_if_orphaned
 from launcher.runs.outcome import Outcome, write_outcome
 from launcher.runs.stop import request_stop, stop_requested
 
@@ -94,6 +95,7 @@ def main() -> None:
         sys.exit(2)
     elif mode == "environment":
         write_outcome(run, Outcome("completed", 0, os.environ["PATH"]))
+    notify_if_orphaned(run, 0)
 
 
 if __name__ == "__main__":
