@@ -242,6 +242,7 @@ def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
     for name, run, text in (
         ("attach", "runs.attach", "a run's dashboard; without a screen to draw on, its lines until it ends"),
+        ("checkpoint", "runs.checkpoint", "save a checkpoint now; the run goes on"),
         ("stop", "runs.stop", "save a checkpoint and end a run; a second time, end it at once"),
         ("logs", "runs.logs", "what a run's processes wrote"),
     ):
@@ -258,7 +259,7 @@ def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
             command.add_argument("--accessible", action="store_true", default=argparse.SUPPRESS, help="the same")
         elif name == "stop":
             command.add_argument("--now", action="store_true", help="without a checkpoint")
-        else:
+        elif name == "logs":
             command.add_argument("--follow", action="store_true", help="until the run ends")
 
 

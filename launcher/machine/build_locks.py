@@ -9,6 +9,9 @@ from pathlib import Path
 
 import psutil
 
+LOCK = "lock"
+"""Name of the file, in the folder of an extension."""
+
 
 @dataclass(frozen=True, slots=True)
 class BuildLock:
@@ -28,9 +31,9 @@ class BuildLock:
 
 
 def build_locks(folder: Path) -> tuple[BuildLock, ...]:
-    """Every lock in a folder of extensions, which need not be there."""
+    """Every lock in a folder of extensions, which need not be there: by its path."""
     found = []
-    for path in sorted(folder.glob("*/lock")):
+    for path in sorted(folder.glob(f"*/{LOCK}")):
         try:
             found.append(BuildLock(path, holder(path), path.stat().st_mtime))
         except OSError:  # its build has just ended

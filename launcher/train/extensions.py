@@ -17,7 +17,7 @@ from torch.utils.cpp_extension import get_default_build_root
 
 from launcher.config.deepspeed import with_overrides
 from launcher.errors import CannotRunHereError
-from launcher.machine.build_locks import holder
+from launcher.machine.build_locks import LOCK, holder
 from launcher.runs.swap import swap_folders
 from launcher.train.distributed import World
 from launcher.train.report import LOGGER, Report
@@ -155,7 +155,7 @@ def _one_at_a_time(name: str) -> Iterator[None]:
     """
     folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root()) / name
     folder.mkdir(parents=True, exist_ok=True)
-    baton = folder / "lock"
+    baton = folder / LOCK
     with (folder / "building").open("w") as building:
         fcntl.flock(building, fcntl.LOCK_EX)  # released by the kernel, however this process ends
         if baton.exists() and holder(baton) is None:

@@ -9,6 +9,8 @@ from datetime import datetime
 import psutil
 
 from launcher.errors import ExitCode, InvalidInputError
+from launcher.runs.checkpoint_request import request_checkpoint
+from launcher.runs.diagnosis import diagnose
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import last_start
 from launcher.runs.index import find, known_runs
@@ -16,10 +18,11 @@ from launcher.runs.processes import end_processes
 from launcher.runs.rehearsal import rehearsal_of
 from launcher.runs.state import RunStatus, Status, status
 from launcher.runs.stop import ASKED, asked_before, request_stop
+from launcher.runs.vitality import Vitality, vitality
 from simpletuner_tui.commands.front_ends import FrontEnd, front_end_for
 from simpletuner_tui.follow import POLL, follow
 from simpletuner_tui.messages import tell
-from simpletuner_tui.text import table
+from simpletuner_tui.text import duration, table
 
 
 def list_runs(arguments: Namespace) -> ExitCode:
@@ -34,6 +37,8 @@ def list_runs(arguments: Namespace) -> ExitCode:
                 "status": now.status,
                 "orphans": now.orphans,
                 **now.state,
+                "vitality": vitality(run, time.time(), now).to_json(),
+                "diagnosis": known.to_json() if (known := diagnose(run, now)) else None,
             }
             for run, now in runs
         ]
@@ -42,8 +47,13 @@ def list_runs(arguments: Namespace) -> ExitCode:
     if not runs:
         tell("no runs yet; `simpletuner-tui --replay FILE` starts one")
         return ExitCode.OK
-    rows = [("NAME", "STATUS", "PHASE", "STEP", "STARTED", "FOLDER"), *(_row(run, now) for run, now in runs)]
-    print("\n".join(table(rows)))  # noqa: T201
+    signs = [vitality(run, time.time(), now) for run, now in runs]
+    shown = (_row(run, now, vital) for (run, now), vital in zip(runs, signs, strict=True))
+    rows = [("NAME", "STATUS", "PHASE", "STEP", "STARTED", "FOLDER"), *shown]
+    print("\n".join(table(rows)), flush=True)  # noqa: T201
+    for (run, now), vital in zip(runs, signs, strict=True):
+        if vital.ill and now.live:
+            tell(f"warning: {run.name}: {vital.message}")
     return ExitCode.OK
 
 
@@ -81,6 +91,14 @@ def stop(arguments: Namespace) -> ExitCode:
     return ExitCode.OK
 
 
+def checkpoint(arguments: Namespace) -> ExitCode:
+    """``checkpoint RUN``: one more checkpoint, at the end of the step under way; the run goes on."""
+    run = find(arguments.run)
+    request_checkpoint(run, status(run))
+    tell(f"{run.name}: it finishes the step, saves a checkpoint and trains on; `attach {run.name}` shows it")
+    return ExitCode.OK
+
+
 def logs(arguments: Namespace) -> ExitCode:
     """``logs RUN``: what its processes wrote; ``--follow`` until it ends."""
     run = find(arguments.run)
@@ -100,11 +118,13 @@ def logs(arguments: Namespace) -> ExitCode:
         return ExitCode.CANCELLED  # of reading; the run does not care
 
 
-def _row(run: RunDirectory, now: RunStatus) -> tuple[str, ...]:
+def _row(run: RunDirectory, now: RunStatus, vital: Vitality) -> tuple[str, ...]:
     state = now.state
     started = datetime.fromtimestamp(state["started"]).strftime("%Y-%m-%d %H:%M") if "started" in state else ""
     step = "" if state.get("step") is None or state.get("phase") != "train" else str(state["step"])
     shown = f"{now.status}, still training" if now.orphans else str(now.status)
+    if vital.ill and now.live:
+        shown += f", {vital.vital} for {duration(vital.seconds)}"
     if rehearsal_of(run) is not None:
         shown += ", rehearsal"
     return run.name, shown, str(state.get("phase", "")), step, started, str(run.path)

@@ -131,7 +131,8 @@ class WizardApp(QuietApp):
         screen = self._reviewing
         if screen is not self.screen or screen.review is None or screen.review.prepared is None or self._starting:
             return
-        from simpletuner_tui.follow import results, why_it_failed  # noqa: PLC0415
+        from simpletuner_tui.failure import why_it_failed  # noqa: PLC0415
+        from simpletuner_tui.follow import results  # noqa: PLC0415
         from simpletuner_tui.rehearsing import Kept, conclude, start_rehearsal  # noqa: PLC0415
         from simpletuner_tui.tui.screens.rehearsal import RehearsalScreen  # noqa: PLC0415
 

@@ -14,11 +14,12 @@ from textual.reactive import var
 from textual.widgets import Input, Static
 
 from launcher.errors import LauncherError
+from launcher.runs.checkpoint_request import request_checkpoint
 from launcher.runs.directory import RunDirectory
 from launcher.runs.processes import end_processes
 from launcher.runs.state import RunStatus
 from launcher.runs.stop import ASKED, request_stop
-from simpletuner_tui.follow import why_it_failed
+from simpletuner_tui.failure import why_it_failed
 from simpletuner_tui.history import History
 from simpletuner_tui.messages import left_to_itself
 from simpletuner_tui.tui.glyphs import Glyphs
@@ -95,8 +96,8 @@ class RunScreen(QuietScreen[None]):
         """
         super().__init__()
         self.run, self._glyphs = run, glyphs
-        self._every, self._read_only, self._clock = refresh, read_only, clock
-        self._watcher = Watcher(run)
+        self._every, self._read_only = refresh, read_only
+        self._watcher = Watcher(run, clock)
         self.history = History()
         self.status: RunStatus | None = None
         self._unwell = ""
@@ -152,7 +153,8 @@ class RunScreen(QuietScreen[None]):
             for row in look.rows:
                 self.history.take_row(look.header, row)
         self.query_one(LogView).add(look.log)
-        before, self.status, self._unwell = self._going, look.status, look.unreadable
+        before, self.status = self._going, look.status
+        self._unwell = look.unreadable or (look.vitality.message if look.vitality else "")
         if look.status is not None:
             self._going = look.status.going
             if before and not self._going:
@@ -183,9 +185,7 @@ class RunScreen(QuietScreen[None]):
 
     def _explain(self, now: RunStatus) -> None:
         """Why it ended, where it did not end as anybody wanted."""
-        told = why_it_failed(self.run, now)
-        last = "\n".join(self._watcher.last_lines)
-        self.query_one("#why Static", Static).update(f"{told}\n\nthe last lines of the log\n{last}")
+        self.query_one("#why Static", Static).update(why_it_failed(self.run, now))
         self.view = "why"
 
     def watch_view(self, before: str, now: str) -> None:
@@ -244,6 +244,17 @@ class RunScreen(QuietScreen[None]):
         log.focus()
         if not log.search(event.value):
             self.notify(f"the log does not hold {event.value}", timeout=3)
+
+    @work
+    async def action_checkpoint(self) -> None:
+        """The same for a checkpoint, after which it goes on."""
+        asked = f"Save a checkpoint of {self.run.name} after this step? It goes on afterwards."
+        if self.status and await self.app.push_screen_wait(ConfirmScreen(asked, yes="Save it", no="Go on")):
+            try:
+                request_checkpoint(self.run, self.status)
+                self.notify("It finishes the step, saves and goes on.")
+            except LauncherError as error:
+                self.notify(str(error), severity="warning")
 
     @work
     async def action_stop(self) -> None:
