@@ -100,7 +100,7 @@ def read_header(path: Path) -> Header | None:
         return None
 
 
-def read_rows(path: Path, columns: int, row: int = 0) -> Iterator[array[float]]:
+def read_rows(path: Path, columns: int, row: int = 0) -> Iterator["array[float]"]:
     """Rows from one on, each as long as there are columns; what is unknown is NaN.
 
     None where the header names another number by now: a launch that looks at more has begun, and the header has to be
