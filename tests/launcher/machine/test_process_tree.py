@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from harness.runs import wait_for
 from launcher.machine import gpu_processes
-from launcher.machine.process_tree import SHARED_EVERY, ProcessTree
+from launcher.machine.process_tree import LOOKS, SHARED_EVERY, ProcessTree
 from launcher.machine.sample import TreeSample, Unknown
 
 VARIABLE = "A_RUN_OF_THE_TESTS"
@@ -107,3 +108,28 @@ def test_what_cuda_pins_is_not_known(holding, monkeypatch):
     holding("/runs/cuda", 1, 10)
     assert tree().pinned_mib == Unknown("CUDA pins memory without the kernel counting it")
     assert gpu_processes.has_driver_open(os.getpid()) is False
+
+
+def test_one_that_was_seen_before_it_became_the_runs_is_found():
+    tree = ProcessTree(VARIABLE, "/runs/late")
+    code = f"read line; {VARIABLE}=/runs/late exec {sys.executable} -c 'input()'"
+    process = subprocess.Popen(["sh", "-c", code], stdin=subprocess.PIPE)
+    assert tree().processes == 0
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    wait_for(lambda: VARIABLE.encode() in Path(f"/proc/{process.pid}/environ").read_bytes())
+    assert tree().processes == 1
+    process.stdin.close()
+    process.wait()
+
+
+def test_one_that_is_none_of_the_runs_is_not_asked_for_ever(tmp_path):
+    process = tmp_path / "4711"
+    process.mkdir()
+    (process / "environ").write_text("HOME=/\0")
+    (process / "status").write_text("VmRSS:\t  204800 kB\n")
+    tree = ProcessTree(VARIABLE, "/runs/none", proc=tmp_path)
+    for _ in range(LOOKS):
+        tree()
+    (process / "environ").write_text(f"{VARIABLE}=/runs/none\0")
+    assert tree().processes == 0
