@@ -17,7 +17,7 @@ from launcher.errors import LauncherError
 from launcher.runs.checkpoint_request import request_checkpoint
 from launcher.runs.directory import RunDirectory
 from launcher.runs.processes import end_processes
-from launcher.runs.state import RunStatus
+from launcher.runs.state import RunStatus, status
 from launcher.runs.stop import ASKED, request_stop
 from simpletuner_tui.failure import why_it_failed
 from simpletuner_tui.history import History
@@ -249,9 +249,9 @@ class RunScreen(QuietScreen[None]):
     async def action_checkpoint(self) -> None:
         """The same for a checkpoint, after which it goes on."""
         asked = f"Save a checkpoint of {self.run.name} after this step? It goes on afterwards."
-        if self.status and await self.app.push_screen_wait(ConfirmScreen(asked, yes="Save it", no="Go on")):
+        if await self.app.push_screen_wait(ConfirmScreen(asked, yes="Save it", no="Go on")):
             try:
-                request_checkpoint(self.run, self.status)
+                request_checkpoint(self.run, status(self.run))
                 self.notify("It finishes the step, saves and goes on.")
             except LauncherError as error:
                 self.notify(str(error), severity="warning")
