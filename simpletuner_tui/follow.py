@@ -27,6 +27,8 @@ POLL = 0.2
 """Seconds between two looks at a run."""
 LINE_INTERVAL = 15.0
 """Seconds between two lines of progress where there is no terminal."""
+AT_ONCE = 16 * 2**20
+"""Bytes of events that are read at once; a long run has told a gigabyte."""
 SMALL = 1_000_000_000
 """Parameters below which a model is no SDXL and its owner is told what comes next."""
 
@@ -83,10 +85,11 @@ def watch(
     try:
         while True:
             current = status(run)  # asked first: what it tells of its end is then read below
-            events, offset = read_events(run.events_jsonl, offset)
-            for event in events:
-                progress.take(event)
-                show.event(event)
+            while (read := read_events(run.events_jsonl, offset, AT_ONCE))[1] > offset:
+                events, offset = read
+                for event in events:
+                    progress.take(event)
+                    show.event(event)
             if current.orphans and not told_lost:
                 told_lost = True
                 show.clear()

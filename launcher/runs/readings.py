@@ -52,7 +52,7 @@ class Header:
 
 
 class ReadingsFile:
-    """Appends to a run's readings. A launch goes on with the file where it looks at the same things, else begins anew."""
+    """Appends to a run's readings. A launch that looks at the same things goes on with the file; others begin anew."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -114,6 +114,37 @@ def read_rows(path: Path, columns: int, row: int = 0) -> Iterator[array[float]]:
                 yield figures
     except FileNotFoundError:
         return
+
+
+def read_course(path: Path, columns: int, most: int) -> tuple[list[array[float]], int]:
+    """The whole file in so many rows at most, each with the highest of what it stands for; and how many rows there are.
+
+    Args:
+        path: of the file.
+        columns: how many the header names.
+        most: rows that are wanted.
+    """
+    figures = array("f")
+    try:
+        with path.open("rb") as file:
+            file.readline()
+            figures.frombytes((content := file.read())[: len(content) // (columns * FIGURE) * columns * FIGURE])
+    except FileNotFoundError:
+        return [], 0
+    if sys.byteorder == "big":
+        figures.byteswap()
+    rows = len(figures) // columns
+    each = max(1, -(-rows // most))
+    by_column = [figures[column::columns] for column in range(columns)]
+    return [
+        array("f", (_highest(column[begin : begin + each]) for column in by_column)) for begin in range(0, rows, each)
+    ], rows
+
+
+def _highest(values: array[float]) -> float:
+    """NaN only where all are: it compares as nothing, so one at the front would hide the others."""
+    known = [value for value in values if not math.isnan(value)]
+    return max(known, default=math.nan)
 
 
 def _header_of(sample: Sample) -> Header:

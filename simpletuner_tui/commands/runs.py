@@ -5,12 +5,12 @@ import sys
 import time
 from argparse import Namespace
 from datetime import datetime
-from pathlib import Path
 
 import psutil
 
 from launcher.errors import ExitCode, InvalidInputError
 from launcher.runs.directory import RunDirectory
+from launcher.runs.events import last_start
 from launcher.runs.index import find, known_runs
 from launcher.runs.processes import end_processes
 from launcher.runs.rehearsal import rehearsal_of
@@ -51,7 +51,7 @@ def attach(arguments: Namespace) -> ExitCode:
     run = find(arguments.run)
     if status(run).status is Status.PREPARED:
         raise InvalidInputError(f"{run.name} was never started; replay {run.answers} with --run-dir {run.path}")
-    return follow(run, as_json=arguments.json, offset=_last_start(run), refresh=arguments.refresh or POLL)
+    return follow(run, as_json=arguments.json, offset=last_start(run.events_jsonl), refresh=arguments.refresh or POLL)
 
 
 def stop(arguments: Namespace) -> ExitCode:
@@ -103,13 +103,3 @@ def _row(run: RunDirectory, now: RunStatus) -> tuple[str, ...]:
     if rehearsal_of(run) is not None:
         shown += ", rehearsal"
     return run.name, shown, str(state.get("phase", "")), step, started, str(run.path)
-
-
-def _last_start(run: RunDirectory) -> int:
-    """Where the events of the latest launch begin."""
-    try:
-        content = Path(run.events_jsonl).read_bytes()
-    except FileNotFoundError:
-        return 0
-    found = content.rfind(b'"event": "start"')
-    return content.rfind(b"\n", 0, found) + 1 if found >= 0 else 0
