@@ -51,17 +51,17 @@ def removal(run: RunDirectory) -> Removal:
     refuse_going(run)
     listed = sorted(run.path.iterdir())
     removed = tuple(path for path in listed if _is_own(run, path))
-    links = (path.resolve() for path in removed if path.is_symlink())
+    elsewhere = [path.resolve() for path in removed if path.is_symlink()]
     with suppress(InvalidInputError):  # without its settings nobody knows of another folder
         if run.output_dir().resolve() != run.path:
-            links = (run.output_dir(), *links)
+            elsewhere.append(run.output_dir())
     return Removal(
         run,
         removed,
         sum(map(_bytes, removed)) / 2**20,
         tuple(path.name for path, _ in numbered(run.path / "checkpoints")),
         tuple(path for path in listed if path not in removed),
-        tuple(links),
+        tuple(elsewhere),
     )
 
 

@@ -9,39 +9,39 @@ from datetime import datetime
 import psutil
 
 from launcher.errors import ExitCode, InvalidInputError
-from launcher.runs.directory import RunDirectory
 from launcher.runs.events import last_start
 from launcher.runs.index import find, known_runs
 from launcher.runs.processes import end_processes
 from launcher.runs.rehearsal import rehearsal_of
-from launcher.runs.state import RunStatus, Status, status
+from launcher.runs.state import Status, status
 from launcher.runs.stop import ASKED, asked_before, request_stop
 from simpletuner_tui.follow import POLL, follow
 from simpletuner_tui.messages import tell
+from simpletuner_tui.run_rows import RunRow, run_rows
 from simpletuner_tui.text import table
 
 
 def list_runs(arguments: Namespace) -> ExitCode:
     """``runs``: every run that is known, oldest first."""
-    runs = [(run, status(run)) for run in known_runs()]
+    runs = run_rows(known_runs())
     if arguments.json:
         listed = [
             {
-                "name": run.name,
-                "path": str(run.path),
-                "rehearsal": rehearsal_of(run) is not None,
-                "status": now.status,
-                "orphans": now.orphans,
-                **now.state,
+                "name": row.run.name,
+                "path": str(row.run.path),
+                "rehearsal": row.rehearsal,
+                "status": row.now.status,
+                "orphans": row.now.orphans,
+                **row.now.state,
             }
-            for run, now in runs
+            for row in runs
         ]
         print(json.dumps(listed, indent=2))  # noqa: T201
         return ExitCode.OK
     if not runs:
         tell("no runs yet; `simpletuner-tui --replay FILE` starts one")
         return ExitCode.OK
-    rows = [("NAME", "STATUS", "PHASE", "STEP", "STARTED", "FOLDER"), *(_row(run, now) for run, now in runs)]
+    rows = [("NAME", "STATUS", "PHASE", "STEP", "STARTED", "FOLDER"), *map(_cells, runs)]
     print("\n".join(table(rows)))  # noqa: T201
     return ExitCode.OK
 
@@ -95,11 +95,6 @@ def logs(arguments: Namespace) -> ExitCode:
         return ExitCode.CANCELLED  # of reading; the run does not care
 
 
-def _row(run: RunDirectory, now: RunStatus) -> tuple[str, ...]:
-    state = now.state
-    started = datetime.fromtimestamp(state["started"]).strftime("%Y-%m-%d %H:%M") if "started" in state else ""
-    step = "" if state.get("step") is None or state.get("phase") != "train" else str(state["step"])
-    shown = f"{now.status}, still training" if now.orphans else str(now.status)
-    if rehearsal_of(run) is not None:
-        shown += ", rehearsal"
-    return run.name, shown, str(state.get("phase", "")), step, started, str(run.path)
+def _cells(row: RunRow) -> tuple[str, ...]:
+    started = "" if row.started is None else datetime.fromtimestamp(row.started).strftime("%Y-%m-%d %H:%M")
+    return row.run.name, row.told, row.phase, row.step, started, str(row.run.path)

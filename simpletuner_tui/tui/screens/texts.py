@@ -37,7 +37,7 @@ class LaunchedScreen(Screen[None]):
     """A run was started; it needs neither this screen nor this terminal."""
 
     CSS_PATH = "texts.tcss"
-    BINDINGS = [Binding("enter,q", "close", "Leave")]
+    BINDINGS = [Binding("enter", "close", "Show it"), Binding("q", "app.leave", "Leave")]
 
     def __init__(self, run: RunDirectory) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class LaunchedScreen(Screen[None]):
             "its folder",
             f"  {self._run.path}",
             "",
-            "Enter leaves.",
+            "Enter shows it, Q leaves.",
         ]
         with Vertical(classes="launched"):
             yield Static("\n".join(lines), markup=False)

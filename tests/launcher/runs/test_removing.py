@@ -12,7 +12,7 @@ from launcher.runs.directory import RunDirectory, create
 from launcher.runs.index import index_path, known_runs, register
 from launcher.runs.removing import removal, remove_run
 from launcher.runs.spawn import launch
-from launcher.runs.state import Status, status, statuses
+from launcher.runs.state import Status, statuses
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +120,7 @@ def test_a_run_is_refused_while_its_training_outlives_its_supervisor(tmp_path):
     other = ended(tmp_path / "other", result="")
     try:
         launch(run)
-        wait_for(lambda: (run.path / "child").exists())
+        wait_for((run.path / "child").exists)
         psutil.Process(supervisor(run)).kill()
         lost = wait_for(lambda: (now := statuses([other, run]))[1].orphans and now)
         assert [each.status for each in lost] == [Status.LOST, Status.LOST]
