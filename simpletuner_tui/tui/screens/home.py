@@ -70,6 +70,7 @@ class HomeScreen(QuietScreen[None]):
         """
         super().__init__()
         self._setup = setup
+        self._starts: Sequence[Start] = ()
         self._shelf: Shelf | None = None
         self._rows: list[HomeRow] = []
         self._whole: frozenset[str] = frozenset()
@@ -87,14 +88,14 @@ class HomeScreen(QuietScreen[None]):
         yield KeyLine()
 
     def on_mount(self) -> None:
-        self._list()
+        self._look_what_to_begin_with()
         self._listed.focus()
         self.call_after_refresh(self._look)
         self.set_interval(INTERVAL, self._look)
 
     def on_screen_resume(self) -> None:
         if self._rows:  # not when it is shown for the first time
-            self._list()
+            self._look_what_to_begin_with()
             self._look()
 
     def on_resize(self) -> None:
@@ -115,6 +116,12 @@ class HomeScreen(QuietScreen[None]):
     def _listed(self) -> OptionList:
         return self.query_one("#rows", OptionList)
 
+    def _look_what_to_begin_with(self) -> None:
+        """Looks what one can begin with."""
+        setup = self._setup
+        self._starts = starts(setup.document, setup.drafts, setup.base) or (start_anew(),)
+        self._list()
+
     def _look(self) -> None:
         if self.is_current:  # nobody sees it else
             self._read()
@@ -134,9 +141,8 @@ class HomeScreen(QuietScreen[None]):
         """Draws what differs from what stands there."""
         if not self.is_attached:
             return
-        setup, before = self._setup, self._rows
-        offered = starts(setup.document, setup.drafts, setup.base) or (start_anew(),)
-        self._rows = home_rows(offered, self._shelf, self._whole, setup.glyphs)
+        before = self._rows
+        self._rows = home_rows(self._starts, self._shelf, self._whole, self._setup.glyphs)
         listed = self._listed
         if [row.key for row in before] != [row.key for row in self._rows]:
             at = listed.highlighted_option.id if listed.highlighted_option else None
@@ -299,7 +305,7 @@ class HomeScreen(QuietScreen[None]):
                 self._setup.drafts.drop({})
         except LauncherError as error:
             self.notify(str(error), severity="error", title="Not deleted", timeout=20)
-        self._list()
+        self._look_what_to_begin_with()
         self._look()
 
     async def _delete_run(self, row: RunRow) -> None:
