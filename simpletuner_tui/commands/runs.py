@@ -11,49 +11,46 @@ import psutil
 from launcher.errors import ExitCode, InvalidInputError
 from launcher.runs.checkpoint_request import request_checkpoint
 from launcher.runs.diagnosis import diagnose
-from launcher.runs.directory import RunDirectory
 from launcher.runs.events import last_start
 from launcher.runs.index import find, known_runs
 from launcher.runs.processes import end_processes
 from launcher.runs.rehearsal import rehearsal_of
-from launcher.runs.state import RunStatus, Status, status
+from launcher.runs.state import Status, status
 from launcher.runs.stop import ASKED, asked_before, request_stop
-from launcher.runs.vitality import Vitality, vitality
 from simpletuner_tui.commands.front_ends import FrontEnd, front_end_for
 from simpletuner_tui.follow import POLL, follow
 from simpletuner_tui.messages import tell
-from simpletuner_tui.text import duration, table
+from simpletuner_tui.run_rows import RunRow, run_rows
+from simpletuner_tui.text import table
 
 
 def list_runs(arguments: Namespace) -> ExitCode:
     """``runs``: every run that is known, oldest first."""
-    runs = [(run, status(run)) for run in known_runs()]
+    runs = run_rows(known_runs())
     if arguments.json:
         listed = [
             {
-                "name": run.name,
-                "path": str(run.path),
-                "rehearsal": rehearsal_of(run) is not None,
-                "status": now.status,
-                "orphans": now.orphans,
-                **now.state,
-                "vitality": vitality(run, time.time(), now).to_json(),
-                "diagnosis": known.to_json() if (known := diagnose(run, now)) else None,
+                "name": row.run.name,
+                "path": str(row.run.path),
+                "rehearsal": row.rehearsal,
+                "status": row.now.status,
+                "orphans": row.now.orphans,
+                **row.now.state,
+                "vitality": row.vital.to_json(),
+                "diagnosis": known.to_json() if (known := diagnose(row.run, row.now)) else None,
             }
-            for run, now in runs
+            for row in runs
         ]
         print(json.dumps(listed, indent=2))  # noqa: T201
         return ExitCode.OK
     if not runs:
         tell("no runs yet; `simpletuner-tui --replay FILE` starts one")
         return ExitCode.OK
-    signs = [vitality(run, time.time(), now) for run, now in runs]
-    shown = (_row(run, now, vital) for (run, now), vital in zip(runs, signs, strict=True))
-    rows = [("NAME", "STATUS", "PHASE", "STEP", "STARTED", "FOLDER"), *shown]
+    rows = [("NAME", "STATUS", "PHASE", "STEP", "STARTED", "FOLDER"), *map(_cells, runs)]
     print("\n".join(table(rows)), flush=True)  # noqa: T201
-    for (run, now), vital in zip(runs, signs, strict=True):
-        if vital.ill and now.live:
-            tell(f"warning: {run.name}: {vital.message}")
+    for row in runs:
+        if row.ill:
+            tell(f"warning: {row.run.name}: {row.vital.message}")
     return ExitCode.OK
 
 
@@ -118,13 +115,6 @@ def logs(arguments: Namespace) -> ExitCode:
         return ExitCode.CANCELLED  # of reading; the run does not care
 
 
-def _row(run: RunDirectory, now: RunStatus, vital: Vitality) -> tuple[str, ...]:
-    state = now.state
-    started = datetime.fromtimestamp(state["started"]).strftime("%Y-%m-%d %H:%M") if "started" in state else ""
-    step = "" if state.get("step") is None or state.get("phase") != "train" else str(state["step"])
-    shown = f"{now.status}, still training" if now.orphans else str(now.status)
-    if vital.ill and now.live:
-        shown += f", {vital.vital} for {duration(vital.seconds)}"
-    if rehearsal_of(run) is not None:
-        shown += ", rehearsal"
-    return run.name, shown, str(state.get("phase", "")), step, started, str(run.path)
+def _cells(row: RunRow) -> tuple[str, ...]:
+    started = "" if row.started is None else datetime.fromtimestamp(row.started).strftime("%Y-%m-%d %H:%M")
+    return row.run.name, row.told, row.phase, row.step, started, str(row.run.path)

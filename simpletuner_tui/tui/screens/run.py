@@ -154,7 +154,7 @@ class RunScreen(QuietScreen[None]):
                 self.history.take_row(look.header, row)
         self.query_one(LogView).add(look.log)
         before, self.status = self._going, look.status
-        self._unwell = look.unreadable or (look.vitality.message if look.vitality else "")
+        self._unwell = look.unreadable or (look.vitality.message if look.vitality and look.vitality.ill else "")
         if look.status is not None:
             self._going = look.status.going
             if before and not self._going:
@@ -172,16 +172,16 @@ class RunScreen(QuietScreen[None]):
         def show(pane: str, *draw: Callable[..., object]) -> None:
             self.query_one(f"#{pane}", Drawn).show(*draw)  # type: ignore[arg-type]
 
-        top = partial(headline, self.run.name, self.status, self._unwell, self.paused)
+        top = partial(headline, self.run.name, self.status, self.paused)
         show("headline", lambda width, _: [top(width, glyphs)])
-        show("progress", lambda width, _: [progress_line(history, self.status, width, glyphs)])
+        show("progress", lambda width, _: [progress_line(history, self.status, self._unwell, width, glyphs)])
         self.query_one(PictureView).offer(history.pictures)
         if self.view == "overview":
             latest = self.latest
             show("loss", lambda width, height: loss_lines(history, latest, width, height, glyphs))
             show("memory", lambda width, height: memory_lines(history, predicted, latest, width, height, glyphs))
             show("step", lambda width, _: step_lines(history, predicted, width, glyphs))
-            show("messages", lambda width, height: message_lines(history, width, height, glyphs))
+            show("messages", lambda width, height: message_lines(history, self.run, width, height, glyphs))
 
     def _explain(self, now: RunStatus) -> None:
         """Why it ended, where it did not end as anybody wanted."""
