@@ -55,6 +55,11 @@ class Series:
         return sum(1 for each in self._bins if each)
 
     @property
+    def highest(self) -> float:
+        """Of all values; NaN where there are none."""
+        return max((each.high for each in self._bins if each), default=math.nan)
+
+    @property
     def first(self) -> float:
         """The place of the first bin."""
         return self._origin
@@ -81,22 +86,22 @@ class Series:
         self._bins[index] = there.with_(new) if there else new
         self.last, self.latest = place, value
 
-    def columns(self, count: int, since: float | None = None) -> list[Bin | None]:
+    def columns(self, count: int, begin: float, end: float) -> list[Bin | None]:
         """The values of one stretch, shared out over columns; None where there are none.
 
         Args:
             count: how many columns.
-            since: where the stretch begins; at the first value by default. It ends at the last.
+            begin: where the stretch begins.
+            end: where it ends, later than that.
         """
-        begin = self._origin if since is None else max(since, self._origin)
-        if not self._bins or count < 1 or begin > self.last:
-            return [None] * max(count, 0)
-        span = max(self.last - begin, self._stride * (count - 1)) + self._stride
         columns: list[Bin | None] = [None] * count
-        for index in range(max(0, self._index(begin)), len(self._bins)):
+        if not self._bins:
+            return columns
+        for index in range(max(0, self._index(begin)), min(len(self._bins), self._index(end) + 1)):
             each = self._bins[index]
-            column = int((self._origin + index * self._stride - begin) / span * count)
-            if each is not None and 0 <= column < count:
+            column = int((self._origin + index * self._stride - begin) / (end - begin) * count)
+            if each is not None and 0 <= column <= count:
+                column = min(column, count - 1)
                 before = columns[column]
                 columns[column] = before.with_(each) if before else each
         return columns

@@ -1,7 +1,8 @@
 """Looking at a run again and again: each look brings what is new. Files are all it needs, so any number may look."""
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from launcher.runs.directory import RunDirectory
 from launcher.runs.events import Skim, read_events
 from launcher.runs.readings import Header, read_course, read_header, read_rows
 from launcher.runs.state import RunStatus, status
+from launcher.runs.vitality import Vitality, vitality
 from simpletuner_tui.follow import AT_ONCE
 from simpletuner_tui.series import CAPACITY
 from simpletuner_tui.text import printable
@@ -30,6 +32,7 @@ class Look:
     """Of the readings, by the header's columns."""
     log: Sequence[str] = ()
     """Lines of it."""
+    vitality: Vitality | None = None
     unreadable: str = ""
     """Why the run directory cannot be read."""
 
@@ -39,6 +42,8 @@ class Watcher:
     """Knows how far a run was read. Looks may take their time, so they belong in a thread; one at a time."""
 
     run: RunDirectory
+    clock: Callable[[], float] = time.time
+    """Seconds since the epoch."""
     _offset: int | None = None
     """In the events; None: nothing was read yet."""
     _header: Header | None = None
@@ -53,7 +58,8 @@ class Watcher:
         try:
             os.stat(self.run.plan_json)  # noqa: PTH116 - a run directory that went away is one, however little is new
             now = status(self.run)  # asked first: what it tells of its end is then read below
-            return Look(now, self._events(), *self._readings(), self._log.read())
+            vital = vitality(self.run, self.clock(), now)
+            return Look(now, self._events(), *self._readings(), self._log.read(), vital)
         except OSError as error:
             return Look(None, unreadable=f"{self.run.path} cannot be read ({error.strerror})")
 

@@ -47,15 +47,21 @@ def why_no_nvme_offload(
     if reason := why_not_writable(folder):
         return reason
     existing = nearest_existing(folder).resolve()
-    kind, source = _mounted(existing, mountinfo.read_text())
+    kind, source = filesystem(existing, mountinfo)
     return _why_not_this_kind(kind) or _why_not_this_drive(existing, kind, source, sys) or _why_not_read(existing)
 
 
-def _mounted(path: Path, mountinfo: str) -> tuple[str, str]:
-    """Type and source of the filesystem a path is on, from ``/proc/self/mountinfo`` (proc_pid_mountinfo(5))."""
+def filesystem(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> tuple[str, str]:
+    """Type and source of the filesystem a path is on, or will be, from the kernel's list (proc_pid_mountinfo(5)).
+
+    Args:
+        path: need not be there.
+        mountinfo: what is mounted where; tests give their own.
+    """
+    path = nearest_existing(path).resolve()
     found = ("", "")
     deepest = -1
-    for line in mountinfo.splitlines():
+    for line in mountinfo.read_text().splitlines():
         place, _, filesystem = line.partition(" - ")
         point = Path(_unescaped(place.split(" ")[4]))
         # What is mounted later on the same place hides what was there.

@@ -80,7 +80,7 @@ def last_start(path: Path) -> int:
 
 
 class Skim:
-    """Reads a file of any length in a moment: whole where it is short, else all that happens seldom and some of the rest.
+    """Reads a file of any length in a moment: whole where it is short, else all that is seldom and some of the rest.
 
     Iterating gives events in their order, the last step and the last progress among them; ``offset`` is where
     :func:`read_events` goes on.

@@ -51,6 +51,11 @@ class ProcessIdentity:
             return False
 
 
+def booted() -> float:
+    """When this machine was started, in seconds since the epoch."""
+    return float(psutil.boot_time())
+
+
 def processes_of_run(path: str, *, but: Iterable[int] = ()) -> list[psutil.Process]:
     """Living processes that belong to the run directory ``path``, wherever they were started from."""
     return processes_of_runs([path], but=but)[path]

@@ -95,7 +95,7 @@ def read_header(path: Path) -> Header | None:
         return None
 
 
-def read_rows(path: Path, columns: int, row: int = 0) -> Iterator[array[float]]:
+def read_rows(path: Path, columns: int, row: int = 0) -> "Iterator[array[float]]":
     """Rows from one on, each as long as there are columns; what is unknown is NaN.
 
     Args:
@@ -116,7 +116,7 @@ def read_rows(path: Path, columns: int, row: int = 0) -> Iterator[array[float]]:
         return
 
 
-def read_course(path: Path, columns: int, most: int) -> tuple[list[array[float]], int]:
+def read_course(path: Path, columns: int, most: int) -> "tuple[list[array[float]], int]":
     """The whole file in so many rows at most, each with the highest of what it stands for; and how many rows there are.
 
     Args:
@@ -141,7 +141,7 @@ def read_course(path: Path, columns: int, most: int) -> tuple[list[array[float]]
     ], rows
 
 
-def _highest(values: array[float]) -> float:
+def _highest(values: "array[float]") -> float:
     """NaN only where all are: it compares as nothing, so one at the front would hide the others."""
     known = [value for value in values if not math.isnan(value)]
     return max(known, default=math.nan)

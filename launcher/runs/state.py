@@ -33,6 +33,10 @@ class RunState:
     message: str = ""
     ended: float | None = None
     warnings: tuple[str, ...] = field(default=())
+    child_exit: int | None = None
+    """Exit code of what the supervisor started; negative for the signal that ended it."""
+    log_start: int = 0
+    """Where this launch begins in train.log, in bytes."""
 
 
 class Status(StrEnum):

@@ -9,12 +9,15 @@ from datetime import datetime
 import psutil
 
 from launcher.errors import ExitCode, InvalidInputError
+from launcher.runs.checkpoint_request import request_checkpoint
+from launcher.runs.diagnosis import diagnose
 from launcher.runs.events import last_start
 from launcher.runs.index import find, known_runs
 from launcher.runs.processes import end_processes
 from launcher.runs.rehearsal import rehearsal_of
 from launcher.runs.state import Status, status
 from launcher.runs.stop import ASKED, asked_before, request_stop
+from simpletuner_tui.commands.front_ends import FrontEnd, front_end_for
 from simpletuner_tui.follow import POLL, follow
 from simpletuner_tui.messages import tell
 from simpletuner_tui.run_rows import RunRow, run_rows
@@ -33,6 +36,8 @@ def list_runs(arguments: Namespace) -> ExitCode:
                 "status": row.now.status,
                 "orphans": row.now.orphans,
                 **row.now.state,
+                "vitality": row.vital.to_json(),
+                "diagnosis": known.to_json() if (known := diagnose(row.run, row.now)) else None,
             }
             for row in runs
         ]
@@ -42,15 +47,22 @@ def list_runs(arguments: Namespace) -> ExitCode:
         tell("no runs yet; `simpletuner-tui --replay FILE` starts one")
         return ExitCode.OK
     rows = [("NAME", "STATUS", "PHASE", "STEP", "STARTED", "FOLDER"), *map(_cells, runs)]
-    print("\n".join(table(rows)))  # noqa: T201
+    print("\n".join(table(rows)), flush=True)  # noqa: T201
+    for row in runs:
+        if row.ill:
+            tell(f"warning: {row.run.name}: {row.vital.message}")
     return ExitCode.OK
 
 
 def attach(arguments: Namespace) -> ExitCode:
-    """``attach RUN``: follows it to its end."""
+    """``attach RUN``: its dashboard, or its lines to its end."""
     run = find(arguments.run)
     if status(run).status is Status.PREPARED:
         raise InvalidInputError(f"{run.name} was never started; replay {run.answers} with --run-dir {run.path}")
+    if not arguments.json and front_end_for(arguments) is FrontEnd.FULL_SCREEN:
+        from simpletuner_tui.tui.attach import attach_app  # noqa: PLC0415 - Textual is loaded only to be drawn with
+
+        return attach_app(run, refresh=arguments.refresh, read_only=arguments.read_only).run_and_tell()
     return follow(run, as_json=arguments.json, offset=last_start(run.events_jsonl), refresh=arguments.refresh or POLL)
 
 
@@ -73,6 +85,14 @@ def stop(arguments: Namespace) -> ExitCode:
     else:
         ends = "saves a checkpoint and ends, however long that takes; `stop` again ends it at once, without one"
     tell(f"{run.name}: {whose} finishes the step, {ends}")
+    return ExitCode.OK
+
+
+def checkpoint(arguments: Namespace) -> ExitCode:
+    """``checkpoint RUN``: one more checkpoint, at the end of the step under way; the run goes on."""
+    run = find(arguments.run)
+    request_checkpoint(run, status(run))
+    tell(f"{run.name}: it finishes the step, saves a checkpoint and trains on; `attach {run.name}` shows it")
     return ExitCode.OK
 
 

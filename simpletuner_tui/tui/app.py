@@ -115,6 +115,9 @@ class WizardApp(QuietApp):
 
     async def attach(self, run: RunDirectory) -> None:
         """Shows a run, as it goes or as it went."""
+        from simpletuner_tui.tui.screens.run import RunScreen  # noqa: PLC0415 - nobody waits for it at first
+
+        await self.push_screen_wait(RunScreen(run, self.setup.glyphs))
 
     def jump(self, question_id: str) -> None:
         """Shows a question, from wherever the person is."""
@@ -173,7 +176,8 @@ class WizardApp(QuietApp):
         screen = self._reviewing
         if screen is not self.screen or screen.review is None or screen.review.prepared is None or self._starting:
             return
-        from simpletuner_tui.follow import results, why_it_failed  # noqa: PLC0415
+        from simpletuner_tui.failure import why_it_failed  # noqa: PLC0415
+        from simpletuner_tui.follow import results  # noqa: PLC0415
         from simpletuner_tui.rehearsing import Kept, conclude, start_rehearsal  # noqa: PLC0415
         from simpletuner_tui.tui.screens.rehearsal import RehearsalScreen  # noqa: PLC0415
 

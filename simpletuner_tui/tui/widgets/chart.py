@@ -1,5 +1,6 @@
 """Curves with axes, drawn in braille's dots: two across and four down in each cell; or in ASCII."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -108,14 +109,21 @@ def draw(chart: Chart, width: int, height: int, labels: int, glyphs: Glyphs) -> 
 
 
 def _range(chart: Chart) -> tuple[float, float]:
+    """Rounded outwards, so that not every new value moves all the others."""
     values = [value for curve in chart.curves for value in curve.values if value is not None]
     values += [limit.value for limit in chart.limits]
-    low = chart.bottom if chart.bottom is not None else min(values, default=0.0)
-    high = chart.top if chart.top is not None else max(values, default=1.0)
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    step = nice((high - low) / 10 or abs(low) / 10 or 1.0)
+    low, high = math.floor(low / step) * step, math.ceil(high / step) * step
     if high <= low:
-        margin = abs(low) / 10 or 1.0
-        low, high = (low, low + margin) if chart.bottom is not None else (low - margin, low + margin)
-    return low, high
+        low, high = low - step, low + step
+    return chart.bottom if chart.bottom is not None else low, chart.top if chart.top is not None else high
+
+
+def nice(value: float) -> float:
+    """The next of 1, 2 and 5 times a power of ten that is no less."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(times * power for times in (1, 2, 5, 10) if times * power >= value * (1 - 1e-9))
 
 
 def _places(curve: Curve, low: float, high: float, columns: int, rows: int) -> Sequence[tuple[int, int]]:
