@@ -17,8 +17,13 @@ class RunRow:
 
     run: RunDirectory
     now: RunStatus
-    rehearsal: bool
     vital: Vitality
+    rehearsal: bool
+
+    @property
+    def ill(self) -> bool:
+        """Whether it should get on and does not."""
+        return self.vital.ill and self.now.live
 
     @property
     def told(self) -> str:
@@ -27,11 +32,6 @@ class RunRow:
         if self.ill:
             shown += f", {self.vital.vital} for {duration(self.vital.seconds)}"
         return f"{shown}, rehearsal" if self.rehearsal else shown
-
-    @property
-    def ill(self) -> bool:
-        """Whether it runs and a person should look at it."""
-        return self.vital.ill and self.now.live
 
     @property
     def phase(self) -> str:
@@ -53,5 +53,8 @@ class RunRow:
 
 def run_rows(runs: Sequence[RunDirectory]) -> list[RunRow]:
     """What runs are now, in their order."""
-    found = zip(runs, statuses(runs), strict=True)
-    return [RunRow(run, now, rehearsal_of(run) is not None, vitality(run, time.time(), now)) for run, now in found]
+    at = time.time()
+    return [
+        RunRow(run, now, vitality(run, at, now), rehearsal_of(run) is not None)
+        for run, now in zip(runs, statuses(runs), strict=True)
+    ]

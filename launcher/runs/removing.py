@@ -125,22 +125,7 @@ def _held(run: RunDirectory) -> Iterator[None]:
 
 def _is_own(run: RunDirectory, path: Path) -> bool:
     files = {
-        file.name
-        for file in (
-            run.answers,
-            run.accelerate_yaml,
-            run.deepspeed_json,
-            run.training_json,
-            run.plan_json,
-            run.lock,
-            run.state_json,
-            run.log,
-            run.events_jsonl,
-            run.readings,
-            run.stop_json,
-            run.heartbeat_json,
-            run.outcome_json,
-        )
+        file.name for name in dir(RunDirectory) if isinstance(file := getattr(run, name), Path) and file != run.path
     }
     halves = tuple(f".{name}." for name in files)  # of a write that was cut off
     name = path.name
