@@ -43,10 +43,7 @@ def serve(arguments: Namespace) -> ExitCode:
         elif "SSH_CONNECTION" in os.environ:
             tell(f"On your own computer, before you open it: {_tunnel(port)}")
 
-    try:
-        ended_by = asyncio.run(PageServer(access, host, port).run(begun))
-    except OSError as error:
-        raise CannotRunHereError(f"nothing can listen at {host}, port {port}: {error.strerror}; try --port 0") from None
+    ended_by = asyncio.run(PageServer(access, host, port).run(begun))
     return ExitCode.HANGUP if ended_by == signal.SIGHUP else ExitCode.CANCELLED
 
 

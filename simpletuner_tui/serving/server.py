@@ -18,6 +18,7 @@ from aiohttp.typedefs import Handler
 from textual_serve.app_service import AppService
 from textual_serve.server import Server
 
+from launcher.errors import CannotRunHereError
 from simpletuner_tui.serving.access import VARIABLE, Access
 
 PATIENCE = 10.0
@@ -91,7 +92,7 @@ class PageServer(Server):
             The signal.
 
         Raises:
-            OSError: nothing can listen there.
+            CannotRunHereError: nothing can listen there.
         """
         loop = asyncio.get_running_loop()
         asked: asyncio.Future[int] = loop.create_future()
@@ -102,7 +103,12 @@ class PageServer(Server):
         runner = web.AppRunner(await self._make_app(), access_log=None, shutdown_timeout=PATIENCE)
         await runner.setup()
         try:
-            await web.TCPSite(runner, self.host, self.port).start()
+            try:
+                await web.TCPSite(runner, self.host, self.port).start()
+            except OSError as error:
+                why = os.strerror(error.errno or 0).lower()
+                message = f"nothing can listen at {self.host}, port {self.port}: {why}; try --port 0"
+                raise CannotRunHereError(message) from None
             begun(runner.addresses[0][1])
             return await asked
         finally:
