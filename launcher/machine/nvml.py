@@ -145,11 +145,11 @@ class Nvml:
         try:
             # The first version of this call counts the driver's own reserve as used; nvidia-smi does not.
             told = self._ask("nvmlDeviceGetMemoryInfo", device, version=self._nvml.nvmlMemory_v2)
-            reserved: Figure = told.reserved // MIB
+            reserved: Figure = round(told.reserved / MIB)
         except RefusedError as error:
             told = self._ask("nvmlDeviceGetMemoryInfo", device)
             reserved = Unknown(error.reason)
-        return Memory(told.total // MIB, told.free // MIB, told.used // MIB, reserved)
+        return Memory(*(round(size / MIB) for size in (told.total, told.free, told.used)), reserved)
 
     def held(self, device: Handle) -> dict[int, int | None]:
         """Bytes that each process holds of it, by pid; None where the driver does not tell how many.
