@@ -16,8 +16,8 @@ SHARED_TIMES = 200.0
 """What the processes share is looked at no sooner than so many seconds later, and so many times what a look takes:
 the kernel walks all of their pages for it, 10 ms for each GB."""
 ZERO = b"/dev/zero (deleted)"
-"""What CUDA allocates pinned (cudaHostAlloc) is mapped as: seen with driver 580 on an H200. What it registers afterwards
-(cudaHostRegister) is told nowhere."""
+"""What CUDA allocates pinned (cudaHostAlloc) is mapped as this: seen with driver 580 on an H200. What is registered
+afterwards (cudaHostRegister) is told nowhere."""
 
 
 class ProcessTree:

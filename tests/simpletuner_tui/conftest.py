@@ -96,7 +96,7 @@ def real_run(assets, tmp_path_factory) -> RealRun:
         open_terminal("interrupted", "attach", str(path), "--plain").read_until("processes meet")
         terminals["interrupted"].interrupt()
         closed("interrupted")
-        open_terminal("to the end", "attach", path.name, "--refresh", "0.05")
+        open_terminal("to the end", "attach", path.name, "--plain", "--refresh", "0.05")
         terminals["to the end"].wait(180)
         closed("to the end")
         wait_for(lambda: events(real.run, "end"))
