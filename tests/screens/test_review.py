@@ -19,6 +19,7 @@ from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.model import Kind
 from simpletuner_tui.tui.screens.dialogs import ChooseScreen, ConfirmScreen, PathScreen
 from simpletuner_tui.tui.screens.review import ReviewScreen
+from simpletuner_tui.tui.screens.run import RunScreen
 from simpletuner_tui.tui.screens.texts import LaunchedScreen
 from simpletuner_tui.tui.screens.wizard import WizardScreen
 
@@ -287,6 +288,10 @@ async def test_a_launch_asks_starts_and_says_how_to_go_on(folder):
                 assert part in text
             wait_for(lambda: status(run).live)
             assert not Path("draft.json").exists()
+            await wizard.press("enter")
+            await wizard.until(lambda: isinstance(wizard.screen, RunScreen) and wizard.screen.history.progress.step)
+            await wizard.press("q")
+            await wizard.until(lambda: any("running" in row and "cats" in row for row in wizard.rows()))
             await wizard.press("ctrl+q")
             assert wizard.app.return_value.startswith("cats trains by itself: simpletuner-tui attach cats")
             assert status(run).live, "it goes on without the wizard"
