@@ -179,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_of("questions.questions"))
 
     _add_runs(commands)
+    _add_serve(commands)
     _add_checkpoints(commands)
     return parser
 
@@ -261,6 +262,16 @@ def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
             command.add_argument("--now", action="store_true", help="without a checkpoint")
         elif name == "logs":
             command.add_argument("--follow", action="store_true", help="until the run ends")
+
+
+def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "the full-screen app in a browser, for whoever has the address that it prints"
+    description = f"{text}. SIMPLETUNER_SERVE_TOKEN may hold a token of your own."
+    command = commands.add_parser("serve", help=text, description=description)
+    command.add_argument("--port", type=_port, default=8000, metavar="N", help="8000; 0: any that is free")
+    command.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where it listens; 127.0.0.1")
+    command.add_argument("--allow-remote", action="store_true", help="let --host be one that others reach")
+    command.set_defaults(command=_of("serve.serve"))
 
 
 def _add_checkpoints(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -371,6 +382,12 @@ def _size(text: str) -> int:
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 10**6:
         raise argparse.ArgumentTypeError("a whole number from 1 is needed")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError("a port is a whole number from 0 to 65535")
     return int(text)
 
 

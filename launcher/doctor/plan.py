@@ -11,10 +11,10 @@ from launcher.doctor.host import UNLOCK
 from launcher.estimate.host import LOCKED
 from launcher.estimate.total import ON_NVME
 from launcher.machine.disk import free_bytes
+from launcher.machine.filesystems import filesystem
 from launcher.machine.gpus import visible_to
 from launcher.machine.installing import install_command
 from launcher.machine.measuring import ToMeasure
-from launcher.machine.nvme_drive import filesystem
 from launcher.plan import Plan, speed_here, to_measure
 from launcher.preflight import About, Finding
 from launcher.preflight.checks import PACKAGES_OF

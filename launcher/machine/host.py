@@ -21,15 +21,23 @@ class Host:
     """Physical cores this process may run on."""
 
 
-def read_host(cgroup: Path = Path("/sys/fs/cgroup")) -> Host:
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def read_host(cgroup: Path = CGROUP) -> Host:
     """What the machine has, or what its container allows where that is less."""
+    return Host(*read_memory(cgroup), _cores(cgroup))
+
+
+def read_memory(cgroup: Path = CGROUP) -> tuple[int, int]:
+    """Total and available MiB of it."""
     memory = psutil.virtual_memory()
     total, available = memory.total, memory.available
     limit, used = _cgroup_memory(cgroup)
     if limit is not None and limit < total:
         total = limit
         available = min(available, max(limit - used, 0))
-    return Host(total // MIB, available // MIB, _cores(cgroup))
+    return total // MIB, available // MIB
 
 
 def memory_mib() -> int:

@@ -88,7 +88,7 @@ class Supervisor:
             except OSError as error:
                 outcome = Outcome("failed", int(ExitCode.CANNOT_RUN_HERE), f"training did not start: {error}")
             else:
-                outcome = self._watch(child)
+                outcome = self._watch_and_record(child)
         self._environment_file.unlink(missing_ok=True)
         self._end(outcome)
         start_notifying(self._run, outcome)
@@ -137,6 +137,15 @@ class Supervisor:
         self._state = replace(self._state, child=ProcessIdentity.of(child.pid).to_json())
         self._write()
         return child
+
+    def _watch_and_record(self, child: "subprocess.Popen[bytes]") -> Outcome:
+        from launcher.runs.recording import recording  # noqa: PLC0415 - the training is started first
+
+        readings = recording(self._run)
+        readings.start()
+        outcome = self._watch(child)
+        readings.stop()
+        return outcome
 
     def _watch(self, child: "subprocess.Popen[bytes]") -> Outcome:
         written = 0.0

@@ -10,6 +10,7 @@ from launcher.errors import ExitCode
 from simpletuner_tui.documents import Document, run_document
 from simpletuner_tui.messages import tell
 from simpletuner_tui.questions.accelerate.deepspeed import OFFLOAD_PATH
+from simpletuner_tui.serving.inside import in_a_browser
 from simpletuner_tui.session import Session
 
 
@@ -50,6 +51,8 @@ def front_end_for(arguments: Namespace) -> FrontEnd:
     Args:
         arguments: with ``accessible`` and ``plain``.
     """
+    if in_a_browser():
+        return FrontEnd.FULL_SCREEN
     accessible = arguments.accessible or os.environ.get("ACCESSIBLE", "") not in ("", "0")
     if accessible or not at_a_terminal():
         return FrontEnd.LINES
@@ -73,10 +76,10 @@ def full_screen(document: Document, session: Session) -> ExitCode:
     """The full-screen app; what came of it is said once more when it is left."""
     gc.disable()
     from simpletuner_tui.tui.app import WizardApp  # noqa: PLC0415 - Textual is loaded only to be drawn with
-    from simpletuner_tui.tui.driver import TolerantDriver  # noqa: PLC0415
+    from simpletuner_tui.tui.driver import driver_here  # noqa: PLC0415
     from simpletuner_tui.tui.setup import set_up  # noqa: PLC0415
 
-    app = WizardApp(set_up(document, session), driver_class=TolerantDriver)
+    app = WizardApp(set_up(document, session), driver_class=driver_here())
     # What is loaded lives as long as the process: looking through it again and again would cost a third of every step.
     gc.freeze()
     gc.enable()

@@ -20,7 +20,7 @@ from simpletuner_tui.tui.commands import QuestionCommands
 from simpletuner_tui.tui.quiet_app import QuietApp
 from simpletuner_tui.tui.screens.dialogs import ChooseScreen, ConfirmScreen, PathScreen, Row, confirm_replacing
 from simpletuner_tui.tui.screens.home import HomeScreen
-from simpletuner_tui.tui.screens.texts import LaunchedScreen, TextScreen
+from simpletuner_tui.tui.screens.texts import TextScreen
 from simpletuner_tui.tui.screens.wizard import WizardScreen
 from simpletuner_tui.tui.setup import SetUp
 
@@ -229,7 +229,6 @@ class WizardApp(QuietApp):
         self._saved = self.setup.session.kept_answers
         self.setup.drafts.drop(self._saved)
         self._outcome = left_to_itself(run.name)
-        await self.push_screen_wait(LaunchedScreen(run))
         self._launched = run
         screen.action_home()
 

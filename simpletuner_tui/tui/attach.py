@@ -1,8 +1,10 @@
 """A run's dashboard as an application of its own."""
 
+from textual.driver import Driver
+
 from launcher.runs.directory import RunDirectory
 from simpletuner_tui.tui.driver import TolerantDriver
-from simpletuner_tui.tui.glyphs import glyphs_here
+from simpletuner_tui.tui.glyphs import Glyphs, glyphs_here
 from simpletuner_tui.tui.quiet_app import QuietApp
 from simpletuner_tui.tui.screens.run import REFRESH, RunScreen
 
@@ -10,8 +12,8 @@ from simpletuner_tui.tui.screens.run import REFRESH, RunScreen
 class AttachApp(QuietApp):
     """Shows one run until it is left."""
 
-    def __init__(self, screen: RunScreen) -> None:
-        super().__init__(glyphs_here(), TolerantDriver)
+    def __init__(self, screen: RunScreen, glyphs: Glyphs, driver_class: type[Driver] | None = None) -> None:
+        super().__init__(glyphs, driver_class)
         self._shown = screen
 
     def on_mount(self) -> None:
@@ -30,4 +32,5 @@ def attach_app(run: RunDirectory, *, refresh: float | None, read_only: bool) -> 
         refresh: seconds between two looks.
         read_only: whether nothing can be asked of the run from here.
     """
-    return AttachApp(RunScreen(run, glyphs_here(), refresh=refresh or REFRESH, read_only=read_only))
+    glyphs = glyphs_here()
+    return AttachApp(RunScreen(run, glyphs, refresh=refresh or REFRESH, read_only=read_only), glyphs, TolerantDriver)

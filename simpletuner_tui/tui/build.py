@@ -11,7 +11,7 @@ from simpletuner_tui.builder.costing import settings_around
 from simpletuner_tui.builder.drafting import draft_details, draft_of
 from simpletuner_tui.builder.editing import Editing
 from simpletuner_tui.starting import WHERE
-from simpletuner_tui.tui.driver import TolerantDriver
+from simpletuner_tui.tui.driver import driver_here
 from simpletuner_tui.tui.glyphs import Glyphs, glyphs_here
 from simpletuner_tui.tui.quiet_app import QuietApp
 from simpletuner_tui.tui.screens.builder import BuilderScreen
@@ -80,4 +80,4 @@ class BuilderApp(QuietApp):
 
 def build(editing: Editing) -> ExitCode:
     """Edits a configuration in full screen and saves it to a file."""
-    return BuilderApp(editing, glyphs_here(), driver_class=TolerantDriver).run_and_tell()
+    return BuilderApp(editing, glyphs_here(), driver_class=driver_here()).run_and_tell()

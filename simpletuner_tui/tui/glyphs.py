@@ -4,6 +4,8 @@ import os
 import sys
 from dataclasses import dataclass
 
+from simpletuner_tui.serving.inside import in_a_browser
+
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
@@ -27,5 +29,5 @@ ASCII = Glyphs(done="+", here=">", fault="x", ahead=".", changed="*", full="#", 
 def glyphs_here() -> Glyphs:
     """ASCII where the encoding has no more, on the Linux console with its small font, or where it is asked for."""
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
-    plain = not encoding.startswith("utf") or os.environ.get("TERM") == "linux"
+    plain = not in_a_browser() and (not encoding.startswith("utf") or os.environ.get("TERM") == "linux")
     return ASCII if plain or os.environ.get("SIMPLETUNER_ASCII") else UNICODE

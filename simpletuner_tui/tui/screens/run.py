@@ -17,7 +17,7 @@ from launcher.errors import LauncherError
 from launcher.runs.checkpoint_request import request_checkpoint
 from launcher.runs.directory import RunDirectory
 from launcher.runs.processes import end_processes
-from launcher.runs.state import RunStatus
+from launcher.runs.state import RunStatus, status
 from launcher.runs.stop import ASKED, request_stop
 from simpletuner_tui.failure import why_it_failed
 from simpletuner_tui.history import History
@@ -154,7 +154,7 @@ class RunScreen(QuietScreen[None]):
                 self.history.take_row(look.header, row)
         self.query_one(LogView).add(look.log)
         before, self.status = self._going, look.status
-        self._unwell = look.unreadable or (look.vitality.message if look.vitality else "")
+        self._unwell = look.unreadable or (look.vitality.message if look.vitality and look.vitality.ill else "")
         if look.status is not None:
             self._going = look.status.going
             if before and not self._going:
@@ -172,16 +172,16 @@ class RunScreen(QuietScreen[None]):
         def show(pane: str, *draw: Callable[..., object]) -> None:
             self.query_one(f"#{pane}", Drawn).show(*draw)  # type: ignore[arg-type]
 
-        top = partial(headline, self.run.name, self.status, self._unwell, self.paused)
+        top = partial(headline, self.run.name, self.status, self.paused)
         show("headline", lambda width, _: [top(width, glyphs)])
-        show("progress", lambda width, _: [progress_line(history, self.status, width, glyphs)])
+        show("progress", lambda width, _: [progress_line(history, self.status, self._unwell, width, glyphs)])
         self.query_one(PictureView).offer(history.pictures)
         if self.view == "overview":
             latest = self.latest
             show("loss", lambda width, height: loss_lines(history, latest, width, height, glyphs))
             show("memory", lambda width, height: memory_lines(history, predicted, latest, width, height, glyphs))
             show("step", lambda width, _: step_lines(history, predicted, width, glyphs))
-            show("messages", lambda width, height: message_lines(history, width, height, glyphs))
+            show("messages", lambda width, height: message_lines(history, self.run, width, height, glyphs))
 
     def _explain(self, now: RunStatus) -> None:
         """Why it ended, where it did not end as anybody wanted."""
@@ -249,9 +249,9 @@ class RunScreen(QuietScreen[None]):
     async def action_checkpoint(self) -> None:
         """The same for a checkpoint, after which it goes on."""
         asked = f"Save a checkpoint of {self.run.name} after this step? It goes on afterwards."
-        if self.status and await self.app.push_screen_wait(ConfirmScreen(asked, yes="Save it", no="Go on")):
+        if await self.app.push_screen_wait(ConfirmScreen(asked, yes="Save it", no="Go on")):
             try:
-                request_checkpoint(self.run, self.status)
+                request_checkpoint(self.run, status(self.run))
                 self.notify("It finishes the step, saves and goes on.")
             except LauncherError as error:
                 self.notify(str(error), severity="warning")

@@ -4,9 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from textwrap import wrap
 
 from textual.content import Content
 
+from launcher.runs.directory import RunDirectory
 from launcher.runs.state import RunStatus, Status
 from simpletuner_tui.event_lines import TITLES
 from simpletuner_tui.history import PARTS, History
@@ -21,6 +23,10 @@ LATEST_STEPS, LATEST_SECONDS = 100, 120.0
 """What a chart of the latest shows."""
 LABELS = 7
 """Columns of the labels at a chart's vertical axis."""
+LEAST = 5
+"""Rows from which on a curve is worth drawing beside bars."""
+LOST_AFTER = 5.0
+"""Seconds without a figure of a GPU, while there are some of others."""
 SEVERAL = 3
 """GPUs from which on each is a bar and no curve."""
 SIGNS = {"data": ("·", "."), "forward": ("▒", "="), "backward": ("█", "#"), "optimizer": ("▓", "+"), "ema": ("▞", "*")}
@@ -48,23 +54,19 @@ STATES = {
 }
 
 
-def headline(name: str, now: RunStatus | None, unwell: str, paused: bool, width: int, glyphs: Glyphs) -> Content:
+def headline(name: str, now: RunStatus | None, paused: bool, width: int, glyphs: Glyphs) -> Content:
     """The run and what it is now.
 
     Args:
         name: of the run.
         now: its status; None where it cannot be read.
-        unwell: what is wrong with it although it runs, or why it cannot be read.
         paused: whether the view stands still.
         width: columns there are.
         glyphs: signs this terminal can show.
     """
     sign, said = (glyphs.fault, "disconnected") if now is None else _state(now, glyphs)
-    style = "bold $text-error" if sign == glyphs.fault or unwell else "bold"
-    parts = [(f"{sign} {name}", "bold"), (f" {glyphs.between} ", ""), (said, style)]
-    if unwell:
-        parts.append((f" {glyphs.between} {unwell}", "$text-error"))
-    text = Content.assemble(*parts)
+    style = "bold $text-error" if sign == glyphs.fault else "bold"
+    text = Content.assemble((f"{sign} {name}", "bold"), f" {glyphs.between} ", (said, style))
     if paused:
         mark = "view paused"
         room = width - text.cell_length - len(mark)
@@ -82,9 +84,19 @@ def _state(now: RunStatus, glyphs: Glyphs) -> tuple[str, str]:
     return getattr(glyphs, sign), said
 
 
-def progress_line(history: History, now: RunStatus | None, width: int, glyphs: Glyphs) -> Content:
-    """Where it is in its phase, and how long that takes still."""
+def progress_line(history: History, now: RunStatus | None, unwell: str, width: int, glyphs: Glyphs) -> Content:
+    """Where it is in its phase, and how long that takes still; where something is wrong with it, what.
+
+    Args:
+        history: of the run.
+        now: its status; None where it cannot be read.
+        unwell: what is wrong with it although it runs, or why it cannot be read.
+        width: columns there are.
+        glyphs: signs this terminal can show.
+    """
     progress = history.progress
+    if unwell:
+        return Content.styled(f"  {glyphs.fault} {unwell}", "bold $text-error")
     if now is not None and not now.going:
         took = duration(progress.latest - progress.started) if progress.started else ""
         step = progress.step.get("step")
@@ -184,21 +196,26 @@ def memory_lines(
     if header is None or not header.gpus:
         return [*_told_memory(history, predicted), *_host_lines(history, predicted)][:height]
     told = [*_gpu_figures(history, predicted), *_host_lines(history, predicted)]
+    bars: list[Content] = []
     if len(header.gpus) >= SEVERAL:
         bars = _gpu_bars(history, predicted, width, max(1, height - len(told)), glyphs)
-        return [*bars, *told][:height]
+        if height - len(bars) - len(told) < LEAST:
+            return [*bars, *told][:height]
     limit = max(gpu.total_mib for gpu in header.gpus)
     used = [history.readings[f"gpu.{place}.used_mib"] for place in range(len(header.gpus))]
     reached = max((each.last for each in used if len(each)), default=0.0)
     begin, end = (max(0.0, reached - LATEST_SECONDS), reached) if latest else (0.0, _minutes(reached))
     count = dots_across(width, LABELS, glyphs)
+    columns = [_highest(each.columns(count, begin, max(end, begin + 1))) for each in used]
+    if bars:  # one curve of the GPU that holds most at each moment
+        columns = [[max((v for v in those if v is not None), default=None) for those in zip(*columns, strict=True)]]
     curves = [
-        Curve(_highest(each.columns(count, begin, max(end, begin + 1))), f"bold {style}", sign)
-        for each, style, sign in zip(used, ("$primary", "$accent"), "*o", strict=False)
+        Curve(values, f"bold {style}", sign)
+        for values, style, sign in zip(columns, ("$primary", "$accent"), "*o", strict=False)
     ]
     limits = [Limit(predicted.gpu_mib, "$text-warning", "╌", "=")] if predicted.gpu_mib else []
     chart = Chart(curves, _gib, "0" if not begin else f"-{duration(end - begin)}", duration(end), limits, 0.0, limit)
-    return [*draw(chart, width, height - len(told), LABELS, glyphs), *told]
+    return [*draw(chart, width, height - len(bars) - len(told), LABELS, glyphs), *bars, *told]
 
 
 def _minutes(seconds: float) -> float:
@@ -262,9 +279,12 @@ def _gpu_bars(history: History, predicted: Predicted, width: int, height: int, g
     gpus = history.header.gpus
     columns = math.ceil(len(gpus) / height)
     each = (width - 2 * (columns - 1)) // columns
+    used = [history.readings[f"gpu.{place}.used_mib"] for place in range(len(gpus))]
+    newest = max((series.last for series in used if len(series)), default=0.0)
+    lost = [not len(series) or newest - series.last > LOST_AFTER for series in used]
     shown = [
-        _gpu_bar(gpu.index, history.readings[f"gpu.{place}.used_mib"].latest, gpu.total_mib, predicted, each, glyphs)
-        for place, gpu in enumerate(gpus)
+        _gpu_bar(gpu.index, math.nan if gone else series.latest, gpu.total_mib, predicted, each, glyphs)
+        for gpu, series, gone in zip(gpus, used, lost, strict=True)
     ]
     rows = math.ceil(len(gpus) / columns)
     return [Content("  ").join(shown[row::rows]) for row in range(rows)]
@@ -272,7 +292,7 @@ def _gpu_bars(history: History, predicted: Predicted, width: int, height: int, g
 
 def _gpu_bar(index: int, used: float, total: float, predicted: Predicted, width: int, glyphs: Glyphs) -> Content:
     if math.isnan(used):
-        return Content(f"{index:>2} {'lost':<{width - 3}}")
+        return Content.styled(f"{index:>2} {glyphs.fault} lost".ljust(width), "$text-error")
     figure = f"{used / 1024:5.1f}G"
     room = max(3, width - len(figure) - 4)
     cells = list(bar(used, total, room, ascii_only=glyphs is ASCII))
@@ -283,8 +303,15 @@ def _gpu_bar(index: int, used: float, total: float, predicted: Predicted, width:
     return Content.assemble(f"{index:>2} ", *zip(cells, styles, strict=True), f" {figure}")
 
 
-def message_lines(history: History, width: int, height: int, glyphs: Glyphs) -> list[Content]:
-    """The newest messages, the newest last; warnings are marked."""
+def message_lines(history: History, run: RunDirectory, width: int, height: int, glyphs: Glyphs) -> list[Content]:
+    """The newest messages, the newest last; warnings are marked. Before the first, how to come back to the run."""
+    if not history.messages:
+        return [
+            Content("It goes on without this terminal."),
+            Content(f"come back  simpletuner-tui attach {run.name}"),
+            Content(f"stop it    simpletuner-tui stop {run.name}"),
+            Content(f"its log    {run.log}"),
+        ][:height]
     lines: list[Content] = []
     for message in reversed(history.messages):
         when = f"{datetime.fromtimestamp(message.time):%H:%M:%S} "
@@ -296,10 +323,8 @@ def message_lines(history: History, width: int, height: int, glyphs: Glyphs) -> 
         lines = [*head, *(Content.assemble(" " * len(when), (row, style)) for row in rows[1:]), *lines]
         if len(lines) >= height:
             break
-    return lines[-height:] or [Content.styled("nothing yet", "$text-muted")]
+    return lines[-height:]
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    from textwrap import wrap  # noqa: PLC0415
-
     return wrap(text, width) or [""]

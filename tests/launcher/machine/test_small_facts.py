@@ -28,7 +28,7 @@ def test_the_drivers_cuda_is_read_and_a_machine_without_one_has_none(monkeypatch
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     monkeypatch.setattr(nvml, "nvmlSystemGetCudaDriverVersion_v2", lambda: 12080, raising=False)
     assert cuda_of_driver() == "12.8"
-    assert nvml.calls == ["init", "shutdown"]
+    assert nvml.calls == ["nvmlInit", "nvmlShutdown"]
 
     def refuse():
         raise nvml.NVMLError("Unknown Error")

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -28,6 +29,9 @@ from launcher.runs.outcome import Outcome, write_outcome
 from launcher.runs.spawn import launch
 from launcher.runs.state import RunState, RunStatus, Status, status, write_state
 from launcher.runs.vitality import vitality
+
+DOCUMENT = Path(__file__).parents[3] / "docs/troubleshooting.md"
+STALE_LOCK, RESTARTED = "a compile waits for a build that was killed", "the machine was restarted"
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +138,7 @@ def test_a_compile_that_waits_for_a_build_that_was_killed_is_told_while_it_hangs
     subprocess.run([sys.executable, "-c", f"import os; os.open({str(lock)!r}, os.O_CREAT); os._exit(9)"], check=False)
     run = started("waits for a build", TORCH_EXTENSIONS_DIR=str(tmp_path / "extensions"))
     hang = wait_for(lambda: diagnose_hang(run, vitality(run, time.time())))
-    assert hang.name == "stale-build-lock"
+    assert (hang.name, hang.what) == ("stale-build-lock", STALE_LOCK)
     assert str(lock) in hang.happened
     attached = Terminal(CLI, "attach", run.name)
     try:
@@ -165,7 +169,7 @@ def test_a_machine_that_was_restarted(tmp_path):
     known = diagnose(run)
     assert (known.name, known.happened) == (
         "restarted",
-        "the machine was restarted, or lost its power, while it trained",
+        f"{RESTARTED}, or lost its power, while it trained",
     )
     done = cli("attach", str(run.path))
     assert "died without a word (the machine was restarted" in done.stderr
@@ -274,6 +278,11 @@ FACTS = {
 
 def test_every_rule_has_a_record():
     assert list(RECORDED) == [rule.name for rule in RULES]
+
+
+def test_the_document_for_people_names_every_one():
+    rows = [line.split("|")[1].strip() for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")][1:]
+    assert set(rows) - {"---"} == {rule.what for rule in RULES} | {STALE_LOCK, RESTARTED}
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -12,7 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
-from harness.screens import ANSWERS, LARGE, MACHINE, NO_GPU, SMALL, TINY, picture, settle, short_waits
+from harness.screens import (  # noqa: F401 - file_name is every table's
+    ANSWERS,
+    LARGE,
+    MACHINE,
+    NO_GPU,
+    SMALL,
+    TINY,
+    file_name,
+    picture,
+    settle,
+    short_waits,
+)
 from launcher.machine.gpus import Gpu, Gpus
 from launcher.preflight import Machine
 from launcher.runs.directory import RunDirectory, create

@@ -1,0 +1,282 @@
+"""``serve`` as a person meets it: pages for whoever has the token, in a real browser, and an orderly end."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import psutil
+import pytest
+
+from harness.chromium import CHROMIUM, Chromium
+from harness.runs import CLI, cli, end_run, events, gone, wait_for
+from launcher.runs.directory import RunDirectory
+from launcher.runs.state import status
+
+ROOT = Path(__file__).parents[1]
+MODEL = "training.pretrained_model_name_or_path"
+TOKEN = "a-token-of-my-own"
+WEBSOCKET = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+
+
+class Served:
+    """The command, and what it answers."""
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [CLI, "serve", "--port", "0", *arguments],
+            cwd=folder,
+            env={**os.environ, "XDG_STATE_HOME": str(folder / "state"), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.url = self.process.stdout.readline().strip()
+        parts = urlsplit(self.url)
+        self.port, self.place, self.token = parts.port, parts.netloc, parse_qs(parts.query)["token"][0]
+        self._connections: list[http.client.HTTPConnection] = []
+
+    def get(self, path: str, **headers: str) -> http.client.HTTPResponse:
+        """One request; headers in Python's spelling."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        self._connections.append(connection)
+        connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        return connection.getresponse()
+
+    @property
+    def cookie(self) -> str:
+        """What a browser sends once it has opened the address."""
+        return self.get(f"/?token={self.token}").getheader("Set-Cookie").partition(";")[0]
+
+    def open_page(self) -> int:
+        """A page's websocket; the process of its app, once it draws."""
+        answer = self.get("/ws", Cookie=self.cookie, Origin=f"http://{self.place}", **WEBSOCKET)
+        assert answer.status == 101
+        drawn = self._connections[-1].sock
+        assert wait_for(lambda: drawn.recv(1 << 16))
+        (app,) = self.apps
+        return app
+
+    @property
+    def apps(self) -> list[int]:
+        return [child.pid for child in psutil.Process(self.process.pid).children()]
+
+    def end(self, number: int) -> tuple[int, str]:
+        """Its exit code after a signal, and what it said."""
+        self.process.send_signal(number)
+        _, said = self.process.communicate(timeout=30)
+        return self.process.returncode, said
+
+    def close(self) -> None:
+        for connection in self._connections:
+            connection.close()
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where it is served: a folder with a draft that lacks the model."""
+    folder = tmp_path_factory.mktemp("served")
+    answers = json.loads((ROOT / "examples/demo/answers.json").read_text())["answers"]
+    del answers[MODEL]
+    answers |= {"training.max_train_steps": 10_000, "training.num_validation_images": 0, "training.cpu_threads": 1}
+    draft = {"answers": answers, "place": MODEL, "base": str(folder), "saved": 0.0}
+    (folder / "state/simpletuner-tui").mkdir(parents=True)
+    (folder / "state/simpletuner-tui/draft.json").write_text(json.dumps(draft))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(place):
+    it = Served(place)
+    yield it
+    it.close()
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Serves from an empty folder."""
+    started = []
+
+    def start(*arguments: str, **environment: str) -> Served:
+        started.append(Served(tmp_path, *arguments, **environment))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
+
+
+# access
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/?token=", "/?token=wrong", "/?token=%FF%00", "/ws", "/page.js", "/static/js/textual.js", "/nothing"]
+)
+def test_without_the_token_nothing_is_answered(served, path):
+    for headers in ({}, {"Cookie": served.cookie[:-1]}):
+        answer = served.get(path, Origin=f"http://{served.place}", **(WEBSOCKET if path == "/ws" else {}), **headers)
+        assert answer.status == 403
+        assert "The token is missing" in answer.read().decode()
+    assert not served.apps
+
+
+def test_the_token_opens_the_page_and_nothing_else(served):
+    answer = served.get(f"/?token={served.token}")
+    assert answer.status == 200
+    given = answer.getheader("Set-Cookie")
+    assert "HttpOnly" in given and "SameSite=Strict" in given
+    policy = answer.getheader("Content-Security-Policy")
+    assert "default-src 'none'" in policy and "//" not in policy
+    assert answer.getheader("Referrer-Policy") == "no-referrer"
+    origin = f"http://{served.place}"
+    assert served.get(f"/ws?token={served.token}", Origin=origin, **WEBSOCKET).status == 403
+    assert served.get("/page.js", Cookie=served.cookie).status == 200
+
+
+@pytest.mark.parametrize("host", ["attacker.example", "127.0.0.1.attacker.example", "", "[::1", "localhost.example"])
+def test_a_name_that_was_made_to_point_here_is_refused(served, host):
+    answer = served.get("/", Cookie=served.cookie, Host=f"{host}:{served.port}")
+    assert answer.status in {400, 403}  # what is no name at all aiohttp refuses itself
+    assert "does not go by this name" in answer.read().decode() or answer.status == 400
+
+
+def test_a_tunnel_from_another_port_is_fine(served):
+    for host in ("localhost:9000", "127.0.0.1:80", "[::1]:9000"):
+        assert served.get("/", Cookie=served.cookie, Host=host).status == 200
+
+
+@pytest.mark.parametrize("origin", ["http://attacker.example", "http://127.0.0.1:1", "null", "http://[", None])
+def test_another_page_opens_no_websocket(served, origin):
+    headers = {**WEBSOCKET, "Cookie": served.cookie, **({"Origin": origin} if origin else {})}
+    assert served.get("/ws", **headers).status == 403
+    assert not served.apps
+
+
+def test_a_token_of_ones_own_stays_out_of_what_others_see(serve):
+    server = serve(SIMPLETUNER_SERVE_TOKEN=TOKEN)
+    assert server.token == TOKEN
+    app = psutil.Process(server.open_page())
+    assert TOKEN not in " ".join([*app.cmdline(), *app.environ().values()])
+
+
+def test_an_easy_token_is_refused():
+    done = cli("serve", SIMPLETUNER_SERVE_TOKEN="1234")
+    assert done.returncode == 2
+    assert "SIMPLETUNER_SERVE_TOKEN: at least 16" in done.stderr
+
+
+# where it listens
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_others_reach_it_only_where_that_was_asked_for(host):
+    done = cli("serve", "--host", host)
+    assert done.returncode == 2
+    assert "ssh -N -L 8000:127.0.0.1:8000" in done.stderr and "--allow-remote" in done.stderr
+
+
+def test_asked_for_it_warns(serve):
+    server = serve("--host", "0.0.0.0", "--allow-remote")
+    assert urlsplit(server.url).hostname == socket.gethostname().lower()
+    assert server.get("/", Cookie=server.cookie, Host=f"{socket.gethostname()}:{server.port}").status == 200
+    assert "warning: what is shown and typed" in server.end(signal.SIGTERM)[1]
+
+
+def test_over_ssh_it_says_how_to_get_there(serve):
+    server = serve(SSH_CONNECTION="1.2.3.4 5 6.7.8.9 22")
+    assert f"ssh -N -L {server.port}:127.0.0.1:{server.port}" in server.end(signal.SIGTERM)[1]
+
+
+def test_a_port_that_is_taken(served):
+    done = cli("serve", "--port", str(served.port))
+    assert done.returncode == 3
+    assert f"port {served.port}: address already in use; try --port 0" in done.stderr
+
+
+def test_a_name_that_nothing_has():
+    done = cli("serve", "--host", "nowhere.invalid")
+    assert (done.returncode, "no address of this machine" in done.stderr) == (2, True)
+
+
+def test_without_textual_serve_it_names_the_command():
+    code = "import sys; sys.modules['textual_serve'] = None; from simpletuner_tui.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code, "serve"], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "-m pip install 'textual-serve<1.2'" in done.stderr
+
+
+# the end
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGHUP, 129), (signal.SIGKILL, -signal.SIGKILL)],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_however_it_ends_the_apps_leave_with_it(serve, number, code):
+    server = serve()
+    app = server.open_page()
+    ended, said = server.end(number)
+    assert ended == code
+    wait_for(lambda: gone(app), 10)
+    assert "Traceback" not in said and "exception" not in said.lower()
+
+
+# in a browser
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """One for all tests: starting it takes longer than a page."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    it = Chromium(tmp_path_factory.mktemp("profile"))
+    yield it
+    it.close()
+
+
+@pytest.fixture(scope="module")
+def launched(browser, served, place, assets):
+    """A run that was answered for and started in a page; the page still shows what comes then."""
+    (place / "assets").symlink_to(assets)
+    browser.open(served.url)
+    browser.read_until("Continue the draft")
+    browser.press("Enter")
+    browser.read_until("Which SDXL model should be fine-tuned?")
+    browser.type("./assets/model")
+    browser.press("Enter")
+    browser.read_until(" 2 of ")
+    browser.press("F4")
+    browser.read_until("Everything is fine", 30)
+    browser.press("F9")
+    browser.read_until("Start sdxl-")
+    browser.type("y")
+    (found,) = wait_for(lambda: list(place.glob("runs/sdxl-*")))
+    run = RunDirectory(found)
+    yield run
+    end_run(run)
+
+
+def steps(run: RunDirectory) -> int:
+    """How many optimizer steps it has made."""
+    return len(events(run, "step"))
+
+
+def test_a_question_is_answered_and_a_run_started(browser, launched):
+    browser.read_until(f"{launched.name} was started")
+    wait_for(lambda: status(launched).live)
