@@ -204,9 +204,9 @@ def memory_lines(
     limit = max(gpu.total_mib for gpu in header.gpus)
     used = [history.readings[f"gpu.{place}.used_mib"] for place in range(len(header.gpus))]
     reached = max((each.last for each in used if len(each)), default=0.0)
-    begin, end = (max(0.0, reached - LATEST_SECONDS), reached) if latest else (0.0, _minutes(reached))
+    begin, end = (max(0.0, reached - LATEST_SECONDS), reached) if latest else (0.0, whole_minutes(reached))
     count = dots_across(width, LABELS, glyphs)
-    columns = [_highest(each.columns(count, begin, max(end, begin + 1))) for each in used]
+    columns = [highest(each.columns(count, begin, max(end, begin + 1))) for each in used]
     if bars:  # one curve of the GPU that holds most at each moment
         columns = [[max((v for v in those if v is not None), default=None) for those in zip(*columns, strict=True)]]
     curves = [
@@ -214,21 +214,23 @@ def memory_lines(
         for values, style, sign in zip(columns, ("$primary", "$accent"), "*o", strict=False)
     ]
     limits = [Limit(predicted.gpu_mib, "$text-warning", "╌", "=")] if predicted.gpu_mib else []
-    chart = Chart(curves, _gib, "0" if not begin else f"-{duration(end - begin)}", duration(end), limits, 0.0, limit)
+    chart = Chart(curves, gib, "0" if not begin else f"-{duration(end - begin)}", duration(end), limits, 0.0, limit)
     return [*draw(chart, width, height - len(bars) - len(told), LABELS, glyphs), *bars, *told]
 
 
-def _minutes(seconds: float) -> float:
+def whole_minutes(seconds: float) -> float:
     """The end of a time axis: whole minutes, then whole hours, rounded up."""
     steps = (120, 300, 600, 1800, 3600)
     return float(next((step for step in steps if seconds <= step), math.ceil(seconds / 7200) * 7200))
 
 
-def _highest(columns: Sequence[Bin | None]) -> list[float | None]:
+def highest(columns: Sequence[Bin | None]) -> list[float | None]:
+    """The highest of each column."""
     return [each.high if each else None for each in columns]
 
 
-def _gib(mib: float) -> str:
+def gib(mib: float) -> str:
+    """Memory at the axis of a chart."""
     return f"{mib / 1024:.1f}G" if mib >= 1024 else f"{mib:.0f}M"
 
 
