@@ -14,7 +14,7 @@ from simpletuner_tui.text import bar, duration, printable, size
 from simpletuner_tui.tui.glyphs import ASCII, Glyphs
 from simpletuner_tui.tui.home_rows import from_home
 from simpletuner_tui.tui.widgets.chart import Chart, Curve, Limit, dots_across, draw
-from simpletuner_tui.tui.widgets.run_lines import LABELS, gib, highest, whole_minutes
+from simpletuner_tui.tui.widgets.run_lines import LABELS, axis_top, gib, highs, whole_minutes
 
 FIGURES = 38
 """Columns of a GPU's sign and figures, about."""
@@ -336,7 +336,7 @@ def whole_run(
     if not len(series):
         return [Content.styled("no reading yet", "$text-muted")]
     end = whole_minutes(series.last)
-    values = highest(series.columns(dots_across(width, LABELS, glyphs), 0.0, end))
+    values = highs(series.columns(dots_across(width, LABELS, glyphs), 0.0, end))
     limit = float(expected.gpu_mib) if expected and expected.gpu_mib else None
     return _memory_chart(values, gpus[place].total_mib, limit, "0", duration(end), width, height, glyphs)
 
@@ -352,7 +352,8 @@ def _memory_chart(
     glyphs: Glyphs,
 ) -> list[Content]:
     limits = [Limit(reaching, "$text-warning", "╌", "=")] if reaching else []
-    chart = Chart([Curve(values, "bold $primary", "*")], gib, left, right, limits, 0.0, total)
+    top = axis_top(max(filter(None, (*values, reaching)), default=0.0), total) if total else None
+    chart = Chart([Curve(values, "bold $primary", "*")], gib, left, right, limits, 0.0, top)
     return draw(chart, width, height, LABELS, glyphs)
 
 
