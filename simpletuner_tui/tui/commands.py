@@ -75,5 +75,6 @@ class QuestionCommands(Provider):
                 else []
             ),
             *([("Save", "the answers, to be replayed", app.action_save)] if app.walking else []),
+            ("Hardware", "GPUs, host memory and disks, as they are", app.action_hardware),
             ("Quit", "what is not saved is kept as a draft; runs go on", app.action_leave),
         )

@@ -16,6 +16,7 @@ OF_EVERY_SCREEN = (
     ("F10", "measures this machine, for the seconds of a step"),
     ("Tab", "the next part that takes keys"),
     ("Ctrl+P", "jumps to any question, by a word of it or its id"),
+    ("Ctrl+G", "the GPUs, host memory and disks, and what the plan takes of them"),
     ("Ctrl+O", "home: set-ups, drafts, runs; answers are kept as a draft"),
     ("Ctrl+Q", "leaves; what is not saved is kept as a draft"),
 )

@@ -1,6 +1,5 @@
 """What is listed at home: what a walk can begin from, the runs there are, and saved set-ups."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -62,7 +61,9 @@ def read_shelf() -> Shelf:
     return Shelf(tuple(sorted(runs, key=lambda row: not row.now.going)), tuple(known_setups()))
 
 
-def home_rows(starts: Sequence[Start], shelf: Shelf | None, whole: frozenset[str], glyphs: Glyphs) -> list[HomeRow]:
+def home_rows(
+    starts: Sequence[Start], shelf: Shelf | None, whole: frozenset[str], glyphs: Glyphs, now: float
+) -> list[HomeRow]:
     """The rows from top to bottom.
 
     Args:
@@ -70,6 +71,7 @@ def home_rows(starts: Sequence[Start], shelf: Shelf | None, whole: frozenset[str
         shelf: what else there is; None: not known yet.
         whole: which lists are shown to their end.
         glyphs: signs this terminal can show.
+        now: seconds since the epoch.
     """
     rows = [HomeRow("", "Begin")]
     texts = table((start.title, start.details) for start in starts)
@@ -78,13 +80,13 @@ def home_rows(starts: Sequence[Start], shelf: Shelf | None, whole: frozenset[str
         return rows
     if shelf.runs:
         shown = shelf.runs if RUNS in whole else shelf.runs[: max(SHOWN, len(shelf.going))]
-        texts = table(_cells(row, glyphs) for row in shown)
+        texts = table(_cells(row, glyphs, now) for row in shown)
         rows.append(HomeRow("", RUNS))
         rows += [HomeRow(f"run {row.run.path}", text, row) for row, text in zip(shown, texts, strict=True)]
         rows += _more(RUNS, "run", len(shelf.runs) - len(shown), glyphs)
     if shelf.setups:
         setups = shelf.setups if SETUPS in whole else shelf.setups[:SHOWN]
-        texts = table((when(each.saved), from_home(each.path)) for each in setups)
+        texts = table((when(each.saved, now), from_home(each.path)) for each in setups)
         rows.append(HomeRow("", SETUPS))
         rows += [HomeRow(f"set-up {each.path}", text, each) for each, text in zip(setups, texts, strict=True)]
         rows += _more(SETUPS, "set-up", len(shelf.setups) - len(setups), glyphs)
@@ -97,10 +99,17 @@ def _more(of: str, one: str, count: int, glyphs: Glyphs) -> list[HomeRow]:
     return [HomeRow(f"more {of}", f"{glyphs.ellipsis} {count} older {one}{'s' if count > 1 else ''}", More(of))]
 
 
-def _cells(row: RunRow, glyphs: Glyphs) -> tuple[str, ...]:
-    started = "" if row.started is None else when(row.started)
-    at = f"{row.phase} {row.step}".strip() if row.now.going else ""
-    return f"{_sign(row, glyphs)} {row.told}", printable(row.run.name), started, at
+def _cells(row: RunRow, glyphs: Glyphs, now: float) -> tuple[str, ...]:
+    started = "" if row.started is None else when(row.started, now)
+    return f"{_sign(row, glyphs)} {row.told}", printable(row.run.name), _place(row), started
+
+
+def _place(row: RunRow) -> str:
+    """Where it is, or came to."""
+    if row.now.going:
+        return f"{row.phase} {row.step}".strip()
+    step = row.now.state.get("step")
+    return f"step {step}" if step else ""
 
 
 def _sign(row: RunRow, glyphs: Glyphs) -> str:
@@ -111,9 +120,14 @@ def _sign(row: RunRow, glyphs: Glyphs) -> str:
     return glyphs.done if row.now.status is Status.COMPLETED else glyphs.ahead
 
 
-def when(seconds: float) -> str:
-    """A moment that is over, as short as it can be told: today's by its time, others by their day."""
-    then, now = datetime.fromtimestamp(seconds), datetime.fromtimestamp(time.time())
+def when(seconds: float, at: float) -> str:
+    """A moment that is over, as short as it can be told: today's by its time, others by their day.
+
+    Args:
+        seconds: the moment, since the epoch.
+        at: now.
+    """
+    then, now = datetime.fromtimestamp(seconds), datetime.fromtimestamp(at)
     if then.date() == now.date():
         return f"{then:%H:%M}"
     return f"{then:%d %b}" if then.year == now.year else f"{then:%b %Y}"

@@ -15,10 +15,12 @@ from textual.screen import Screen
 from launcher.errors import ExitCode
 from simpletuner_tui.messages import tell
 from simpletuner_tui.tui.glyphs import ASCII, Glyphs
+from simpletuner_tui.tui.screens.quiet import QuietScreen
 from simpletuner_tui.tui.widgets.cost_pane import CostPane
 
 if TYPE_CHECKING:
     from launcher.machine.measuring import ToMeasure
+    from simpletuner_tui.hardware import MachineLooks
     from simpletuner_tui.tui.measuring import Measurement
 
 
@@ -29,6 +31,7 @@ class QuietApp(App[str | None]):
     BINDINGS = [
         Binding("ctrl+q", "leave", "Quit", priority=True),
         Binding("ctrl+c", "leave", show=False, priority=True),
+        Binding("ctrl+g", "hardware", show=False),
     ]
 
     def __init__(self, glyphs: Glyphs, driver_class: type[Driver] | None = None) -> None:
@@ -37,6 +40,7 @@ class QuietApp(App[str | None]):
         self.title = "simpletuner-tui"
         self.animation_level = "none"  # over SSH every frame is paid for
         self._measurement: Measurement | None = None
+        self._looks: MachineLooks | None = None
 
     def get_css_variables(self) -> dict[str, str]:
         """Frames are drawn with what the terminal has."""
@@ -59,6 +63,22 @@ class QuietApp(App[str | None]):
 
     def on_unmount(self) -> None:
         self.stop_measuring()
+        if self._looks is not None:
+            self._looks.sampler.stop()
+
+    def action_hardware(self) -> None:
+        """This machine, with what the screen that one is on expects of it."""
+        from simpletuner_tui.hardware import MachineLooks, Subject  # noqa: PLC0415 - nobody waits for it at first
+        from simpletuner_tui.tui.screens.hardware import HardwareScreen  # noqa: PLC0415
+
+        if isinstance(self.screen, HardwareScreen):
+            self.screen.dismiss(None)
+            return
+        if self._looks is None:
+            self._looks = MachineLooks()
+            self._looks.sampler.start()
+        subject = self.screen.subject if isinstance(self.screen, QuietScreen) else Subject()
+        self.push_screen(HardwareScreen(self._looks.sampler, subject, self.glyphs, self._looks.want))
 
     def stop_measuring(self) -> None:
         """Ends a measurement that is under way; nothing of it stays."""

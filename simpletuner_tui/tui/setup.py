@@ -1,5 +1,6 @@
 """What every screen works on."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,8 @@ class SetUp:
     card: CardChoice = field(default_factory=CardChoice)
     at_home: bool = False
     """Whether it begins at home, where one chooses what to begin with."""
+    clock: Callable[[], float] = time.time
+    """Seconds since the epoch."""
 
 
 def set_up(document: Document, session: Session) -> SetUp:

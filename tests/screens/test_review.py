@@ -289,6 +289,8 @@ async def test_a_launch_asks_starts_and_says_how_to_go_on(folder):
                 assert part in told
             wait_for(lambda: status(run).live)
             assert not Path("draft.json").exists()
+            await wizard.press("q")
+            await wizard.until(lambda: any("running" in row and "cats" in row for row in wizard.rows()))
             await wizard.press("ctrl+q")
             assert wizard.app.return_value.startswith("cats trains by itself: simpletuner-tui attach cats")
             assert status(run).live, "it goes on without the wizard"

@@ -10,8 +10,10 @@ import uuid
 
 import pytest
 
-from harness.runs import CLI, cli, wait_for
+from harness.runs import CLI, cli, end_run, stand_in_run, wait_for
 from harness.terminal import Terminal
+from launcher.runs.spawn import launch
+from launcher.runs.state import status
 
 MODEL = "training.pretrained_model_name_or_path"
 FIRST = "Which SDXL model should be fine-tuned?"
@@ -97,6 +99,25 @@ def test_a_dropped_line_keeps_the_draft_and_it_is_offered_again(folder, terminal
     again.read_until("2 of ")
 
 
+def test_who_comes_back_after_a_dropped_line_is_one_key_from_the_run(folder, terminal):
+    run = stand_in_run(folder / "runs/cats", "long")
+    try:
+        launch(run)
+        window = terminal()
+        window.read_until("cats")
+        window.quiet(1.0)
+        window.forget()
+        window.type("\r")
+        window.read_until("Pictures")  # a key of the dashboard
+        window.type("q")
+        window.read_until("This machine")
+        window.type("q")
+        assert window.wait() == 0
+        assert status(run).live
+    finally:
+        end_run(run)
+
+
 def test_the_request_to_end_is_followed_and_the_draft_kept(folder, terminal):
     window = answered(folder, terminal())
     window.process.send_signal(signal.SIGTERM)
@@ -120,7 +141,14 @@ def test_bytes_that_are_no_text_are_told_apart_and_harmless(folder, terminal):
 
 
 def test_nothing_is_drawn_while_nobody_types(folder, terminal):
-    window = begun(terminal())
+    window = terminal()
+    window.read_until("Start anew")
+    window.quiet(1.0)
+    window.forget()
+    window.read_for(3.0)
+    assert len(window.seen) < 400, "at most memory that changed"
+    window.type(ANEW)
+    window.read_until(FIRST)
     window.quiet(1.0)
     window.forget()
     window.read_for(5.0)

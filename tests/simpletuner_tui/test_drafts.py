@@ -5,6 +5,7 @@ import json
 import pytest
 
 from simpletuner_tui.drafts import Drafts
+from simpletuner_tui.paths import answers_rebased
 from simpletuner_tui.questions.model import Kind, Question
 
 REGISTRY = (
@@ -74,8 +75,8 @@ def test_paths_mean_the_same_in_another_folder(tmp_path, monkeypatch):
     drafts = Drafts(tmp_path / "draft.json")
     drafts.keep({"t.folder": "./cats", "t.model": "owner/name", "t.text": "./cats"}, "")
     draft = drafts.read()
-    assert draft.answers_in(home, REGISTRY) == draft.answers
-    assert draft.answers_in(other, REGISTRY) == {
+    assert answers_rebased(draft.answers, draft.base, home, REGISTRY) == draft.answers
+    assert answers_rebased(draft.answers, draft.base, other, REGISTRY) == {
         "t.folder": "../home/cats",
         "t.model": "owner/name",
         "t.text": "./cats",

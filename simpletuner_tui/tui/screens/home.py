@@ -47,12 +47,17 @@ KEYS = (
 )
 
 
+class HomeList(OptionList):
+    """Says what Enter does."""
+
+    BINDINGS = [Binding("enter", "select", "Open", key_display="enter")]
+
+
 class HomeScreen(QuietScreen[None]):
     """The first screen, below all others; whoever leaves those comes back here."""
 
     BINDINGS = [
         Binding("f1", "help", "Help"),
-        Binding("enter", "open", "Open"),
         Binding("n", "new", "New"),
         Binding("c", "clone", "Clone"),
         Binding("r", "resume", "Resume"),
@@ -80,7 +85,7 @@ class HomeScreen(QuietScreen[None]):
     def compose(self) -> ComposeResult:
         setup = self._setup
         yield Static(f"simpletuner-tui {setup.glyphs.between} home", id="title", markup=False)
-        yield OptionList(id="rows", compact=True)
+        yield HomeList(id="rows", compact=True)
         with Vertical(id="machine") as box:
             box.border_title = "This machine"
             yield MachineGlance(setup.gpus, setup.machine, setup.glyphs)
@@ -126,7 +131,7 @@ class HomeScreen(QuietScreen[None]):
         if self.is_current:  # nobody sees it else
             self._read()
 
-    @work(thread=True, exclusive=True, exit_on_error=False)
+    @work(thread=True, exclusive=True, group="read", exit_on_error=False)
     def _read(self) -> None:
         # Run directories may lie on a disk that takes its time.
         self.app.call_from_thread(self._take, read_shelf())
@@ -142,7 +147,7 @@ class HomeScreen(QuietScreen[None]):
         if not self.is_attached:
             return
         before = self._rows
-        self._rows = home_rows(self._starts, self._shelf, self._whole, self._setup.glyphs)
+        self._rows = home_rows(self._starts, self._shelf, self._whole, self._setup.glyphs, self._setup.clock())
         listed = self._listed
         if [row.key for row in before] != [row.key for row in self._rows]:
             at = listed.highlighted_option.id if listed.highlighted_option else None
@@ -201,10 +206,10 @@ class HomeScreen(QuietScreen[None]):
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
-        self.action_open()
+        self._open()
 
     @work
-    async def action_open(self) -> None:
+    async def _open(self) -> None:
         """Begins, opens or shows what is highlighted."""
         holds = self._holds
         if isinstance(holds, More):

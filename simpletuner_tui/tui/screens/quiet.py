@@ -1,12 +1,15 @@
 """What all screens that stay share."""
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from textual import on
 from textual.events import Compose
 from textual.reactive import Reactive
 from textual.screen import Screen
 from textual.widget import Widget
+
+if TYPE_CHECKING:
+    from simpletuner_tui.hardware import Subject
 
 Result = TypeVar("Result")
 
@@ -16,6 +19,13 @@ class QuietScreen(Screen[Result]):
 
     focused: Reactive[Widget | None] = Reactive(None, repaint=False)
     """Textual draws the whole screen anew when the focus moves: 6 kB for two borders."""
+
+    @property
+    def subject(self) -> "Subject":
+        """What the machine is looked at for from here."""
+        from simpletuner_tui.hardware import Subject  # noqa: PLC0415 - nobody waits for it at first
+
+        return Subject()
 
     @on(Compose)
     def _fit(self) -> None:

@@ -22,6 +22,7 @@ from simpletuner_tui.tui.widgets.key_line import KeyLine
 from simpletuner_tui.tui.widgets.panes import Pane
 
 if TYPE_CHECKING:
+    from simpletuner_tui.hardware import Subject
     from simpletuner_tui.rehearsing import Kept
 
 
@@ -90,6 +91,20 @@ class ReviewScreen(QuietScreen[str | None]):
                 yield Button("Launch (F9)", id="launch", compact=True)
         yield Static("This window is too small: 60 columns and 20 rows are needed.", id="too-small")
         yield KeyLine()
+
+    @property
+    def subject(self) -> "Subject":
+        from simpletuner_tui.hardware import Expected, Subject, expected_of  # noqa: PLC0415 - not before somebody looks
+
+        prepared = self.review.prepared if self.review else None
+        if prepared is None:
+            return Subject()
+        plan = prepared.plan
+
+        def expected() -> Expected:
+            return expected_of(plan.settings, plan.run_dir, self._setup.machine().gpus())
+
+        return Subject("the plan", expected)
 
     def on_mount(self) -> None:
         answers = self.query_one("#answers", OptionList)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -20,6 +21,7 @@ from launcher.runs.processes import end_processes
 from launcher.runs.state import RunStatus, status
 from launcher.runs.stop import ASKED, request_stop
 from simpletuner_tui.failure import why_it_failed
+from simpletuner_tui.hardware import Expected, Subject
 from simpletuner_tui.history import History
 from simpletuner_tui.messages import left_to_itself
 from simpletuner_tui.tui.glyphs import Glyphs
@@ -104,6 +106,14 @@ class RunScreen(QuietScreen[None]):
         self._predicted = Predicted()
         self._going: bool | None = None
         """Whether it went on at the last look; None before the first."""
+
+    @property
+    def subject(self) -> Subject:
+        predicted, header = self._predicted, self.history.header
+        gpus = frozenset(gpu.uuid for gpu in header.gpus) if header else frozenset()
+        folders = {Path(folder): 0 for folder in header.folders} if header else {}
+        expected = Expected(predicted.gpu_mib, gpus, predicted.host_mib, folders, comes_on_top=False)
+        return Subject(self.run.name, lambda: expected, self.history)
 
     def compose(self) -> ComposeResult:
         yield Drawn(id="headline")

@@ -26,6 +26,7 @@ from simpletuner_tui.tui.widgets.steps import JumpTo, StepList
 
 if TYPE_CHECKING:
     from launcher.config.settings import Settings
+    from simpletuner_tui.hardware import Subject
     from simpletuner_tui.questions.model import Resolved
 
 PANES = ("help", "file", "cost")
@@ -111,6 +112,17 @@ class WizardScreen(QuietScreen[bool]):
             elif isinstance(pane, CostPane):
                 priced = (partial(self._settings, held) for held in (self._before, self._now))
                 self.call_after_refresh(pane.price, *priced)  # the question comes first
+
+    @property
+    def subject(self) -> "Subject":
+        from simpletuner_tui.hardware import Expected, Subject, expected_of  # noqa: PLC0415 - not before somebody looks
+
+        setup, held = self._setup, self._session.resolved
+
+        def expected() -> Expected:
+            return expected_of(self._settings(held), setup.run_dir(), setup.machine().gpus())
+
+        return Subject("the plan", expected) if setup.document.launches else Subject()
 
     def _settings(self, held: "Resolved") -> "Settings":
         from simpletuner_tui.answers import read_resolved  # noqa: PLC0415 - not before the first screen

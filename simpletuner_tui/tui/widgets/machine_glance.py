@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from textual import work
 from textual.content import Content
 
-from simpletuner_tui.text import bar, size
+from simpletuner_tui.text import bar
 from simpletuner_tui.tui.glyphs import ASCII, Glyphs
 from simpletuner_tui.tui.widgets.drawn import Drawn
 from simpletuner_tui.tui.widgets.gpu_line import INTERVAL, MOVED_MIB
@@ -85,25 +85,22 @@ class MachineGlance(Drawn):
             name = max(len(_named(gpu)) for gpu in gpus)
             return [self._line(f"{_named(gpu):<{name}}", gpu.used_mib, gpu.total_mib, width) for gpu in gpus]
         each = [f"GPU {gpu.index}  {_share(gpu.used_mib, gpu.total_mib)}" for gpu in gpus]
-        widest = max(map(len, each))
-        return [
-            "   ".join(f"{cell:<{widest}}" for cell in each[row : row + 2]).rstrip() for row in range(0, len(each), 2)
-        ]
+        return ["     ".join(each[row : row + 2]) for row in range(0, len(each), 2)]
 
     def _host_line(self, width: int) -> str:
         if self._host is None:
             return f"RAM  {self._glyphs.ellipsis}"
-        name = "RAM"
-        if self._gpus is not None and self._gpus.gpus and not self._in_pairs:
-            name = f"RAM{'':<{max(len(_named(gpu)) for gpu in self._gpus.gpus) - 3}}"
+        gpus = self._gpus.gpus if self._gpus else ()
+        widest = len("GPU 0") if self._in_pairs else max((len(_named(gpu)) for gpu in gpus), default=3)
+        name = f"{'RAM':<{widest}}"
         return self._line(name, self._host.total_mib - self._host.available_mib, self._host.total_mib, width)
 
     def _line(self, name: str, used: float, total: float, width: int) -> str:
         told = _share(used, total)
-        room = width - len(name) - len(told) - 4
-        if room < 5:
+        room = min(BAR, width - len(name) - len(told) - 4)
+        if room < 5 or self._in_pairs:
             return f"{name}  {told}"
-        return f"{name}  {bar(used, total, min(BAR, room), ascii_only=self._glyphs is ASCII)}  {told}"
+        return f"{name}  {bar(used, total, room, ascii_only=self._glyphs is ASCII)}  {told}"
 
 
 def _named(gpu: "Gpu") -> str:
@@ -111,4 +108,4 @@ def _named(gpu: "Gpu") -> str:
 
 
 def _share(used: float, total: float) -> str:
-    return f"{size(used)} of {size(total)} used"
+    return f"{used / 1024:5.1f} of {total / 1024:.1f} GiB"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest.mock import patch
 
-from harness.screens import LARGE, MACHINE, SMALL, TINY, picture, settle, short_waits
+from harness.screens import LARGE, MACHINE, SMALL, TINY, file_name, picture, settle, short_waits  # noqa: F401 - each table has it
 from launcher.deepspeed.installed import TESTED
 from launcher.deepspeed.run_facts import RunFacts
 from launcher.deepspeed.writing import as_json

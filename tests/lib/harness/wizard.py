@@ -82,8 +82,8 @@ class Wizard:
         presets: bool = False,
         **setup,
     ) -> None:
-        self.session = Session(registry, answers or {}, {"deepspeed": True})
         parts = {
+            "session": Session(registry, answers or {}, {"deepspeed": True}),
             "document": replace(run_document(), name="test", registry=registry, sources=(), presets=presets),
             "drafts": Drafts(Path("draft.json")),
             "gpus": MACHINE.gpus,
@@ -92,7 +92,7 @@ class Wizard:
             "run_dir": lambda: Path("runs/test"),
             "glyphs": UNICODE,
         }
-        self.app = WizardApp(SetUp(session=self.session, **{**parts, **setup}))
+        self.app = WizardApp(SetUp(**{**parts, **setup}))
         self._running = self.app.run_test(size=size)
 
     async def __aenter__(self) -> "Wizard":
@@ -132,6 +132,11 @@ class Wizard:
     @property
     def screen(self):
         return self.app.screen
+
+    @property
+    def session(self) -> Session:
+        """Of the walk that is under way."""
+        return self.app.setup.session
 
     @property
     def where(self) -> str | None:
