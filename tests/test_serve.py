@@ -1,90 +1,25 @@
 """``serve`` as a person meets it: pages for whoever has the token, in a real browser, and an orderly end."""
 
-import contextlib
-import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
 from harness.chromium import CHROMIUM, Chromium
-from harness.runs import CLI, cli, end_run, events, gone, wait_for
+from harness.runs import cli, end_run, events, gone, wait_for
+from harness.serving import WEBSOCKET, Served
 from launcher.runs.directory import RunDirectory
 from launcher.runs.state import status
 
 ROOT = Path(__file__).parents[1]
 MODEL = "training.pretrained_model_name_or_path"
 TOKEN = "a-token-of-my-own"
-WEBSOCKET = {
-    "Upgrade": "websocket",
-    "Connection": "Upgrade",
-    "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
-}
-
-
-class Served:
-    """The command, and what it answers."""
-
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
-        self.process = subprocess.Popen(
-            [CLI, "serve", "--port", "0", *arguments],
-            cwd=folder,
-            env={**os.environ, "XDG_STATE_HOME": str(folder / "state"), **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.url = self.process.stdout.readline().strip()
-        parts = urlsplit(self.url)
-        self.port, self.place, self.token = parts.port, parts.netloc, parse_qs(parts.query)["token"][0]
-        self._connections: list[http.client.HTTPConnection] = []
-
-    def get(self, path: str, **headers: str) -> http.client.HTTPResponse:
-        """One request; headers in Python's spelling."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        self._connections.append(connection)
-        connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-        return connection.getresponse()
-
-    @property
-    def cookie(self) -> str:
-        """What a browser sends once it has opened the address."""
-        return self.get(f"/?token={self.token}").getheader("Set-Cookie").partition(";")[0]
-
-    def open_page(self) -> int:
-        """A page's websocket; the process of its app, once it draws."""
-        answer = self.get("/ws", Cookie=self.cookie, Origin=f"http://{self.place}", **WEBSOCKET)
-        assert answer.status == 101
-        drawn = self._connections[-1].sock
-        assert wait_for(lambda: drawn.recv(1 << 16))
-        (app,) = self.apps
-        return app
-
-    @property
-    def apps(self) -> list[int]:
-        return [child.pid for child in psutil.Process(self.process.pid).children()]
-
-    def end(self, number: int) -> tuple[int, str]:
-        """Its exit code after a signal, and what it said."""
-        self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=30)
-        return self.process.returncode, said
-
-    def close(self) -> None:
-        for connection in self._connections:
-            connection.close()
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-        self.process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +185,16 @@ def browser(tmp_path_factory):
     it.close()
 
 
+def test_an_app_that_is_left_says_so_and_can_be_opened_again(browser, serve):
+    browser.open(serve().url)
+    browser.read_until("Start anew")
+    browser.type("\x11")
+    ended = "getComputedStyle(document.getElementById('ended')).display"
+    browser.until(lambda: browser.run(ended) == "flex")
+    browser.run("document.querySelector('#ended button').click()")
+    browser.until(lambda: browser.run(f"window.shown && {ended}") == "none" and "Start anew" in browser.screen)
+
+
 @pytest.fixture(scope="module")
 def launched(browser, served, place, assets):
     """A run that was answered for and started in a page; the page still shows what comes then."""
@@ -262,7 +207,7 @@ def launched(browser, served, place, assets):
     browser.press("Enter")
     browser.read_until(" 2 of ")
     browser.press("F4")
-    browser.read_until("Everything is fine", 30)
+    browser.read_until("nothing speaks against it")
     browser.press("F9")
     browser.read_until("Start sdxl-")
     browser.type("y")
@@ -272,11 +217,28 @@ def launched(browser, served, place, assets):
     end_run(run)
 
 
-def steps(run: RunDirectory) -> int:
-    """How many optimizer steps it has made."""
-    return len(events(run, "step"))
+def goes_on(run: RunDirectory) -> bool:
+    """Whether it makes more steps than it has made."""
+    made = len(events(run, "step"))
+    return bool(wait_for(lambda: len(events(run, "step")) > made and status(run).live))
 
 
 def test_a_question_is_answered_and_a_run_started(browser, launched):
     browser.read_until(f"{launched.name} was started")
-    wait_for(lambda: status(launched).live)
+    wait_for(lambda: events(launched, "step"), 120)
+
+
+def test_the_page_needs_this_server_alone(browser, served, launched):
+    assert len(browser.requested) >= 5
+    assert {urlsplit(url).netloc for url in browser.requested} <= {served.place, ""}, "pictures in data: have no place"
+    assert browser.run("location.href") == f"http://{served.place}/", "the token is not left where others look"
+    assert browser.run("document.cookie") == ""
+
+
+def test_a_run_outlives_its_page_and_its_server(browser, served, launched):
+    assert served.apps
+    browser.close_page()
+    wait_for(lambda: not served.apps, 15)
+    assert goes_on(launched)
+    assert served.end(signal.SIGTERM)[0] == 130
+    assert goes_on(launched)
