@@ -174,7 +174,10 @@ def _environment(settings: Settings, host: Host) -> dict[str, str]:
     }
     if settings.launch.use_cpu:
         environment |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
-    elif not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & set(os.environ):
+        return environment
+    # CUDA puts the fastest first unless it is told otherwise; the driver, by which GPUs are shown and chosen, does not.
+    environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & set(os.environ):
         environment["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
     return environment
 

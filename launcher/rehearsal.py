@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from launcher.config.settings import Settings
-from launcher.config.training import TrackingSettings, ValidationSettings
+from launcher.config.training import NotificationSettings, TrackingSettings, ValidationSettings
 from launcher.errors import CannotRunHereError
 from launcher.estimate.total import checkpoint_mib
 from launcher.machine.disk import same_filesystem
@@ -60,6 +60,7 @@ def _settings(settings: Settings) -> Settings:
             validation=replace(training.validation, validation_steps=max(every, STEPS + 1) if every else 0),
             export=replace(training.export, export_pipeline=False),
             tracking=TrackingSettings(),
+            notification=NotificationSettings(),
         ),
     )
 

@@ -146,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_plan(commands)
     _add_measure(commands)
+    _add_doctor(commands)
 
     text = "accelerate's questionnaire alone; writes the file that accelerate config writes"
     command = commands.add_parser("accelerate-config", help=text, description=text)
@@ -222,13 +223,27 @@ def _add_measure(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.set_defaults(command=_of("measure.measure"))
 
 
+def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "what this machine can train, what is in the way, why it matters, and the command that mends it"
+    command = commands.add_parser(
+        "doctor",
+        help=text,
+        description=f"{text}. It compiles DeepSpeed's CPU Adam and steps it, a minute or two the first time. It ends "
+        "with 3 where FILE cannot run here; without one, where nothing trains or an NVIDIA GPU cannot be used.",
+    )
+    command.add_argument("file", metavar="FILE", nargs="?", help="answers whose plan is judged too, - for stdin")
+    _add_answers_options(command)
+    command.set_defaults(command=_of("doctor.doctor"))
+
+
 def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser("runs", help="the runs there are")
     command.add_argument("--json", action="store_true")
     command.set_defaults(command=_of("runs.list_runs"))
 
     for name, run, text in (
-        ("attach", "runs.attach", "follow a run to its end; Ctrl-C detaches"),
+        ("attach", "runs.attach", "a run's dashboard; without a screen to draw on, its lines until it ends"),
+        ("checkpoint", "runs.checkpoint", "save a checkpoint now; the run goes on"),
         ("stop", "runs.stop", "save a checkpoint and end a run; a second time, end it at once"),
         ("logs", "runs.logs", "what a run's processes wrote"),
     ):
@@ -238,9 +253,14 @@ def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         if name == "attach":
             command.add_argument("--json", action="store_true", help="events on stdout, one a line")
             command.add_argument("--refresh", type=_seconds, metavar="S", help="seconds between looks")
+            command.add_argument("--read-only", action="store_true", help="look only: nothing can be stopped from here")
+            command.add_argument(
+                "--plain", action="store_true", default=argparse.SUPPRESS, help="lines, not a dashboard"
+            )
+            command.add_argument("--accessible", action="store_true", default=argparse.SUPPRESS, help="the same")
         elif name == "stop":
             command.add_argument("--now", action="store_true", help="without a checkpoint")
-        else:
+        elif name == "logs":
             command.add_argument("--follow", action="store_true", help="until the run ends")
 
 

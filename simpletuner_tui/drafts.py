@@ -4,14 +4,12 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from launcher.runs.directory import read_json, write_atomic
-from simpletuner_tui import paths
-from simpletuner_tui.questions.model import Kind, Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +30,6 @@ class Draft:
         with contextlib.suppress(OverflowError, ValueError, OSError):
             return f"{datetime.fromtimestamp(self.saved):%d %b %H:%M}"
         return ""
-
-    def answers_in(self, folder: Path, registry: Sequence[Question]) -> dict[str, object]:
-        """Its answers where relative paths count from another folder.
-
-        Args:
-            folder: what they count from now.
-            registry: which of the answers are paths.
-        """
-        of_paths = {question.id: question.hub for question in registry if question.kind is Kind.PATH}
-        return {
-            key: paths.rebased(value, self.base, folder, hub=of_paths[key])
-            if key in of_paths and isinstance(value, str) and folder != self.base
-            else value
-            for key, value in self.answers.items()
-        }
 
 
 class Drafts:

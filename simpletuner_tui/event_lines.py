@@ -7,6 +7,7 @@ from simpletuner_tui.text import bar, duration
 
 TITLES = {
     "join": "processes meet",
+    "scan": "look for pictures",
     "compile_communication": "compile communication",
     "compile": "compile DeepSpeed's optimizer",
     "download": "download the model",

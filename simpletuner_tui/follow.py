@@ -13,20 +13,23 @@ from launcher.errors import ExitCode
 from launcher.runs.checkpoints import whole
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import read_events
-from launcher.runs.outcome import read_outcome
 from launcher.runs.rehearsal import rehearsal_of
 from launcher.runs.rehearsed import read_rehearsed
 from launcher.runs.state import RunStatus, Status, status
 from simpletuner_tui.event_lines import line_of, moving_line
+from simpletuner_tui.failure import why_it_failed
 from simpletuner_tui.messages import tell
 from simpletuner_tui.progress import Progress
 from simpletuner_tui.rehearsal_lines import rehearsal_lines
+from simpletuner_tui.signs import Signs
 from simpletuner_tui.text import duration
 
 POLL = 0.2
 """Seconds between two looks at a run."""
 LINE_INTERVAL = 15.0
 """Seconds between two lines of progress where there is no terminal."""
+AT_ONCE = 16 * 2**20
+"""Bytes of events that are read at once; a long run has told a gigabyte."""
 SMALL = 1_000_000_000
 """Parameters below which a model is no SDXL and its owner is told what comes next."""
 
@@ -66,7 +69,7 @@ def follow(run: RunDirectory, *, as_json: bool = False, offset: int = 0, refresh
 def watch(
     run: RunDirectory, progress: Progress, *, as_json: bool = False, offset: int = 0, refresh: float = POLL
 ) -> RunStatus:
-    """Shows a run until it ends, and says nothing of its end.
+    """Shows a run until it ends, and says nothing of its end; a terminal rings its bell then.
 
     Args:
         run: a run that was started.
@@ -79,21 +82,27 @@ def watch(
         KeyboardInterrupt: Ctrl-C; what was drawn is wiped.
     """
     show: _Lines | _Json = _Json() if as_json else _Lines(sys.stderr, progress)
-    told_lost = False
+    told_lost, went, signs = False, False, Signs(run)
     try:
         while True:
             current = status(run)  # asked first: what it tells of its end is then read below
-            events, offset = read_events(run.events_jsonl, offset)
-            for event in events:
-                progress.take(event)
-                show.event(event)
+            while (read := read_events(run.events_jsonl, offset, AT_ONCE))[1] > offset:
+                events, offset = read
+                for event in events:
+                    progress.take(event)
+                    show.event(event)
             if current.orphans and not told_lost:
                 told_lost = True
                 show.clear()
                 tell(f"warning: the supervisor of {run.name} died; its training {_saves(run)}ends")
+            for line in signs.lines(current):
+                show.note(line)
             show.refresh()
             if not current.going:
+                if went:
+                    show.ring()
                 return current
+            went = True
             time.sleep(refresh)
     finally:
         show.clear()
@@ -127,6 +136,12 @@ class _Json:
     def event(self, event: dict[str, Any]) -> None:
         print(json.dumps(event, ensure_ascii=False), flush=True)  # noqa: T201
 
+    def note(self, text: str) -> None:
+        """Only events are shown."""
+
+    def ring(self) -> None:
+        """Whoever reads this needs no bell."""
+
     def refresh(self) -> None:
         """Nothing is redrawn."""
 
@@ -146,6 +161,14 @@ class _Lines:
     def event(self, event: dict[str, Any]) -> None:
         if text := line_of(event):
             self._line(text)
+
+    def note(self, text: str) -> None:
+        self._line(text)
+
+    def ring(self) -> None:
+        """Its terminal's bell: a run that was waited for has ended."""
+        if self._terminal:
+            self._out.write("\a")
 
     def refresh(self) -> None:
         width = shutil.get_terminal_size((80, 24)).columns - 1
@@ -182,21 +205,6 @@ def summarise(run: RunDirectory, progress: Progress, current: RunStatus) -> None
     if finished and 0 < progress.parameters < SMALL and EXAMPLE.exists():
         print(NEXT_STEPS.format(command=_command(), example=EXAMPLE))  # noqa: T201
     sys.stdout.flush()
-
-
-def why_it_failed(run: RunDirectory, current: RunStatus) -> str:
-    """The reason, and where its log is; empty for a run that did not fail."""
-    if current.status is Status.FAILED:
-        return f"{current.state.get('message') or 'the run failed'}\n  log  {run.log}"
-    if current.status is not Status.LOST:
-        return ""
-    outcome = read_outcome(run)
-    again = "\nStart it again with the same --run-dir: it continues from its newest checkpoint."
-    return (
-        f"the supervisor of {run.name} died without a word (killed, or the machine went down)"
-        f"{f'; its training {outcome.message}' if outcome else ''}\n"
-        f"  log  {run.log}{'' if rehearsal_of(run) else again}"
-    )
 
 
 def results(run: RunDirectory, progress: Progress, current: RunStatus) -> list[str]:

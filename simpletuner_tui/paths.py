@@ -2,7 +2,10 @@
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from simpletuner_tui.questions.model import Kind, Question
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -36,3 +39,23 @@ def rebased(text: str, base: Path, folder: Path, *, hub: bool = False) -> str:
         return text
     moved = os.path.relpath(base / text, folder)
     return moved if moved.startswith("..") else f"./{moved}"
+
+
+def answers_rebased(
+    answers: Mapping[str, object], base: Path, folder: Path, registry: Sequence[Question]
+) -> dict[str, object]:
+    """Answers whose relative paths counted from ``base`` so that they count from ``folder``.
+
+    Args:
+        answers: by id.
+        base: where they counted from.
+        folder: where they count from now.
+        registry: which of the answers are paths.
+    """
+    of_paths = {question.id: question.hub for question in registry if question.kind is Kind.PATH}
+    return {
+        key: rebased(value, base, folder, hub=of_paths[key])
+        if key in of_paths and isinstance(value, str) and folder != base
+        else value
+        for key, value in answers.items()
+    }

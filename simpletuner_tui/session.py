@@ -35,6 +35,7 @@ class Session:
             probes: facts of this machine; read from it when None.
         """
         self._registry = registry
+        self._beforehand = dict(answers)
         self._answers = dict(answers)
         self._probes = probe_machine() if probes is None else probes
         self._position = 0
@@ -42,6 +43,10 @@ class Session:
         self._sources: dict[str, str] = {}
         self._before_trial: dict[str, tuple[object, str]] = {}
         self.resolved: Resolved = resolve(registry, self._answers, self._probes)
+
+    def anew(self) -> "Session":
+        """Another walk that begins as this one did."""
+        return Session(self._registry, self._beforehand, self._probes)
 
     @property
     def answers(self) -> dict[str, object]:
@@ -196,6 +201,10 @@ class Session:
                 return
             self._visited.add(question.id)
             self._position += 1
+
+    def go_to_first(self) -> None:
+        """Moves to the first question; those that were visited stay so."""
+        self._position = 0
 
     def skip_to_open_question(self) -> None:
         """Takes answers so far and defaults up to the next question that has neither, a stop, or the end."""

@@ -1,4 +1,4 @@
-"""What a walk can start from: a draft, accelerate's file that is there already, a preset, or nothing."""
+"""What a walk can start from: a draft, saved answers, accelerate's file that is there already, a preset, or nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from launcher.errors import InvalidInputError
 from simpletuner_tui.documents import Document
 from simpletuner_tui.drafts import Draft, Drafts
+from simpletuner_tui.paths import answers_rebased
 from simpletuner_tui.questions.accelerate.file import read_file
 from simpletuner_tui.questions.accelerate.recover import answers_in, deepspeed_answers_in
 from simpletuner_tui.questions.model import Question
@@ -53,12 +54,16 @@ def starts(document: Document, drafts: Drafts, base: Path) -> tuple[Start, ...]:
         with suppress(InvalidInputError):  # what cannot be read is no help; whoever names it is told
             found.append(of_file(path, document.registry))
             break
-    own = "from every question's own default" + ("; the first answer replaces the draft" if draft else "")
-    anew = Start("Start anew", own)
+    anew = start_anew("; the first answer replaces the draft" if draft else "")
     if not document.presets:
         return (*found, anew) if found else ()
     preset = Start("Start from a preset", PRESETS, further=lambda: _presets(document, drafts, base))
     return (*found, preset, anew) if found else (anew, preset)
+
+
+def start_anew(remark: str = "") -> Start:
+    """With nothing answered."""
+    return Start("Start anew", f"from every question's own default{remark}")
 
 
 def _presets(document: Document, drafts: Drafts, base: Path) -> tuple[Start, ...]:
@@ -82,10 +87,39 @@ def _of_draft(draft: Draft, base: Path, registry: Sequence[Question]) -> Start:
     when = f"{draft.when}, " if draft.when else ""
 
     def begin(session: Session) -> Sequence[str]:
-        session.restore(draft.answers_in(base, registry), draft.place)
+        session.restore(answers_rebased(draft.answers, draft.base, base, registry), draft.place)
         return ()
 
     return Start("Continue the draft", f"{when}{len(draft.answers)} answers, in {draft.base}", begin, unsaved=True)
+
+
+def of_answers(path: Path, base: Path, registry: Sequence[Question]) -> Start:
+    """Saved answers, a set-up's or a run's. The walk begins at its first question, with all that they answer visited.
+
+    Args:
+        path: answers.json; relative paths in it count from its folder.
+        base: the folder that they count from in the walk.
+        registry: what is asked.
+
+    Raises:
+        InvalidInputError: it cannot be read, or holds no answers.
+    """
+    from simpletuner_tui.answers import read_answers  # noqa: PLC0415 - not before somebody takes some up
+
+    try:
+        read = read_answers(path.read_bytes(), path.parent, str(path))
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from error
+    answers = answers_rebased(read.values, read.base, base, registry)
+    gone = sorted(answers.keys() - {question.id for question in registry if question.asks})
+
+    def begin(session: Session) -> Sequence[str]:
+        session.take(answers, path.name)
+        session.skip_to_open_question()
+        session.go_to_first()
+        return [f"{path.name} answers what nobody asks any more: {', '.join(gone)}."] if gone else []
+
+    return Start(path.name, f"{len(answers)} answers, in {path.parent}", begin)
 
 
 def of_file(path: Path, registry: Sequence[Question]) -> Start:

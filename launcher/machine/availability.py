@@ -27,8 +27,8 @@ VENDORS: dict[str, tuple[str, str]] = {
 }
 """Accelerators that come with a package of their own: that package, and their devices below /dev."""
 
-INTEL = "0x8086"
-"""Intel's PCI vendor id, as the kernel writes it."""
+INTEL, NVIDIA = "0x8086", "0x10de"
+"""Their PCI vendor ids, as the kernel writes them."""
 
 
 class Availability(Mapping[str, bool]):
@@ -132,6 +132,19 @@ def has_gpu_of(vendor: str, root: Path = Path("/")) -> bool:
     """
     vendors = (root / "sys/class/drm").glob("renderD*/device/vendor")
     return any(path.read_text().strip() == vendor for path in vendors)
+
+
+def is_on_bus(vendor: str, root: Path = Path("/")) -> bool:
+    """Whether a display controller of a vendor's is on the PCI bus, whichever driver it has.
+
+    Args:
+        vendor: its PCI id, as the kernel writes it.
+        root: where ``sys`` is; tests give their own.
+    """
+    return any(
+        (device / "class").read_text().startswith("0x03") and (device / "vendor").read_text().strip() == vendor
+        for device in (root / "sys/bus/pci/devices").glob("*")
+    )
 
 
 def torch_built_for(platform: str) -> str:

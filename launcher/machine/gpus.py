@@ -1,12 +1,11 @@
-"""GPUs by NVML. No CUDA context is opened on the card that is measured."""
+"""GPUs as they are now, and which of them CUDA will show."""
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
-MIB = 2**20
+from launcher.machine.nvml import DriverError, Nvml, NvmlError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +39,33 @@ class Reader(Protocol):
         """The GPUs now; never raises."""
 
 
+class Device(Protocol):
+    """What ``CUDA_VISIBLE_DEVICES`` may name: a GPU, or a part of one (MIG), which has its GPU's index."""
+
+    @property
+    def index(self) -> int:
+        """By NVML's order."""
+
+    @property
+    def uuid(self) -> str:
+        """``GPU-`` or, of a part, ``MIG-`` and more."""
+
+
+D = TypeVar("D", bound=Device)
+
+
 def read_nvml() -> Gpus:
     """The GPUs of this machine, or why none can be seen."""
-    import pynvml  # noqa: PLC0415 - loads the driver's library: only when GPUs are asked for
-
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return Gpus((), reason=f"no NVIDIA driver answers ({error})")
+        nvml = Nvml()
+    except DriverError as error:
+        return Gpus((), reason=error.reason)
     try:
-        cards = [_read(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
-        return Gpus(cards, driver=_text(pynvml.nvmlSystemGetDriverVersion()))
-    except pynvml.NVMLError as error:
+        return Gpus([_read(nvml, index) for index in range(nvml.count())], driver=nvml.driver())
+    except NvmlError as error:
         return Gpus((), reason=f"the NVIDIA driver fails ({error})")
     finally:
-        with suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
+        nvml.close()
 
 
 def visible(gpus: Gpus, devices: str | None) -> Gpus:
@@ -65,16 +75,8 @@ def visible(gpus: Gpus, devices: str | None) -> Gpus:
         gpus: all of the machine.
         devices: the environment's ``CUDA_VISIBLE_DEVICES``: indices or UUIDs, up to the first that names none.
     """
-    if devices is None or not gpus.gpus or "MIG-" in devices:
-        return gpus
-    shown: list[Gpu] = []
-    for name in devices.split(","):
-        found = [gpu for gpu in gpus.gpus if _is_named(gpu, name.strip())]
-        if len(found) != 1:
-            break
-        shown += found
-    reason = "" if shown else f"CUDA_VISIBLE_DEVICES={devices} hides all {len(gpus.gpus)} of them"
-    return Gpus(shown, reason, gpus.driver)
+    shown = shown_of(gpus.gpus, devices)
+    return Gpus(shown, gpus.reason if shown or not gpus.gpus else why_hidden(gpus.gpus, devices), gpus.driver)
 
 
 def visible_to(gpus: Gpus, gpu_ids: str) -> Gpus:
@@ -87,26 +89,45 @@ def visible_to(gpus: Gpus, gpu_ids: str) -> Gpus:
     return visible(gpus, os.environ.get("CUDA_VISIBLE_DEVICES") if gpu_ids == "all" else gpu_ids)
 
 
-def _is_named(gpu: Gpu, name: str) -> bool:
-    return name == str(gpu.index) or (name.startswith("GPU-") and gpu.uuid.startswith(name))
+def shown_of(devices: Sequence[D], names: str | None) -> Sequence[D]:
+    """Those that CUDA shows, in its order; the parts of a GPU come with it.
+
+    Args:
+        devices: all of the machine. Where parts are named and none is among them, all are taken to be shown.
+        names: the environment's ``CUDA_VISIBLE_DEVICES``.
+    """
+    if names is None or ("MIG-" in names and not any(is_part(device) for device in devices)):
+        return devices
+    shown: list[D] = []
+    for name in names.split(","):
+        found = _named(devices, name.strip())
+        if not found:
+            break
+        shown += found
+    return shown
 
 
-def _read(pynvml: Any, index: int) -> Gpu:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    try:
-        # The first version of this call counts the driver's own reserve as used; nvidia-smi does not.
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
-    except pynvml.NVMLError:
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    return Gpu(
-        index=index,
-        uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
-        name=_text(pynvml.nvmlDeviceGetName(handle)),
-        total_mib=memory.total // MIB,
-        free_mib=memory.free // MIB,
-        used_mib=memory.used // MIB,
-    )
+def why_hidden(devices: Sequence[D], names: str | None) -> str:
+    """What is said where none of some devices is shown."""
+    return f"CUDA_VISIBLE_DEVICES={names} hides all {sum(not is_part(device) for device in devices)} of them"
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+def is_part(device: Device) -> bool:
+    """Whether it is a part of a GPU (MIG)."""
+    return device.uuid.startswith("MIG-")
+
+
+def _named(devices: Sequence[D], name: str) -> list[D]:
+    """One GPU with its parts, or one part; nothing where the name fits none or several."""
+    if name.startswith(("GPU-", "MIG-")):
+        found = [device for device in devices if device.uuid.startswith(name)]
+        if len(found) != 1 or is_part(found[0]):
+            return found if len(found) == 1 else []
+        name = str(found[0].index)
+    return [device for device in devices if str(device.index) == name]
+
+
+def _read(nvml: Nvml, index: int) -> Gpu:
+    handle = nvml.handle(index)
+    memory = nvml.memory(handle)
+    return Gpu(index, nvml.uuid(handle), nvml.name(handle), memory.total_mib, memory.free_mib, memory.used_mib)

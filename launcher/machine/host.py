@@ -2,6 +2,7 @@
 
 import os
 import resource
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +21,28 @@ class Host:
     """Physical cores this process may run on."""
 
 
-def read_host(cgroup: Path = Path("/sys/fs/cgroup")) -> Host:
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def read_host(cgroup: Path = CGROUP) -> Host:
     """What the machine has, or what its container allows where that is less."""
+    return Host(*read_memory(cgroup), _cores(cgroup))
+
+
+def read_memory(cgroup: Path = CGROUP) -> tuple[int, int]:
+    """Total and available MiB of it."""
     memory = psutil.virtual_memory()
     total, available = memory.total, memory.available
     limit, used = _cgroup_memory(cgroup)
     if limit is not None and limit < total:
         total = limit
         available = min(available, max(limit - used, 0))
-    return Host(total // MIB, available // MIB, _cores(cgroup))
+    return total // MIB, available // MIB
+
+
+def memory_mib() -> int:
+    """What the machine has, whatever its container allows."""
+    return int(psutil.virtual_memory().total) // MIB
 
 
 def lockable_mib(status: Path = Path("/proc/self/status")) -> int | None:
@@ -58,6 +72,36 @@ def _cgroup_memory(cgroup: Path) -> tuple[int | None, int]:
             continue
         return limit, max(used - _statistic(stat_file, cache), 0)
     return None, 0
+
+
+def oom_kills(
+    cgroup: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup"), machine: Path = Path("/proc/vmstat")
+) -> int | None:
+    """Processes that the kernel killed for memory so far, of this process's cgroup; else of the machine.
+
+    None where nobody counts them.
+    """
+    for file in (*_oom_counters(cgroup, own), machine):
+        try:
+            counted = [int(line.split()[1]) for line in file.read_text().splitlines() if line.startswith("oom_kill ")]
+        except (OSError, ValueError, LookupError):
+            continue
+        if counted:
+            return counted[0]
+    return None
+
+
+def _oom_counters(cgroup: Path, own: Path) -> Iterator[Path]:
+    """Of cgroup v2 and v1, each as the host sees it and as a container does."""
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        return
+    for _, controllers, path in lines:
+        if not controllers:
+            yield from (cgroup / place.strip("/") / "memory.events" for place in (path, ""))
+        elif "memory" in controllers.split(","):
+            yield from (cgroup / "memory" / place.strip("/") / "memory.oom_control" for place in (path, ""))
 
 
 def _statistic(file: Path, name: str) -> int:

@@ -1,6 +1,5 @@
 """Measuring this machine, which a person asks for: the probe as a process of its own, whose figures are kept."""
 
-import contextlib
 import shlex
 import signal
 import subprocess
@@ -12,11 +11,10 @@ from typing import IO
 from launcher.errors import CannotRunHereError, ExitCode, RunFailedError
 from launcher.machine.bandwidths import Bandwidths, Hardware, bandwidths_file, known
 from launcher.machine.host import read_host
+from launcher.machine.probing import end, last_words
 
 PROBE = (sys.executable, "-m", "launcher.probes.bandwidths")
 """It takes the file to write, ``--threads`` and ``--nvme``."""
-PATIENCE = 3.0
-"""Seconds that a probe which is stopped gets to leave by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +58,8 @@ class Measuring:
         """
         code = self._process.wait()
         self._said.seek(0)
-        lines = self._said.read().decode("utf-8", "replace").split("\n")
+        last = last_words(self._said.read().decode("utf-8", "replace"))
         self._said.close()
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
         if code == ExitCode.CANNOT_RUN_HERE:
             raise CannotRunHereError(last)
         if code < 0:
@@ -74,11 +71,7 @@ class Measuring:
 
     def stop(self) -> None:
         """Ends it; nothing of it stays."""
-        self._process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(PATIENCE)
-        self._process.kill()
-        self._process.wait()
+        end(self._process)
         self._said.close()
 
 

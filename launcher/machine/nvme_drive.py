@@ -10,13 +10,12 @@ wrong sign. Linux gives NVMe drives 3.
 
 import mmap
 import os
-import re
-import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from launcher.machine.disk import nearest_existing, why_not_writable
+from launcher.machine.filesystems import IN_MEMORY, MOUNTINFO, NETWORK, OVERLAYS, SYS, block_device, filesystem
 
 UNSAFE = "SIMPLETUNER_TUI_UNSAFE_NVME"
 """An environment variable for tests alone: set, what is said here only warns. Gradients go wrong silently then."""
@@ -26,17 +25,8 @@ ALIGNED = 4
 REQUEST = 2**20 + 1024
 """Bytes of the probe: the smallest that DeepSpeed swaps, and its smallest unit more."""
 
-_IN_MEMORY = frozenset({"tmpfs", "ramfs", "devtmpfs", "hugetlbfs"})
-_OVERLAYS = frozenset({"overlay", "aufs", "fuse.fuse-overlayfs", "unionfs"})
-_NETWORK = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "vboxsf", "afs", "ceph", "lustre", "gpfs", "beegfs"}
-    | {"glusterfs", "fuse.glusterfs", "orangefs", "pvfs2", "ocfs2", "gfs2", "fuse.sshfs", "fuse.rclone", "fuse.s3fs"}
-)
 
-
-def why_no_nvme_offload(
-    folder: Path, mountinfo: Path = Path("/proc/self/mountinfo"), sys: Path = Path("/sys")
-) -> str | None:
+def why_no_nvme_offload(folder: Path, mountinfo: Path = MOUNTINFO, sys: Path = SYS) -> str | None:
     """Why NVMe offload must not go to a folder, which may not be there yet; None where it can.
 
     Args:
@@ -47,38 +37,19 @@ def why_no_nvme_offload(
     if reason := why_not_writable(folder):
         return reason
     existing = nearest_existing(folder).resolve()
-    kind, source = _mounted(existing, mountinfo.read_text())
+    kind, source = filesystem(existing, mountinfo)
     return _why_not_this_kind(kind) or _why_not_this_drive(existing, kind, source, sys) or _why_not_read(existing)
 
 
-def _mounted(path: Path, mountinfo: str) -> tuple[str, str]:
-    """Type and source of the filesystem a path is on, from ``/proc/self/mountinfo`` (proc_pid_mountinfo(5))."""
-    found = ("", "")
-    deepest = -1
-    for line in mountinfo.splitlines():
-        place, _, filesystem = line.partition(" - ")
-        point = Path(_unescaped(place.split(" ")[4]))
-        # What is mounted later on the same place hides what was there.
-        if path.is_relative_to(point) and len(point.parts) >= deepest:
-            deepest = len(point.parts)
-            kind, source, *_ = filesystem.split(" ")
-            found = kind, _unescaped(source)
-    return found
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
-
-
 def _why_not_this_kind(kind: str) -> str | None:
-    if kind in _IN_MEMORY:
+    if kind in IN_MEMORY:
         return f"it is in host memory ({kind}), which offloading there would fill instead of sparing it"
-    if kind in _OVERLAYS:
+    if kind in OVERLAYS:
         return (
             f"it is inside a container's own filesystem ({kind}), whose layers lie between DeepSpeed and the drive; "
             "mount a folder of the drive into the container"
         )
-    if kind in _NETWORK:
+    if kind in NETWORK:
         return f"it is on a network filesystem ({kind}), over which every step would move all optimizer states"
     if kind.startswith("fuse"):
         return f"its filesystem ({kind}) is a program that answers in the drive's place"
@@ -86,7 +57,7 @@ def _why_not_this_kind(kind: str) -> str | None:
 
 
 def _why_not_this_drive(existing: Path, kind: str, source: str, sys: Path) -> str | None:
-    device = _block_device(existing, source, sys)
+    device = block_device(existing, source, sys)
     if device is None:
         return f"no drive is found behind it ({kind} on {source}), so how it wants memory aligned is not known"
     for drive in _stack(device):
@@ -100,21 +71,6 @@ def _why_not_this_drive(existing: Path, kind: str, source: str, sys: Path) -> st
                 f"{ALIGNED}: gradients would be wrong without a word"
             )
     return None
-
-
-def _block_device(existing: Path, source: str, sys: Path) -> Path | None:
-    """The device in sysfs that a filesystem is on; None where it has none."""
-    number = existing.stat().st_dev
-    if os.major(number) == 0:  # btrfs gives each of its volumes a number of its own
-        try:
-            status = Path(source).stat()
-        except OSError:
-            return None
-        if not stat.S_ISBLK(status.st_mode):
-            return None
-        number = status.st_rdev
-    device = sys / "dev/block" / f"{os.major(number)}:{os.minor(number)}"
-    return device.resolve() if device.exists() else None
 
 
 def _stack(device: Path) -> Iterator[Path]:

@@ -3,7 +3,8 @@
 import os
 from contextlib import suppress
 
-from launcher.machine.gpus import MIB, read_nvml
+from launcher.machine.gpus import read_nvml
+from launcher.machine.nvml import MIB, Nvml, NvmlError, RefusedError
 
 
 class ProcessMemory:
@@ -16,21 +17,18 @@ class ProcessMemory:
     def __init__(self) -> None:
         """Notes what is used of every GPU."""
         self._before = {gpu.uuid: gpu.used_mib for gpu in read_nvml().gpus}
-        if self._before:
-            import pynvml  # noqa: PLC0415 - loads the driver's library
-
-            pynvml.nvmlInit()  # once: a reading a step must not open the driver anew
+        self._nvml = Nvml() if self._before else None  # once: a reading a step must not open the driver anew
 
     def read(self, uuid: str) -> int | None:
         """MiB now of the GPU with this UUID; None where NVML cannot tell, as of a part of a GPU (MIG)."""
-        if uuid not in self._before:
+        if self._nvml is None or uuid not in self._before:
             return None
-        import pynvml  # noqa: PLC0415
-
-        with suppress(pynvml.NVMLError):
-            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-            for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
-                if process.pid == os.getpid() and process.usedGpuMemory:
-                    return int(process.usedGpuMemory // MIB)
-        used = {gpu.uuid: gpu.used_mib for gpu in read_nvml().gpus}
-        return used[uuid] - self._before[uuid] if uuid in used else None
+        own: int | None = None
+        try:
+            gpu = self._nvml.handle(uuid)
+            used = self._nvml.memory(gpu).used_mib
+            with suppress(RefusedError):
+                own = self._nvml.held(gpu).get(os.getpid())
+        except NvmlError:
+            return None
+        return own // MIB if own else used - self._before[uuid]

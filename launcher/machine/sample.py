@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from launcher.machine.gpu_processes import GpuProcess
+if TYPE_CHECKING:
+    from launcher.machine.gpu_processes import GpuProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,19 @@ class GpuSample:
     received_mib_s: Figure
     """Over PCIe, by the GPU."""
     sent_mib_s: Figure
-    processes: tuple[GpuProcess, ...] | Unknown
+    processes: "tuple[GpuProcess, ...] | Unknown"
     """The largest first."""
     lost: str = ""
     """Why it does not answer any more, such as having fallen off the bus; the figures are unknown then."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpusSample:
+    """All GPUs that are looked at, or why there are none."""
+
+    gpus: Sequence[GpuSample]
+    """By index; below one that is divided, its parts."""
+    none: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from launcher.plan import Plan
 from launcher.preflight.adapter import adapter
 from launcher.preflight.data import data, resolution
 from launcher.preflight.disks import disks, folders, of_others, places
-from launcher.preflight.finding import Finding, size
+from launcher.preflight.finding import About, Finding, size
 from launcher.preflight.machine import Machine
 from launcher.preflight.machines import machines
 from launcher.preflight.nvme import nvme
@@ -54,7 +54,7 @@ def preflight(plan: Plan, machine: Machine | None = None) -> list[Finding]:
         *_host(plan, machine.host()),
         *_toolchain(plan, machine.toolchain()),
     ]
-    findings += [*nvme(plan, machine), *_trackers(plan, machine), *machines(plan, machine)]
+    findings += [*nvme(plan, machine, on_gpu=bool(gpus.gpus)), *_trackers(plan, machine), *machines(plan, machine)]
     if plan.model.assumed and any(finding.field == MODEL for finding in of_model):
         # There is no model; what an estimate of SDXL says would be of another one than is meant.
         findings = [each for each in findings if each.level is Level.ERROR and not each.forceable]
@@ -175,12 +175,12 @@ def _trackers(plan: Plan, machine: Machine) -> Iterator[Finding]:
     for name in plan.settings.training.tracking.trackers:
         if not any(machine.has_package(package) for package in PACKAGES_OF[name]):
             message = f"{name} is not installed; pip install {PACKAGES_OF[name][0]}, or leave it out"
-            yield Finding("training.report_to", message, exit_code=ExitCode.CANNOT_RUN_HERE)
+            yield Finding("training.report_to", message, exit_code=ExitCode.CANNOT_RUN_HERE, about=About.TRACKER)
 
 
 def _platform(plan: Plan, machine: Machine) -> Iterator[Finding]:
     if not plan.settings.launch.use_cpu and (reason := machine.why_not_cuda()):
-        yield Finding("accelerate.use_cpu", reason, exit_code=ExitCode.CANNOT_RUN_HERE)
+        yield Finding("accelerate.use_cpu", reason, exit_code=ExitCode.CANNOT_RUN_HERE, about=About.GPU)
 
 
 def _gpus(plan: Plan, gpus: Gpus, machine: Machine) -> Iterator[Finding]:
@@ -189,13 +189,14 @@ def _gpus(plan: Plan, gpus: Gpus, machine: Machine) -> Iterator[Finding]:
         if plan.model.is_sdxl:
             why = "training on the CPU was chosen" if launch.use_cpu else f"no GPU: {gpus.reason}"
             message = f"{why}; SDXL takes hours a step on a CPU"
-            yield Finding("accelerate.use_cpu", message, level=Level.WARNING)
+            yield Finding("accelerate.use_cpu", message, level=Level.WARNING, about=About.GPU)
         return
     if launch.processes_here > len(gpus.gpus):
         yield Finding(
             "accelerate.num_processes",
             f"{launch.processes_here} processes want a GPU each, and there are {len(gpus.gpus)}",
             exit_code=ExitCode.CANNOT_RUN_HERE,
+            about=About.GPU,
         )
     for gpu in gpus.gpus[: launch.processes_here]:
         name = f"GPU {gpu.index} ({gpu.name})"
@@ -204,19 +205,19 @@ def _gpus(plan: Plan, gpus: Gpus, machine: Machine) -> Iterator[Finding]:
         if verdict(cost, usable) is Verdict.DOES_NOT_FIT:
             message = f"{needs} and {name} has {size(usable)}; offload more or lower the batch"
             code = ExitCode.CANNOT_RUN_HERE
-            yield Finding("training.train_batch_size", message, exit_code=code, forceable=True)
+            yield Finding("training.train_batch_size", message, exit_code=code, forceable=True, about=About.GPU_MEMORY)
         elif (now := verdict(cost, gpu.free_mib)) is Verdict.DOES_NOT_FIT:
             known = [f"{each.name} (pid {each.pid})" for each in machine.gpu_processes(gpu.uuid) if each.name]
             holders = ", ".join(known[:2]) or "another process"
             message = f"{needs}, and {size(gpu.free_mib)} of {name} are free now: {holders} must end first"
             code = ExitCode.CANNOT_RUN_HERE
-            yield Finding("training.train_batch_size", message, exit_code=code, forceable=True)
+            yield Finding("training.train_batch_size", message, exit_code=code, forceable=True, about=About.GPU_MEMORY)
         elif now is Verdict.TIGHT:
             message = (
                 f"tight: torch would take {size(cost.gpu_mib)}, and {size(gpu.free_mib)} of {name} are free; it can do "
                 f"with {size(cost.gpu_least_mib)}, and gives back what it holds between tensors, which takes time"
             )
-            yield Finding("training.train_batch_size", message, level=Level.WARNING)
+            yield Finding("training.train_batch_size", message, level=Level.WARNING, about=About.GPU_MEMORY)
 
 
 def _host(plan: Plan, host: Host) -> Iterator[Finding]:
@@ -229,10 +230,13 @@ def _host(plan: Plan, host: Host) -> Iterator[Finding]:
             f"the run needs {size(needed)} of host RAM, and this machine has {size(host.total_mib)}{advice}",
             exit_code=ExitCode.CANNOT_RUN_HERE,
             forceable=True,
+            about=About.HOST_MEMORY,
         )
     elif plan.model.is_sdxl and needed > host.available_mib:
         message = f"the run needs {size(needed)} of host RAM, and {size(host.available_mib)} are available now"
-        yield Finding("deepspeed.zero_optimization.offload_optimizer.pin_memory", message, level=Level.WARNING)
+        yield Finding(
+            "deepspeed.zero_optimization.offload_optimizer.pin_memory", message, Level.WARNING, about=About.HOST_MEMORY
+        )
 
 
 def _toolchain(plan: Plan, toolchain: Toolchain) -> Iterator[Finding]:
@@ -246,4 +250,5 @@ def _toolchain(plan: Plan, toolchain: Toolchain) -> Iterator[Finding]:
         f"{ds.optimizer_type} needs an extension of DeepSpeed's that cannot be compiled here; install "
         f"{' '.join(toolchain.missing_packages)} (apt install …), or choose AdamW, which needs none",
         exit_code=ExitCode.CANNOT_RUN_HERE,
+        about=About.EXTENSION,
     )

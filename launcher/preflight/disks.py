@@ -11,7 +11,7 @@ from launcher.errors import ExitCode, InvalidInputError
 from launcher.estimate.total import IN_ROWS, ON_NVME, checkpoint_mib
 from launcher.machine.disk import bytes_below, free_bytes, same_filesystem, why_not_writable
 from launcher.plan import Plan
-from launcher.preflight.finding import MIB, Finding, size
+from launcher.preflight.finding import MIB, About, Finding, size
 from launcher.runs.swap import swap_folders
 
 
@@ -33,7 +33,7 @@ def folders(plan: Plan) -> Iterator[Finding]:
         if reason and reason not in told:
             told.add(reason)
             message = f"{path} cannot be written: {reason}; choose another"
-            yield Finding(field, message, exit_code=ExitCode.CANNOT_RUN_HERE)
+            yield Finding(field, message, exit_code=ExitCode.CANNOT_RUN_HERE, about=About.DISK)
 
 
 def disks(plan: Plan) -> Iterator[Finding]:
@@ -61,6 +61,7 @@ def disks(plan: Plan) -> Iterator[Finding]:
             "training.checkpoint_contents to weights, turn off training.export_pipeline, or choose another disk",
             exit_code=ExitCode.CANNOT_RUN_HERE,
             forceable=True,
+            about=About.DISK,
         )
 
 
@@ -128,6 +129,7 @@ def _other_disk(share: _Share, on_it: list[_Share]) -> Iterator[Finding]:
             f"{size(free)} are free on its disk; choose another disk",
             exit_code=ExitCode.CANNOT_RUN_HERE,
             forceable=True,
+            about=About.DISK,
         )
 
 

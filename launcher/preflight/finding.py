@@ -2,11 +2,28 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from launcher.config.setting import Level
 from launcher.errors import CannotRunHereError, ExitCode, InvalidInputError, LauncherError, RefusedToOverwriteError
 
 MIB = 2**20
+
+
+class About(StrEnum):
+    """What of the machine a finding is about, for ``doctor``, which says more about it."""
+
+    GPU = "gpu"
+    GPU_MEMORY = "gpu-memory"
+    HOST_MEMORY = "host-memory"
+    DISK = "disk"
+    EXTENSION = "extension"
+    NVME_DRIVE = "nvme-drive"
+    ASYNC_IO = "async-io"
+    MEMLOCK = "memlock"
+    TRACKER = "tracker"
+    PORT = "port"
+    PDSH = "pdsh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +37,8 @@ class Finding:
     exit_code: ExitCode = ExitCode.USAGE
     forceable: bool = False
     """An estimate says so; ``--force`` starts anyway."""
+    about: About | None = None
+    """None: it is about the answers alone."""
 
 
 def raise_for(findings: list[Finding], *, force: bool = False) -> None:

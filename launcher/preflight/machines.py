@@ -1,24 +1,35 @@
-"""Several machines started over SSH: what does it, and which machines they are."""
+"""Several machines: where they meet, what starts them over SSH, and which they are."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from launcher.errors import ExitCode
 from launcher.plan import Plan
-from launcher.preflight.finding import Finding
+from launcher.preflight.finding import About, Finding
 from launcher.preflight.machine import Machine
 
 
 def machines(plan: Plan, machine: Machine) -> Iterator[Finding]:
-    """Why pdsh could not start the machines; nothing where they are started one by one."""
+    """Why they could not meet at this machine, and why pdsh could not start them."""
     chosen = plan.settings.launch.machines
-    if chosen is None or not chosen.over_ssh:
+    if chosen is None:
+        return
+    port = chosen.main_process_port
+    if chosen.rank == 0 and not machine.is_free(port):
+        yield Finding(
+            "accelerate.main_process_port",
+            f"port {port} of this machine, at which the others are to meet it, is in use; choose another one on all",
+            exit_code=ExitCode.CANNOT_RUN_HERE,
+            about=About.PORT,
+        )
+    if not chosen.over_ssh:
         return
     if machine.which("pdsh") is None:
         yield Finding(
             "accelerate.ds_launcher",
             "pdsh is not installed; apt install pdsh, or choose standard",
             exit_code=ExitCode.CANNOT_RUN_HERE,
+            about=About.PDSH,
         )
     try:
         lines = Path(chosen.hostfile).read_text().splitlines()

@@ -8,13 +8,19 @@ from launcher.errors import ExitCode
 from launcher.estimate.host import LOCKED
 from launcher.machine.nvme_drive import UNSAFE
 from launcher.plan import Plan
-from launcher.preflight.finding import Finding, size
+from launcher.preflight.finding import About, Finding, size
 from launcher.preflight.machine import Machine
 from launcher.runs.swap import swap_folders
 
 
-def nvme(plan: Plan, machine: Machine) -> Iterator[Finding]:
-    """Why what is offloaded to NVMe cannot be; nothing below stage 3, where DeepSpeed takes it for cpu."""
+def nvme(plan: Plan, machine: Machine, *, on_gpu: bool) -> Iterator[Finding]:
+    """Why what is offloaded to NVMe cannot be; nothing below stage 3, where DeepSpeed takes it for cpu.
+
+    Args:
+        plan: of the run.
+        machine: that it runs on.
+        on_gpu: whether it trains on GPUs: DeepSpeed compiles async_io with CUDA then.
+    """
     parts = plan.settings.deepspeed.nvme_parts
     if not parts or not plan.settings.launch.deepspeed:
         return
@@ -26,6 +32,15 @@ def nvme(plan: Plan, machine: Machine) -> Iterator[Finding]:
             "NVMe offload needs DeepSpeed's async_io extension, which cannot be compiled here; install "
             f"{' '.join(packages)} (apt install …), or choose cpu",
             exit_code=ExitCode.CANNOT_RUN_HERE,
+            about=About.ASYNC_IO,
+        )
+    if on_gpu and (reason := machine.why_not_compiled_for_gpus()):
+        yield Finding(
+            device,
+            f"NVMe offload needs DeepSpeed's async_io extension, which cannot be compiled for GPUs here: {reason}; "
+            "mend that, or choose cpu",
+            exit_code=ExitCode.CANNOT_RUN_HERE,
+            about=About.ASYNC_IO,
         )
     needed = sum(part.mib for part in plan.estimate.host if part.name == LOCKED) // plan.settings.launch.processes_here
     lockable = machine.lockable_mib()
@@ -37,6 +52,7 @@ def nvme(plan: Plan, machine: Machine) -> Iterator[Finding]:
             "in /etc/security/limits.conf, docker run --ulimit memlock=-1), lower "
             "deepspeed.zero_optimization.sub_group_size, or choose cpu",
             exit_code=ExitCode.CANNOT_RUN_HERE,
+            about=About.MEMLOCK,
         )
 
 
@@ -49,6 +65,6 @@ def _drives(plan: Plan, machine: Machine) -> Iterator[Finding]:
         told.add(chosen)
         message = f"NVMe offload cannot go to {chosen}: {reason}; choose cpu, or a folder on a local NVMe drive"
         if os.environ.get(UNSAFE):
-            yield Finding(f"deepspeed.{path}", f"{message}. {UNSAFE} lets it", Level.WARNING)
+            yield Finding(f"deepspeed.{path}", f"{message}. {UNSAFE} lets it", Level.WARNING, about=About.NVME_DRIVE)
         else:
-            yield Finding(f"deepspeed.{path}", message, exit_code=ExitCode.CANNOT_RUN_HERE)
+            yield Finding(f"deepspeed.{path}", message, exit_code=ExitCode.CANNOT_RUN_HERE, about=About.NVME_DRIVE)

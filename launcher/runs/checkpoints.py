@@ -19,6 +19,7 @@ from launcher.config.training import AdapterSettings, TrainingSettings
 from launcher.data.draws import buckets_of, order_digest
 from launcher.data.pictures import Picture
 from launcher.errors import InvalidInputError
+from launcher.runs.directory import RunDirectory
 from launcher.runs.marker import MARKER, why_damaged, why_not_whole
 
 FACTS = "checkpoint.json"
@@ -246,6 +247,15 @@ def to_resume(output_dir: Path, wanted: str, ignored: Callable[[str], None] = la
     if not checkpoint.resumable:
         raise InvalidInputError(f"{path} holds weights alone and cannot be resumed")
     return checkpoint
+
+
+def newest_to_resume(run: RunDirectory) -> Checkpoint | None:
+    """What a run would go on from; None where it has nothing, or is a part of another run.
+
+    Raises:
+        InvalidInputError: its settings cannot be read, or of its checkpoints none is whole any more.
+    """
+    return to_resume(run.output_dir(), "latest") if run.trains() == run else None
 
 
 def numbered_as(path: Path) -> int:

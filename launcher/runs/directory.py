@@ -85,6 +85,11 @@ class RunDirectory:
         return self.path / "stop.json"
 
     @property
+    def checkpoint_json(self) -> Path:
+        """A request for a checkpoint."""
+        return self.path / "checkpoint.json"
+
+    @property
     def heartbeat_json(self) -> Path:
         """Rank 0's sign of life."""
         return self.path / "heartbeat.json"
@@ -160,14 +165,21 @@ def create(path: Path, files: Mapping[str, bytes]) -> RunDirectory:
     return run
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replaces a file so that a reader, or a power cut, meets the old content or the new, nothing between."""
+def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replaces a file so that a reader, or a power cut, meets the old content or the new, nothing between.
+
+    Args:
+        path: the file.
+        data: its new content.
+        durable: waits for the disk, as a power cut demands. Behind gigabytes that another writes that may take long.
+    """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except BaseException:

@@ -13,7 +13,7 @@ from typing import Self
 from launcher.runs.directory import RunDirectory, read_json, write_atomic
 from launcher.runs.processes import ProcessIdentity
 
-INTERVAL = 2.0
+INTERVAL = 1.0
 """Seconds between two beats."""
 
 SUPERVISOR_VARIABLE = "SIMPLETUNER_SUPERVISOR"
@@ -23,7 +23,8 @@ SUPERVISOR_VARIABLE = "SIMPLETUNER_SUPERVISOR"
 class Heartbeat:
     """Writes heartbeat.json from a thread, so that a long save or a compiler does not look like death.
 
-    ``progressed`` in the file is when the main thread last got on; ``time`` is when the process last lived.
+    ``progressed`` in the file is when the main thread last got on, ``pace`` the longest that took so far within its
+    phase; ``time`` is when the process last lived.
     """
 
     def __init__(self, run: RunDirectory, on_orphaned: Callable[[], None]) -> None:
@@ -36,13 +37,17 @@ class Heartbeat:
         self._run, self._on_orphaned = run, on_orphaned
         self._phase, self._progressed = "start", time.time()
         self._step: int | None = None
-        self._supervisor = _supervisor_from_environment()
+        self._paces: dict[str, float] = {}
+        self._supervisor = supervisor_of_this_process()
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def progress(self, phase: str, step: int | None = None) -> None:
         """The main thread got on."""
-        self._phase, self._step, self._progressed = phase, step, time.time()
+        now = time.time()
+        if step is not None and phase == self._phase:
+            self._paces[phase] = max(self._paces.get(phase, 0.0), now - self._progressed)
+        self._phase, self._step, self._progressed = phase, step, now
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -56,16 +61,18 @@ class Heartbeat:
 
     def _beat(self) -> None:
         orphaned = False
+        who = {**ProcessIdentity.of(os.getpid()).to_json(), "host": socket.gethostname()}
         while True:
             beat = {
                 "time": time.time(),
-                "pid": os.getpid(),
+                **who,
                 "phase": self._phase,
                 "step": self._step,
                 "progressed": self._progressed,
+                "pace": self._paces.get(self._phase, 0.0),
             }
             with contextlib.suppress(OSError):  # a full disk must not end a run that could finish its step
-                write_atomic(self._run.heartbeat_json, json.dumps(beat).encode())
+                write_atomic(self._run.heartbeat_json, json.dumps(beat).encode(), durable=False)
             if not orphaned and self._supervisor is not None and not self._supervisor.alive:
                 orphaned = True
                 self._on_orphaned()
@@ -73,7 +80,8 @@ class Heartbeat:
                 return
 
 
-def _supervisor_from_environment() -> ProcessIdentity | None:
+def supervisor_of_this_process() -> ProcessIdentity | None:
+    """Who supervises the run that this process trains; None where it cannot be seen from here."""
     pid, started, host = [*os.environ.get(SUPERVISOR_VARIABLE, "").split(":", 2), "", ""][:3]
     if host and host != socket.gethostname():  # started over SSH from another machine, whose processes are not seen
         return None

@@ -4,6 +4,7 @@ import difflib
 import json
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.errors import InvalidInputError
@@ -21,27 +22,51 @@ def index_path() -> Path:
     return state_folder() / "runs.json"
 
 
+@dataclass(frozen=True, slots=True)
+class PathIndex:
+    """Paths in a small file, the latest last. One that cannot be written costs a name, never what it leads to."""
+
+    file: Path
+
+    def paths(self) -> list[str]:
+        """As they were added; some may lead nowhere by now."""
+        try:
+            paths = json.loads(self.file.read_bytes())
+        except (OSError, ValueError):
+            return []
+        return [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []
+
+    def add(self, path: Path) -> None:
+        """Puts a path last, wherever it was before."""
+        with suppress(OSError):
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self._write([*self._but(path), str(path)])
+
+    def remove(self, path: Path) -> None:
+        """Takes a path out."""
+        with suppress(OSError):
+            self._write(self._but(path))
+
+    def _but(self, path: Path) -> list[str]:
+        return [known for known in self.paths() if known != str(path)]
+
+    def _write(self, paths: list[str]) -> None:
+        write_atomic(self.file, json.dumps(paths, indent=1).encode())
+
+
 def register(run: RunDirectory) -> None:
-    """Adds a run to the index. An index that cannot be written costs the name, never the run."""
-    path = index_path()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        paths = [*(known for known in _read(path) if known != str(run.path)), str(run.path)]
-        write_atomic(path, json.dumps(paths, indent=1).encode())
-    except OSError:
-        return
+    """Adds a run to the index."""
+    PathIndex(index_path()).add(run.path)
 
 
 def forget(run: RunDirectory) -> None:
-    """Takes a run out of the index; one that cannot be written keeps a path that leads nowhere."""
-    path = index_path()
-    with suppress(OSError):
-        write_atomic(path, json.dumps([known for known in _read(path) if known != str(run.path)], indent=1).encode())
+    """Takes a run out of the index."""
+    PathIndex(index_path()).remove(run.path)
 
 
 def known_runs() -> list[RunDirectory]:
     """Runs that still exist, oldest first."""
-    runs = (RunDirectory(Path(path)) for path in _read(index_path()))
+    runs = (RunDirectory(Path(path)) for path in PathIndex(index_path()).paths())
     return [run for run in runs if run.plan_json.exists()]
 
 
@@ -64,11 +89,3 @@ def find(name: str) -> RunDirectory:
     near = difflib.get_close_matches(name, [run.name for run in runs], n=3)
     hint = f"; did you mean {', '.join(near)}?" if near else "; `simpletuner-tui runs` lists them"
     raise InvalidInputError(f"there is no run {name!r}{hint}")
-
-
-def _read(path: Path) -> list[str]:
-    try:
-        paths = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return []
-    return [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []

@@ -16,6 +16,8 @@ class Outcome:
     result: Result
     exit_code: int
     message: str
+    unforeseen: bool = False
+    """Whether the message is an exception's own, which nobody wrote for people."""
 
 
 def write_outcome(run: RunDirectory, outcome: Outcome) -> None:
@@ -28,4 +30,9 @@ def read_outcome(run: RunDirectory) -> Outcome | None:
     content = read_json(run.outcome_json)
     if content is None or content.get("result") not in ("completed", "stopped", "failed"):
         return None
-    return Outcome(cast(Result, content["result"]), int(content.get("exit_code", 1)), str(content.get("message", "")))
+    return Outcome(
+        cast(Result, content["result"]),
+        int(content.get("exit_code", 1)),
+        str(content.get("message", "")),
+        bool(content.get("unforeseen")),
+    )

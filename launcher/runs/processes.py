@@ -51,17 +51,29 @@ class ProcessIdentity:
             return False
 
 
+def booted() -> float:
+    """When this machine was started, in seconds since the epoch."""
+    return float(psutil.boot_time())
+
+
 def processes_of_run(path: str, *, but: Iterable[int] = ()) -> list[psutil.Process]:
     """Living processes that belong to the run directory ``path``, wherever they were started from."""
-    left_out, path = {os.getpid(), *but}, os.path.realpath(path)
-    found = []
+    return processes_of_runs([path], but=but)[path]
+
+
+def processes_of_runs(paths: Iterable[str], *, but: Iterable[int] = ()) -> dict[str, list[psutil.Process]]:
+    """The same for several run directories, by the path each was given as; the machine's processes are walked once."""
+    left_out = {os.getpid(), *but}
+    found: dict[str, list[psutil.Process]] = {path: [] for path in paths}
+    places = {os.path.realpath(path): path for path in found}
     for process in psutil.process_iter():
         if process.pid in left_out:
             continue
         with contextlib.suppress(psutil.Error, OSError):
             run = process.environ().get(RUN_VARIABLE)
-            if run and os.path.realpath(run) == path and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
+            path = places.get(os.path.realpath(run)) if run else None
+            if path is not None and process.status() != psutil.STATUS_ZOMBIE:
+                found[path].append(process)
     return found
 
 

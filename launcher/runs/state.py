@@ -3,13 +3,14 @@
 import fcntl
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from launcher.errors import RefusedToOverwriteError
 from launcher.runs.directory import RunDirectory, read_json, write_atomic
-from launcher.runs.processes import processes_of_run
+from launcher.runs.processes import processes_of_run, processes_of_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,10 @@ class RunState:
     message: str = ""
     ended: float | None = None
     warnings: tuple[str, ...] = field(default=())
+    child_exit: int | None = None
+    """Exit code of what the supervisor started; negative for the signal that ended it."""
+    log_start: int = 0
+    """Where this launch begins in train.log, in bytes."""
 
 
 class Status(StrEnum):
@@ -95,6 +100,22 @@ def lock_is_held(run: RunDirectory) -> bool:
 
 def status(run: RunDirectory) -> RunStatus:
     """What a run is now."""
+    return statuses([run])[0]
+
+
+def statuses(runs: Sequence[RunDirectory]) -> list[RunStatus]:
+    """What runs are now, in their order. The machine's processes are looked through once where any needs it."""
+    told = [_told(run) for run in runs]
+    lost = [str(run.path) for run, now in zip(runs, told, strict=True) if now.status is Status.LOST]
+    left = processes_of_runs(lost) if lost else {}
+    return [
+        replace(now, orphans=tuple(process.pid for process in left[str(run.path)])) if str(run.path) in left else now
+        for run, now in zip(runs, told, strict=True)
+    ]
+
+
+def _told(run: RunDirectory) -> RunStatus:
+    """What its directory says."""
     state = read_json(run.state_json)
     if state is None:
         return RunStatus(Status.PREPARED, {})
@@ -102,7 +123,7 @@ def status(run: RunDirectory) -> RunStatus:
         return RunStatus(Status.STOPPING if state.get("stop") else Status.RUNNING, state)
     if state.get("result") in ("completed", "stopped", "failed"):
         return RunStatus(Status(state["result"]), state)
-    return RunStatus(Status.LOST, state, tuple(process.pid for process in processes_of_run(str(run.path))))
+    return RunStatus(Status.LOST, state)
 
 
 def refuse_taken(run: RunDirectory) -> None:

@@ -14,14 +14,20 @@ from typing import IO
 import psutil
 
 from launcher.errors import ExitCode, RefusedToOverwriteError
+from launcher.machine.host import oom_kills
+from launcher.machine.kernel_log import kernel_log
+from launcher.runs.checkpoint_request import withdraw_checkpoint_request
+from launcher.runs.diagnosis import explained
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import EventLog
 from launcher.runs.heartbeat import SUPERVISOR_VARIABLE, read_heartbeat
 from launcher.runs.index import register
+from launcher.runs.notify import start_notifying
 from launcher.runs.outcome import Outcome, read_outcome
 from launcher.runs.processes import RUN_VARIABLE, ProcessIdentity, end_processes, processes_of_run
 from launcher.runs.state import RunState, refuse_beside_orphans, write_state
 from launcher.runs.stop import StopRequest, request_stop, stop_requested
+from launcher.runs.vitality import silence, stands_after, standstill
 
 OF_A_GROUP = frozenset({"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"})
 """What a launcher tells its processes; of another group, in whose shell this may run, it would mislead ours."""
@@ -29,10 +35,7 @@ OF_A_GROUP = frozenset({"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", 
 TICK = 0.25
 STATE_INTERVAL = 1.0
 SILENCE = 60.0
-"""Seconds without a heartbeat after which the person is warned."""
-STANDSTILL = 1800.0
-"""Seconds in one place after which the person is warned; compiling or a slow save may take many minutes."""
-
+"""Seconds without a heartbeat after which it is told among the events."""
 
 TOLD = frozenset(
     {"PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "SSH_AUTH_SOCK", "PYTHONPATH", "LD_LIBRARY_PATH"}
@@ -51,8 +54,11 @@ class Supervisor:
         identity = ProcessIdentity.of(os.getpid())
         self._identity = identity
         now = time.time()
-        self._state = RunState("starting", supervisor=identity.to_json(), heartbeat=now, started=now)
+        self._state = RunState(
+            "starting", supervisor=identity.to_json(), heartbeat=now, started=now, log_start=_size(run.log)
+        )
         self._warned: set[str] = set()
+        self._oom_kills = oom_kills() or 0
         self._trains = run.trains()
         self._joins = self._trains != run
         """Whether rank 0 is on another machine, whose run this one only takes part in."""
@@ -65,8 +71,9 @@ class Supervisor:
         """
         lock = self._take_lock()  # kept open, and so held, until this process ends
         refuse_beside_orphans(self._run)
-        for leftover in (self._run.stop_json, self._run.outcome_json, self._run.heartbeat_json):
-            leftover.unlink(missing_ok=True)  # of an earlier launch
+        of_a_launch = (self._run.stop_json, self._run.checkpoint_json, self._run.outcome_json, self._run.heartbeat_json)
+        for leftover in of_a_launch:
+            leftover.unlink(missing_ok=True)
         self._write()
         register(self._run)
         self._events.emit("start", supervisor=self._identity.pid)
@@ -81,9 +88,10 @@ class Supervisor:
             except OSError as error:
                 outcome = Outcome("failed", int(ExitCode.CANNOT_RUN_HERE), f"training did not start: {error}")
             else:
-                outcome = self._watch(child)
+                outcome = self._watch_and_record(child)
         self._environment_file.unlink(missing_ok=True)
         self._end(outcome)
+        start_notifying(self._run, outcome)
         lock.close()
         return outcome.exit_code
 
@@ -130,6 +138,15 @@ class Supervisor:
         self._write()
         return child
 
+    def _watch_and_record(self, child: "subprocess.Popen[bytes]") -> Outcome:
+        from launcher.runs.recording import recording  # noqa: PLC0415 - the training is started first
+
+        readings = recording(self._run)
+        readings.start()
+        outcome = self._watch(child)
+        readings.stop()
+        return outcome
+
     def _watch(self, child: "subprocess.Popen[bytes]") -> Outcome:
         written = 0.0
         while child.poll() is None:
@@ -146,7 +163,11 @@ class Supervisor:
             time.sleep(TICK)
         # Whatever the launcher left behind must not go on unnoticed.
         end_processes(processes_of_run(str(self._run.path)))
-        return self._outcome(child.returncode)
+        self._state = replace(self._state, child_exit=child.returncode)
+        outcome = self._outcome(child.returncode)
+        if outcome.result == "failed":
+            self._write_down_the_kernels_words()
+        return explained(outcome, self._run, asdict(self._state))
 
     def _stop_request(self) -> StopRequest | None:
         """A request here, which is passed on to the run this machine takes part in, or one that was made there."""
@@ -163,7 +184,8 @@ class Supervisor:
 
     def _outcome(self, code: int) -> Outcome:
         """How the training went, in its own words where it left any."""
-        unsaid = Outcome("failed", int(ExitCode.RUN_FAILED), _explain_exit(code, self._run))
+        words = f"the training ended with exit code {code} and no word; {self._run.log} has its last lines"
+        unsaid = Outcome("failed", int(ExitCode.RUN_FAILED), words, unforeseen=True)
         if not self._joins:
             return read_outcome(self._run) or unsaid
         if code == 0:
@@ -171,6 +193,15 @@ class Supervisor:
             return Outcome("stopped", 0, str(stop["reason"])) if stop else Outcome("completed", 0, "its part is done")
         told = read_outcome(self._trains) if _written_since(self._trains.outcome_json, self._state.started) else None
         return told if told is not None and told.result == "failed" else unsaid
+
+    def _write_down_the_kernels_words(self) -> None:
+        """Into the log, as long as they can be had: whoever looks at the run may not read them, or not any more."""
+        words = [f"kernel: {line}" for line in kernel_log(self._state.started)]
+        killed = (oom_kills() or 0) - self._oom_kills
+        if killed > 0:
+            words.append(f"kernel: processes killed for memory since the start: {killed}")
+        with self._run.log.open("a") as log:
+            log.writelines(f"{line}\n" for line in words)
 
     def _end_now(self, child: "subprocess.Popen[bytes]", reason: str) -> Outcome:
         tree = {process.pid: process for process in psutil.Process().children(recursive=True)}
@@ -187,10 +218,10 @@ class Supervisor:
         self._state = replace(self._state, phase=phase, step=step if isinstance(step, int) else None)
         silent = now - float(str(beat["time"]))
         if silent > SILENCE:
-            self._warn("silence", f"no sign of life from the training for {silent:.0f} s, in phase {phase}")
+            self._warn("silence", silence("the training", silent, phase))
         standing = now - float(str(beat["progressed"]))
-        if standing > STANDSTILL:
-            self._warn(phase, f"no progress for {standing / 60:.0f} minutes in phase {phase}")
+        if standing > stands_after(float(str(beat["pace"]))):
+            self._warn(phase, standstill(standing, phase))
 
     def _warn(self, once: str, message: str) -> None:
         if once not in self._warned:
@@ -214,8 +245,9 @@ class Supervisor:
             message=outcome.message,
             ended=time.time(),
         )
+        withdraw_checkpoint_request(self._run)
         self._write()
-        self._events.emit("end", **asdict(outcome))
+        self._events.emit("end", result=outcome.result, exit_code=outcome.exit_code, message=outcome.message)
 
     def _on_signal(self, number: int, _: object) -> None:
         request_stop(self._run, f"the supervisor got {signal.Signals(number).name}")
@@ -225,15 +257,11 @@ def _may_be_told(name: str) -> bool:
     return name in TOLD or name.startswith(TOLD_GROUPS)
 
 
-def _explain_exit(code: int, run: RunDirectory) -> str:
-    """A training that ended without saying how."""
-    killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL) or "Signal 9" in _last_log(run)
-    if killed:
-        return (
-            "the training was killed (signal 9), most likely by the kernel because host RAM ran out; lower "
-            "the batch size, turn off pinned memory, or free RAM"
-        )
-    return f"the training ended with exit code {code} and no word; {run.log} has its last lines"
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _written_since(path: Path, time: float) -> bool:
@@ -241,9 +269,3 @@ def _written_since(path: Path, time: float) -> bool:
         return path.stat().st_mtime > time
     except OSError:
         return False
-
-
-def _last_log(run: RunDirectory, size: int = 8192) -> str:
-    with run.log.open("rb") as log:
-        log.seek(max(0, log.seek(0, os.SEEK_END) - size))
-        return log.read().decode("utf-8", "replace")

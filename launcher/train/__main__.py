@@ -1,6 +1,5 @@
 """One training process: joins the others, trains, and leaves an outcome that says how it went."""
 
-import errno
 import logging
 import os
 import sys
@@ -12,9 +11,11 @@ from deepspeed.accelerator import get_accelerator
 
 from launcher.errors import ExitCode, LauncherError
 from launcher.machine.process_memory import ProcessMemory
+from launcher.runs.diagnosis.rules import LOST_ANOTHER
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import EventLog
 from launcher.runs.heartbeat import Heartbeat
+from launcher.runs.notify import notify_if_orphaned
 from launcher.runs.outcome import Outcome, read_outcome, write_outcome
 from launcher.runs.stop import request_stop, stop_requested
 from launcher.runs.swap import owned, swap_folders
@@ -27,24 +28,24 @@ from launcher.train.platform import require_cuda_or_cpu
 from launcher.train.report import LOGGER, Report
 from launcher.train.trackers import tracking
 
-NO_HOST_MEMORY = "DefaultCPUAllocator: can't allocate memory"
-LOST_ANOTHER = ("Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
-"""What gloo and NCCL say when a process at the other end is gone."""
-
 
 def main() -> int:
     """Trains the run directory named on the command line; returns the process's exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     run = RunDirectory(Path(sys.argv[1]).resolve())
+    is_main = int(os.environ.get("RANK", "0")) == 0
     with ExitStack() as stack:
         try:
             outcome = _train(run, stack)
-            if int(os.environ.get("RANK", "0")) == 0:
+            if is_main:
                 write_outcome(run, outcome)
-            return outcome.exit_code
+            code = outcome.exit_code
         except Exception as error:
             LOGGER.exception("the run ends")
-            return _fail(run, error)
+            code = _fail(run, error)
+    if is_main:
+        notify_if_orphaned(run, code)
+    return code
 
 
 def _fail(run: RunDirectory, error: Exception) -> int:
@@ -57,7 +58,8 @@ def _fail(run: RunDirectory, error: Exception) -> int:
     if isinstance(error, LauncherError):
         outcome = Outcome("failed", int(error.exit_code), str(error))
     else:
-        outcome = Outcome("failed", int(ExitCode.RUN_FAILED), explain(error))
+        words = f"{type(error).__name__}: {error}"
+        outcome = Outcome("failed", int(ExitCode.RUN_FAILED), words, unforeseen=True)
     if read_outcome(run) is None:
         write_outcome(run, outcome)
     return outcome.exit_code
@@ -112,19 +114,6 @@ def _train(run: RunDirectory, stack: ExitStack) -> Outcome:
         raise costs.out_of_memory(run) from error
     costs.tell(run, world)
     return outcome
-
-
-def explain(error: Exception) -> str:
-    """What an unforeseen failure means to the person; the log holds the rest."""
-    if isinstance(error, MemoryError) or NO_HOST_MEMORY in str(error):
-        return (
-            "host RAM is used up; lower training.train_batch_size or the number of processes, or offload less "
-            "of the training to the CPU"
-        )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = error.filename or "the output folder"
-        return f"no space left on the disk of {where}; make room and start the run again: it continues"
-    return f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ from statistics import median
 from typing import Any
 
 from launcher.errors import RunFailedError
+from launcher.runs.diagnosis.gpu_memory import changes, what_happened
 from launcher.runs.directory import RunDirectory
 from launcher.train.distributed import World
 from launcher.train.memory import Held
-from launcher.train.out_of_memory import advice
 from launcher.train.report import Report
 
 PHASES = {
@@ -85,11 +85,7 @@ class Costs:
         held = report.meter.now() if report.meter else Held()
         predicted = predicted_phases(run.plan()["estimate"]).get(phase)
         report.event("out_of_memory", phase=phase, measured=asdict(held), predicted_mib=predicted)
-        beside = f", where {predicted:,} MiB were predicted" if predicted else ""
-        return RunFailedError(
-            f"the GPU is out of memory in phase {name}: torch held {held.reserved:,} MiB and the process "
-            f"{held.process or held.reserved:,} MiB{beside}; {advice(phase, run)}"
-        )
+        return RunFailedError(f"{what_happened(name, asdict(held), predicted)}; {', or '.join(changes(phase, run))}")
 
     def _by_phase(self) -> dict[str, Held]:
         peaks: dict[str, Held] = {}

@@ -3,13 +3,13 @@
 import fcntl
 import functools
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cpuinfo
-import psutil
 from deepspeed.accelerator import get_accelerator
 from deepspeed.comm.torch import build_shm_op
 from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
@@ -17,6 +17,7 @@ from torch.utils.cpp_extension import get_default_build_root
 
 from launcher.config.deepspeed import with_overrides
 from launcher.errors import CannotRunHereError
+from launcher.machine.build_locks import LOCK, holder
 from launcher.runs.swap import swap_folders
 from launcher.train.distributed import World
 from launcher.train.report import LOGGER, Report
@@ -31,6 +32,8 @@ Beside Muon it is not fused.
 """
 _WITH_ADAM = ("Adam", "AdamW", "Muon")
 """Optimizers whose extension is an Adam's, which torch's can stand in for."""
+_SAYS_WHY = re.compile(r"\berror: |: not found$|: command not found$")
+"""A line of a compiler's, or of the shell that should have started it."""
 
 
 def build_communication() -> None:
@@ -67,7 +70,7 @@ def build_optimizer(
     name = _extension(optimizer, config)
     if name is None:
         return dict(config)
-    failure = world.from_main(_failure_to_build(name) if world.is_main else None)
+    failure = world.from_main(failure_to_build(name) if world.is_main else None)
     if failure is None:
         return dict(config)
     if optimizer["type"] not in _WITH_ADAM:
@@ -99,7 +102,7 @@ def build_swapping(config: Mapping[str, Any], run: Path, world: World) -> dict[s
     """
     folders = swap_folders(config, run)
     for name in ("PinMemoryBuilder", "AsyncIOBuilder") if folders else ():  # the second would build the first unguarded
-        failure = world.from_main(_failure_to_build(name) if world.is_main else None)
+        failure = world.from_main(failure_to_build(name) if world.is_main else None)
         if failure is not None:
             raise CannotRunHereError(
                 f"NVMe offload needs DeepSpeed's async_io extension, which does not compile here ({failure}); install "
@@ -126,15 +129,21 @@ def _extension(optimizer: Mapping[str, Any], config: Mapping[str, Any]) -> str |
     return "CPUAdagradBuilder" if offloads else None
 
 
-def _failure_to_build(name: str) -> str | None:
-    """Compiles and loads an op; returns why it failed, in one line."""
+def failure_to_build(name: str) -> str | None:
+    """Compiles and loads an op, for launches and for the doctor; returns why it failed, in one line, or None.
+
+    Args:
+        name: of its builder, such as ``CPUAdamBuilder``.
+    """
     builder = get_accelerator().get_op_builder(name)()
     try:
         with _one_at_a_time(builder.name):
             builder.load(verbose=False)
     except Exception as error:  # a build fails in as many ways as there are compilers
         LOGGER.exception("%s does not build", name)
-        return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        # ninja's last line says no more than that something failed.
+        return next((line for line in lines if _SAYS_WHY.search(line)), lines[-1] if lines else type(error).__name__)
     return None
 
 
@@ -142,29 +151,14 @@ def _failure_to_build(name: str) -> str | None:
 def _one_at_a_time(name: str) -> Iterator[None]:
     """Keeps other runs from building the same op meanwhile, and takes away what a killed build left.
 
-    torch guards a build by a file that it removes at the end. A build that was killed leaves it, and every later one
-    waits for it without end and without a word (``torch/utils/file_baton.py``).
+    A later build would wait for that without end (``launcher.machine.build_locks``).
     """
     folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root()) / name
     folder.mkdir(parents=True, exist_ok=True)
-    baton = folder / "lock"
+    baton = folder / LOCK
     with (folder / "building").open("w") as building:
         fcntl.flock(building, fcntl.LOCK_EX)  # released by the kernel, however this process ends
-        if baton.exists() and not _is_open(baton):
+        if baton.exists() and holder(baton) is None:
             LOGGER.warning("%s was left by a build that was killed", baton)
             baton.unlink(missing_ok=True)
         yield
-
-
-def _is_open(file: Path) -> bool:
-    """Whether a process, of those that may be asked, has ``file`` open; a build keeps its own open."""
-    wanted = file.stat()
-    for pid in psutil.pids():
-        try:
-            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-                found = descriptor.stat()
-                if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-                    return True
-        except OSError:  # it ended, or is another person's
-            continue
-    return False

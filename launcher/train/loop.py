@@ -12,6 +12,7 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 
 from launcher.config.training import TrainingSettings
+from launcher.runs.checkpoint_request import checkpoint_requested, withdraw_checkpoint_request
 from launcher.runs.checkpoints import Checkpoint, identity, precision
 from launcher.runs.directory import RunDirectory
 from launcher.runs.outcome import Outcome
@@ -134,6 +135,7 @@ def train(run: RunDirectory, world: World, report: Report, stop_reason: StopReas
         training.objective.snr_gamma,
         average,
         validation,
+        asked_in=run,
     )
     loop.evaluate("before", done, optimization.num_eval_images)
     write_weights = (
@@ -181,6 +183,8 @@ class Loop:
     """Of the weights, which takes in every step."""
     validation: Validation | None = None
     """Draws pictures between steps."""
+    asked_in: RunDirectory | None = None
+    """Where somebody may ask for a checkpoint."""
 
     def steps(
         self, done: int, last_step: int, *, save_every: int, save: Callable[[int], object]
@@ -190,7 +194,7 @@ class Loop:
         Args:
             done: steps trained already.
             last_step: where it ends, counted from the run's start.
-            save_every: steps between saves.
+            save_every: steps between saves; one that somebody asks for comes beside them.
             save: called with the step, on every rank.
 
         Returns:
@@ -224,7 +228,8 @@ class Loop:
                     self.average.update(step)
 
                 reason = self.stop_reason()
-                agreed = agree(self.world, stop=reason is not None, meter=self.report.meter)
+                wanted = self.asked_in is not None and checkpoint_requested(self.asked_in)
+                agreed = agree(self.world, stop=reason is not None, checkpoint=wanted, meter=self.report.meter)
                 seconds = clock.read()
                 self.report.event(
                     "step",
@@ -241,8 +246,10 @@ class Loop:
                     rss_mib=agreed.rss_mib,
                 )
                 progress.progress(step, last_step)
-                if step % save_every == 0 or step == last_step or agreed.stop:
+                if step % save_every == 0 or step == last_step or agreed.stop or agreed.checkpoint:
                     save(step)
+                    if self.asked_in and self.world.is_main:
+                        withdraw_checkpoint_request(self.asked_in)
                     clock.read()  # the save is no part of the next step
                 if self.validation and not agreed.stop and self.validation.after(step):
                     clock.read()  # nor are pictures

@@ -91,6 +91,8 @@ class Report:
             meter.begin()
         yield Phase(self, name)
         self.under_way.pop()
+        if self.under_way:
+            self.beat(self.under_way[-1])
         fields: dict[str, Any] = {"rss_mib": psutil.Process().memory_info().rss // MIB}
         if meter:
             peak = meter.end()

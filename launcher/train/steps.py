@@ -60,25 +60,30 @@ class Agreement:
 
     stop: bool
     """Whether any rank saw a stop request."""
+    checkpoint: bool
+    """Whether rank 0 saw a request for a checkpoint."""
     vram_mib: list[dict[str, int]]
     """By rank: torch's allocated and reserved memory and the process's, all now, and reserved at its peak so far."""
     rss_mib: int
     """Resident memory of all ranks together."""
 
 
-def agree(world: World, stop: bool, meter: MemoryMeter | None) -> Agreement:
-    """One collective: stop requests and memory of every rank.
+def agree(world: World, stop: bool, checkpoint: bool, meter: MemoryMeter | None) -> Agreement:
+    """One collective: requests and memory of every rank.
 
     Args:
         world: the ranks.
         stop: whether this rank saw a stop request.
+        checkpoint: whether it saw a request for a checkpoint. Only rank 0's word counts: it takes the request away,
+            which network storage may show to the others later.
         meter: of this rank's GPU, if it has one.
     """
     rss = psutil.Process().memory_info().rss / MIB
     held = asdict(meter.now()) | {"peak": meter.peak_reserved} if meter else {}
-    rows = world.gather([float(stop), rss, *held.values()])
+    rows = world.gather([float(stop), float(checkpoint), rss, *held.values()])
     return Agreement(
         stop=any(row[0] for row in rows),
-        rss_mib=int(sum(row[1] for row in rows)),
-        vram_mib=[dict(zip(held, map(int, row[2:]), strict=True)) for row in rows if held],
+        checkpoint=bool(rows[0][1]),
+        rss_mib=int(sum(row[2] for row in rows)),
+        vram_mib=[dict(zip(held, map(int, row[3:]), strict=True)) for row in rows if held],
     )

@@ -14,6 +14,7 @@ from simpletuner_tui.paths import typed_path
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.saving import saving
 from simpletuner_tui.session import probe_machine
+from simpletuner_tui.setups import remember
 from simpletuner_tui.simpletuner.importing import Imported, import_config
 from simpletuner_tui.simpletuner.rows import Fate, Row
 from simpletuner_tui.text import printable
@@ -48,6 +49,7 @@ def import_(arguments: Namespace) -> ExitCode:
         )
     for each in planned:
         each.write()
+    remember(path)
     for problem in imported.needed:
         tell(f"still needed: {problem.field}: {problem.message}")
     if imported.sources:

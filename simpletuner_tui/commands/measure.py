@@ -1,22 +1,17 @@
 """``measure``: how fast this machine moves and computes, which the seconds of a step follow from."""
 
-import sys
-import time
 from argparse import Namespace
 
 from launcher.errors import ExitCode
 from launcher.machine.bandwidths import Bandwidths, BlockSpeed, GpuSpeed, this_hardware
 from launcher.machine.host import read_host
-from launcher.machine.measuring import Measuring, ToMeasure, begin
+from launcher.machine.measuring import ToMeasure, begin
 from simpletuner_tui.commands.deepspeed_check import print_json
 from simpletuner_tui.costs import MEASURING
-from simpletuner_tui.messages import tell
+from simpletuner_tui.messages import tell, wait_in_seconds
 from simpletuner_tui.paths import typed_path
 from simpletuner_tui.text import table
 
-POLL = 0.2
-"""Seconds between two looks at the probe."""
-WIPE = "\r\x1b[K"
 KEPT = "kept: estimate, plan and the cost pane tell the seconds of a step from now on"
 HOST_ONLY = "kept; the seconds of a step are told of machines with a GPU"
 
@@ -30,7 +25,7 @@ def measure(arguments: Namespace) -> ExitCode:
     nvme = str(typed_path(arguments.nvme).absolute()) if arguments.nvme else ""
     probe = begin(ToMeasure(this_hardware(arguments.threads or read_host().cores), nvme))
     try:
-        _wait(probe)
+        wait_in_seconds(lambda: probe.ended, f"{MEASURING}; leave it to itself meanwhile, Ctrl-C stops it")
     except BaseException:  # Ctrl-C too, which the probe may not have seen
         probe.stop()
         raise
@@ -41,20 +36,6 @@ def measure(arguments: Namespace) -> ExitCode:
         print("\n".join(speed_lines(measured)))  # noqa: T201
     tell(KEPT if measured.gpu else HOST_ONLY)
     return ExitCode.OK
-
-
-def _wait(probe: Measuring) -> None:
-    """Until it has ended; on a terminal the seconds run."""
-    begun, moves = time.monotonic(), sys.stderr is not None and sys.stderr.isatty()
-    tell(f"{MEASURING}; leave it to itself meanwhile, Ctrl-C stops it")
-    try:
-        while not probe.ended:
-            if moves:
-                print(f"{WIPE}{time.monotonic() - begun:.0f} s", end="", file=sys.stderr, flush=True)  # noqa: T201
-            time.sleep(POLL)
-    finally:
-        if moves:
-            print(WIPE, end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def speed_lines(measured: Bandwidths) -> list[str]:

@@ -26,6 +26,7 @@ from simpletuner_tui.questions.model import Resolved, resolve
 from simpletuner_tui.recommending import DECIDED, answers_for, base_of, told_lines
 from simpletuner_tui.saving import saving
 from simpletuner_tui.session import probe_machine
+from simpletuner_tui.setups import remember
 
 BEGUN_WITH: dict[str, object] = {
     "training.checkpoints_total_limit": 1,
@@ -122,6 +123,7 @@ def _write(arguments: Namespace, resolved: Resolved, base: Path) -> None:
             f"{path} is there already; --force replaces it, and keeps it as {planned.backup.name}"
         )
     planned.write()
+    remember(path)
     needed = " ".join(f"--set {key}=…" for key in resolved.faults)
     tell(f"written to {path}: simpletuner-tui --replay {path} {needed}".rstrip() + " starts it")
 

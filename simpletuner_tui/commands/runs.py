@@ -5,53 +5,65 @@ import sys
 import time
 from argparse import Namespace
 from datetime import datetime
-from pathlib import Path
 
 import psutil
 
 from launcher.errors import ExitCode, InvalidInputError
-from launcher.runs.directory import RunDirectory
+from launcher.runs.checkpoint_request import request_checkpoint
+from launcher.runs.diagnosis import diagnose
+from launcher.runs.events import last_start
 from launcher.runs.index import find, known_runs
 from launcher.runs.processes import end_processes
 from launcher.runs.rehearsal import rehearsal_of
-from launcher.runs.state import RunStatus, Status, status
+from launcher.runs.state import Status, status
 from launcher.runs.stop import ASKED, asked_before, request_stop
+from simpletuner_tui.commands.front_ends import FrontEnd, front_end_for
 from simpletuner_tui.follow import POLL, follow
 from simpletuner_tui.messages import tell
+from simpletuner_tui.run_rows import RunRow, run_rows
 from simpletuner_tui.text import table
 
 
 def list_runs(arguments: Namespace) -> ExitCode:
     """``runs``: every run that is known, oldest first."""
-    runs = [(run, status(run)) for run in known_runs()]
+    runs = run_rows(known_runs())
     if arguments.json:
         listed = [
             {
-                "name": run.name,
-                "path": str(run.path),
-                "rehearsal": rehearsal_of(run) is not None,
-                "status": now.status,
-                "orphans": now.orphans,
-                **now.state,
+                "name": row.run.name,
+                "path": str(row.run.path),
+                "rehearsal": row.rehearsal,
+                "status": row.now.status,
+                "orphans": row.now.orphans,
+                **row.now.state,
+                "vitality": row.vital.to_json(),
+                "diagnosis": known.to_json() if (known := diagnose(row.run, row.now)) else None,
             }
-            for run, now in runs
+            for row in runs
         ]
         print(json.dumps(listed, indent=2))  # noqa: T201
         return ExitCode.OK
     if not runs:
         tell("no runs yet; `simpletuner-tui --replay FILE` starts one")
         return ExitCode.OK
-    rows = [("NAME", "STATUS", "PHASE", "STEP", "STARTED", "FOLDER"), *(_row(run, now) for run, now in runs)]
-    print("\n".join(table(rows)))  # noqa: T201
+    rows = [("NAME", "STATUS", "PHASE", "STEP", "STARTED", "FOLDER"), *map(_cells, runs)]
+    print("\n".join(table(rows)), flush=True)  # noqa: T201
+    for row in runs:
+        if row.ill:
+            tell(f"warning: {row.run.name}: {row.vital.message}")
     return ExitCode.OK
 
 
 def attach(arguments: Namespace) -> ExitCode:
-    """``attach RUN``: follows it to its end."""
+    """``attach RUN``: its dashboard, or its lines to its end."""
     run = find(arguments.run)
     if status(run).status is Status.PREPARED:
         raise InvalidInputError(f"{run.name} was never started; replay {run.answers} with --run-dir {run.path}")
-    return follow(run, as_json=arguments.json, offset=_last_start(run), refresh=arguments.refresh or POLL)
+    if not arguments.json and front_end_for(arguments) is FrontEnd.FULL_SCREEN:
+        from simpletuner_tui.tui.attach import attach_app  # noqa: PLC0415 - Textual is loaded only to be drawn with
+
+        return attach_app(run, refresh=arguments.refresh, read_only=arguments.read_only).run_and_tell()
+    return follow(run, as_json=arguments.json, offset=last_start(run.events_jsonl), refresh=arguments.refresh or POLL)
 
 
 def stop(arguments: Namespace) -> ExitCode:
@@ -76,6 +88,14 @@ def stop(arguments: Namespace) -> ExitCode:
     return ExitCode.OK
 
 
+def checkpoint(arguments: Namespace) -> ExitCode:
+    """``checkpoint RUN``: one more checkpoint, at the end of the step under way; the run goes on."""
+    run = find(arguments.run)
+    request_checkpoint(run, status(run))
+    tell(f"{run.name}: it finishes the step, saves a checkpoint and trains on; `attach {run.name}` shows it")
+    return ExitCode.OK
+
+
 def logs(arguments: Namespace) -> ExitCode:
     """``logs RUN``: what its processes wrote; ``--follow`` until it ends."""
     run = find(arguments.run)
@@ -95,21 +115,6 @@ def logs(arguments: Namespace) -> ExitCode:
         return ExitCode.CANCELLED  # of reading; the run does not care
 
 
-def _row(run: RunDirectory, now: RunStatus) -> tuple[str, ...]:
-    state = now.state
-    started = datetime.fromtimestamp(state["started"]).strftime("%Y-%m-%d %H:%M") if "started" in state else ""
-    step = "" if state.get("step") is None or state.get("phase") != "train" else str(state["step"])
-    shown = f"{now.status}, still training" if now.orphans else str(now.status)
-    if rehearsal_of(run) is not None:
-        shown += ", rehearsal"
-    return run.name, shown, str(state.get("phase", "")), step, started, str(run.path)
-
-
-def _last_start(run: RunDirectory) -> int:
-    """Where the events of the latest launch begin."""
-    try:
-        content = Path(run.events_jsonl).read_bytes()
-    except FileNotFoundError:
-        return 0
-    found = content.rfind(b'"event": "start"')
-    return content.rfind(b"\n", 0, found) + 1 if found >= 0 else 0
+def _cells(row: RunRow) -> tuple[str, ...]:
+    started = "" if row.started is None else datetime.fromtimestamp(row.started).strftime("%Y-%m-%d %H:%M")
+    return row.run.name, row.told, row.phase, row.step, started, str(row.run.path)

@@ -26,6 +26,7 @@ from simpletuner_tui.recommending import budget_of, propose
 from simpletuner_tui.rehearsing import rehearse_and_tell
 from simpletuner_tui.saving import saving
 from simpletuner_tui.session import Session
+from simpletuner_tui.setups import remember
 from simpletuner_tui.text import mib_of
 
 ACTIONS = (
@@ -170,4 +171,5 @@ def _save(lines: Lines, session: Session, path: Path) -> None:
     if planned.before is not None and not planned.changes_nothing:
         raise InvalidInputError(f"{path} is there already; give another name")
     planned.write()
+    remember(path)
     lines.say(f"Saved. `simpletuner-tui --replay {path}` starts it.")

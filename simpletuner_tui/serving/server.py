@@ -128,7 +128,7 @@ class PageServer(Server):
             raise web.HTTPForbidden(text=f"{refusal}\n")
         return await handler(request)
 
-    async def handle_index(self, request: web.Request) -> web.StreamResponse:  # type: ignore[override]
+    async def handle_index(self, request: web.Request) -> web.StreamResponse:
         """The page. It comes with the cookie instead of after a redirect, which would not send a strict one yet."""
         page = web.FileResponse(FILES / "page.html")
         page.set_cookie(self._access.cookie, self._access.token, httponly=True, samesite="Strict")

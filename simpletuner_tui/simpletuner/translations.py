@@ -313,7 +313,8 @@ TRANSLATIONS: Mapping[str, Translation] = MappingProxyType(
         "text_encoder_lr": never(_ENCODERS),
         "train_text_encoder": already((False,), _ENCODERS, _ENCODERS),
         **dict.fromkeys(("push_to_hub", "push_checkpoints_to_hub"), already((False, "false"), _UPLOADS, _UPLOADS)),
-        **dict.fromkeys(("hub_model_id", "publishing_config", "webhook_config"), never(_UPLOADS)),
+        **dict.fromkeys(("hub_model_id", "publishing_config"), never(_UPLOADS)),
+        "webhook_config": never("is in another form there: answer training.notify_webhook"),
         **dict.fromkeys(("configurator", "i_know_what_i_am_doing"), never(_CONFIGURES)),
     }
 )

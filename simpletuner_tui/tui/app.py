@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import work
@@ -9,14 +10,17 @@ from textual.binding import Binding
 from textual.driver import Driver
 
 from launcher.errors import LauncherError
+from launcher.runs.directory import RunDirectory
 from simpletuner_tui.messages import left_to_itself
 from simpletuner_tui.paths import typed_path
+from simpletuner_tui.setups import remember
 from simpletuner_tui.starting import WHERE, Start, starts
 from simpletuner_tui.text import size
 from simpletuner_tui.tui.commands import QuestionCommands
 from simpletuner_tui.tui.quiet_app import QuietApp
 from simpletuner_tui.tui.screens.dialogs import ChooseScreen, ConfirmScreen, PathScreen, Row, confirm_replacing
-from simpletuner_tui.tui.screens.texts import LaunchedScreen, TextScreen
+from simpletuner_tui.tui.screens.home import HomeScreen
+from simpletuner_tui.tui.screens.texts import TextScreen
 from simpletuner_tui.tui.screens.wizard import WizardScreen
 from simpletuner_tui.tui.setup import SetUp
 
@@ -29,7 +33,11 @@ if TYPE_CHECKING:
 class WizardApp(QuietApp):
     """Asks, reviews, saves and launches."""
 
-    CSS_PATH = ["app.tcss", "screens/wizard.tcss"]  # one that came later would have all the others parsed again
+    CSS_PATH = [
+        "app.tcss",
+        "screens/wizard.tcss",
+        "screens/home.tcss",
+    ]  # one that came later would have all the others parsed again
     COMMANDS = {QuestionCommands}
     BINDINGS = [Binding("ctrl+c", "interrupt", show=False, priority=True)]
 
@@ -37,36 +45,32 @@ class WizardApp(QuietApp):
         super().__init__(setup.glyphs, driver_class)
         self.setup = setup
         self._saved: dict[str, object] = {}
+        self.walking = False
+        """Whether there are answers that somebody may want to keep."""
         self._outcome: str | None = None
+        self._launched: RunDirectory | None = None
+        """What the walk has ended with."""
         self._reviewing: ReviewScreen | None = None
         self._rehearsing: RehearsalScreen | None = None
+        """The one that is under way."""
         self._starting = False
         """Whether a rehearsal is about to begin: it is asked for once."""
-        """The one that is under way."""
         self.rehearsed: Kept | None = None
         """What the last rehearsal measured."""
 
     def on_mount(self) -> None:
-        self._walk()
+        self._begin()
 
     @work
-    async def _walk(self) -> None:
-        """Question after question, review, and back as often as the person likes."""
-        session = self.setup.session
-        await self._offer_starts()
-        while True:
-            await self.push_screen_wait(WizardScreen(self.setup))
-            from simpletuner_tui.tui.screens.review import ReviewScreen  # noqa: PLC0415 - nobody waits for it at first
+    async def _begin(self) -> None:
+        """Home, or a walk that was asked for, and home after it."""
+        setup = self.setup
+        if not setup.at_home:
+            await self.walk(setup, unsaved=await self._offer_starts())
+        await self.push_screen(HomeScreen(setup))
 
-            self.stop_measuring()  # it would be taken for another process, and spoil what a rehearsal measures
-            self._reviewing = ReviewScreen(self.setup, self.rehearsed)
-            wanted = await self.push_screen_wait(self._reviewing)
-            if wanted is None:
-                session.back()
-            else:
-                session.go_to(wanted)
-
-    async def _offer_starts(self) -> None:
+    async def _offer_starts(self) -> bool:
+        """Asks what to start from, where there is no home; returns whether those answers stand in no file."""
         setup, session = self.setup, self.setup.session
         offered: Sequence[Start] = () if session.answers else starts(setup.document, setup.drafts, setup.base)
         while offered:
@@ -76,10 +80,44 @@ class WizardApp(QuietApp):
             for remark in start.begin(session):
                 self.notify(remark, severity="warning", timeout=20)
             if start.unsaved:
-                return
+                return True
             offered = start.further() if start.further else ()
-        setup.drafts.settle(session.kept_answers)
-        self._saved = session.kept_answers
+        return False
+
+    async def walk(self, setup: SetUp, *, unsaved: bool) -> None:
+        """Question after question, review, and back as often as the person likes, until they launch or go home.
+
+        Args:
+            setup: what is walked.
+            unsaved: whether the answers it begins with stand in no file.
+        """
+        session, self.setup, self.rehearsed = setup.session, setup, None
+        self._saved = {} if unsaved else session.kept_answers
+        if not unsaved:
+            setup.drafts.settle(self._saved)
+        self.walking = True
+        while await self.push_screen_wait(WizardScreen(setup)):
+            from simpletuner_tui.tui.screens.review import HOME, ReviewScreen  # noqa: PLC0415 - nobody waits for it
+
+            self.stop_measuring()  # it would be taken for another process, and spoil what a rehearsal measures
+            self._reviewing = ReviewScreen(setup, self.rehearsed)
+            wanted = await self.push_screen_wait(self._reviewing)
+            if wanted == HOME:
+                break
+            if wanted is None:
+                session.back()
+            else:
+                session.go_to(wanted)
+        self.walking = False
+        run, self._launched = self._launched, None
+        if run is not None:
+            await self.attach(run)
+
+    async def attach(self, run: RunDirectory) -> None:
+        """Shows a run, as it goes or as it went."""
+        from simpletuner_tui.tui.screens.run import RunScreen  # noqa: PLC0415 - nobody waits for it at first
+
+        await self.push_screen_wait(RunScreen(run, self.setup.glyphs))
 
     def jump(self, question_id: str) -> None:
         """Shows a question, from wherever the person is."""
@@ -99,6 +137,7 @@ class WizardApp(QuietApp):
         try:
             planned = document.saving(self.setup.session.resolved, path)
             if planned.changes_nothing:
+                self._settle(path)
                 self.notify(f"{path} holds exactly this already")
                 return
             if planned.before is not None and not await confirm_replacing(self, planned):
@@ -107,13 +146,19 @@ class WizardApp(QuietApp):
         except LauncherError as error:
             self.notify(str(error), severity="error", title="Not saved")
             return
-        self._saved = self.setup.session.kept_answers
-        self.setup.drafts.drop(self._saved)
+        self._settle(path)
         told = f"Saved. {document.told(path)}."
         if document.launches:
             self.notify(told)
         else:
             self.exit(told)  # nothing is left to be done with it here
+
+    def _settle(self, path: Path) -> None:
+        """The answers stand in a file."""
+        self._saved = self.setup.session.kept_answers
+        self.setup.drafts.drop(self._saved)
+        if self.setup.document.launches:
+            remember(path)
 
     def action_dry_run(self) -> None:
         """Shows what a launch would do."""
@@ -131,7 +176,8 @@ class WizardApp(QuietApp):
         screen = self._reviewing
         if screen is not self.screen or screen.review is None or screen.review.prepared is None or self._starting:
             return
-        from simpletuner_tui.follow import results, why_it_failed  # noqa: PLC0415
+        from simpletuner_tui.failure import why_it_failed  # noqa: PLC0415
+        from simpletuner_tui.follow import results  # noqa: PLC0415
         from simpletuner_tui.rehearsing import Kept, conclude, start_rehearsal  # noqa: PLC0415
         from simpletuner_tui.tui.screens.rehearsal import RehearsalScreen  # noqa: PLC0415
 
@@ -168,8 +214,9 @@ class WizardApp(QuietApp):
 
         prepared = screen.review.prepared
         cost = prepared.plan.estimate
+        verb = "Go on with" if RunDirectory(prepared.plan.home).plan_json.exists() else "Start"
         asked = (
-            f"Start {prepared.plan.run_dir.name}? It takes about {size(cost.gpu_mib)} of each GPU, "
+            f"{verb} {prepared.plan.run_dir.name}? It takes about {size(cost.gpu_mib)} of each GPU, "
             f"{size(cost.host_mib)} of host RAM and {size(cost.disk_mib)} of disk."
         )
         if not await self.push_screen_wait(ConfirmScreen(asked, yes="Launch")):
@@ -179,10 +226,11 @@ class WizardApp(QuietApp):
         except LauncherError as error:
             self.notify(str(error), severity="error", title="Not started")
             return
-        self.setup.drafts.drop(self.setup.session.kept_answers)
+        self._saved = self.setup.session.kept_answers
+        self.setup.drafts.drop(self._saved)
         self._outcome = left_to_itself(run.name)
-        await self.push_screen_wait(LaunchedScreen(run))
-        self.exit(self._outcome)
+        self._launched = run
+        screen.action_home()
 
     def action_interrupt(self) -> None:
         """Ctrl-C stops a rehearsal, and leaves where there is none."""
@@ -197,7 +245,7 @@ class WizardApp(QuietApp):
         if isinstance(self.screen, ConfirmScreen):
             self.screen.dismiss(False)
             return
-        unsaved = self.setup.session.kept_answers != self._saved and self._outcome is None
+        unsaved = self.walking and self.setup.session.kept_answers != self._saved
         asked = "Leave without saving? Your answers are kept as a draft and offered again."
         if not unsaved or await self.push_screen_wait(ConfirmScreen(asked, yes="Leave", no="Stay")):
             self.exit(left_to_itself(self._rehearsing.run.name) if self._rehearsing else self._outcome)

@@ -12,11 +12,16 @@ if TYPE_CHECKING:
 MEASURE = ("Measure this machine", "how fast it moves and computes, for the seconds of a step", "measure")
 """In the builder too."""
 OF_SCREENS = (
+    ("Begin anew", "with nothing answered", "new"),
+    ("Clone", "the answers of what is chosen, into a new walk", "clone"),
+    ("Resume", "the chosen run, from its newest checkpoint", "resume"),
+    ("Delete", "what is chosen, for good", "delete"),
     ("Review", "every answer, the files, the command line", "review"),
     ("DeepSpeed builder", "every field of its JSON", "build"),
     ("Recommend", "what is fastest on a card: offload, batch and more", "recommend"),
     ("Take back", "what was recommended", "take_back"),
     MEASURE,
+    ("Home", "set-ups, drafts, runs", "home"),
 )
 """What some screens do, by their action."""
 
@@ -46,6 +51,8 @@ class QuestionCommands(Provider):
         for title, help_text, action in self._actions():
             if (score := matcher.match(title)) > 0:
                 yield Hit(score, matcher.highlight(title), action, help=help_text)
+        if not self._wizard.walking:
+            return
         resolved, wanted = self._wizard.setup.session.resolved, query.strip().lower()
         for question in resolved.asked:
             text = question.text_in(resolved.context).strip()
@@ -67,6 +74,6 @@ class QuestionCommands(Provider):
                 if hasattr(self.screen, "action_card") and self.screen.check_action("card", ())
                 else []
             ),
-            ("Save", "the answers, to be replayed", app.action_save),
-            ("Quit", "what is not saved is kept as a draft", app.action_leave),
+            *([("Save", "the answers, to be replayed", app.action_save)] if app.walking else []),
+            ("Quit", "what is not saved is kept as a draft; runs go on", app.action_leave),
         )

@@ -16,9 +16,10 @@ OF_EVERY_SCREEN = (
     ("F10", "measures this machine, for the seconds of a step"),
     ("Tab", "the next part that takes keys"),
     ("Ctrl+P", "jumps to any question, by a word of it or its id"),
+    ("Ctrl+O", "home: set-ups, drafts, runs; answers are kept as a draft"),
     ("Ctrl+Q", "leaves; what is not saved is kept as a draft"),
 )
-OF_RUNS = frozenset({"F7", "F8", "F9", "F10"})
+OF_RUNS = frozenset({"F7", "F8", "F9", "F10", "Ctrl+O"})
 """Those that are there where the walk ends in a run."""
 OF_MENUS = (
     ("arrows", "move"),

@@ -4,12 +4,13 @@ import asyncio
 import os
 import signal
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual import work
 from textual.app import App
 from textual.binding import Binding
 from textual.driver import Driver
+from textual.screen import Screen
 
 from launcher.errors import ExitCode
 from simpletuner_tui.messages import tell
@@ -46,6 +47,15 @@ class QuietApp(App[str | None]):
         for number, code in ((signal.SIGHUP, ExitCode.HANGUP), (signal.SIGTERM, ExitCode.CANCELLED)):
             # What is worth keeping was kept at the last step; all that is left to do is leave.
             loop.add_signal_handler(number, partial(self.exit, return_code=int(code)))
+
+    @property
+    def _background_screens(self) -> list[Screen[Any]]:
+        """The screens that shine through the one on top.
+
+        Textual counts the one below it always: whatever changed there had all that is above drawn anew.
+        """
+        opaque = bool(self._screen_stack) and self.screen.styles.background.a == 1
+        return [] if opaque else super()._background_screens
 
     def on_unmount(self) -> None:
         self.stop_measuring()

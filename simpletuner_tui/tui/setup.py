@@ -54,6 +54,8 @@ class SetUp:
     """Where a run started now would lie."""
     glyphs: Glyphs
     card: CardChoice = field(default_factory=CardChoice)
+    at_home: bool = False
+    """Whether it begins at home, where one chooses what to begin with."""
 
 
 def set_up(document: Document, session: Session) -> SetUp:
@@ -67,6 +69,7 @@ def set_up(document: Document, session: Session) -> SetUp:
         base=Path.cwd(),
         run_dir=_run_dir,
         glyphs=glyphs_here(),
+        at_home=document.launches and not session.answers,
     )
 
 

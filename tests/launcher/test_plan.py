@@ -125,6 +125,7 @@ def test_what_else_every_process_gets(plan_of, monkeypatch):
     for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
         monkeypatch.delenv(name, raising=False)
     assert set(plan_of().environment) == {
+        "CUDA_DEVICE_ORDER",
         "OMP_NUM_THREADS",
         "PYTHONUNBUFFERED",
         "TOKENIZERS_PARALLELISM",
@@ -158,6 +159,11 @@ def test_the_cpu_is_taken_by_hiding_the_gpus(plan_of):
     environment = plan_of(use_cpu=True).environment
     assert (environment["CUDA_VISIBLE_DEVICES"], environment["DS_ACCELERATOR"]) == ("", "cpu")
     assert "PYTORCH_ALLOC_CONF" not in environment
+
+
+def test_cuda_numbers_the_gpus_as_the_driver_does_which_shows_them(plan_of):
+    assert plan_of().environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert "CUDA_DEVICE_ORDER" not in plan_of(use_cpu=True).environment
 
 
 @pytest.mark.parametrize("own", ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])

@@ -17,10 +17,12 @@ from launcher.runs.directory import RunDirectory
 from launcher.runs.state import status
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.model import Kind
+from simpletuner_tui.tui.glyphs import UNICODE
 from simpletuner_tui.tui.screens.dialogs import ChooseScreen, ConfirmScreen, PathScreen
 from simpletuner_tui.tui.screens.review import ReviewScreen
-from simpletuner_tui.tui.screens.texts import LaunchedScreen
+from simpletuner_tui.tui.screens.run import RunScreen
 from simpletuner_tui.tui.screens.wizard import WizardScreen
+from simpletuner_tui.tui.widgets.run_lines import message_lines
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -279,12 +281,12 @@ async def test_a_launch_asks_starts_and_says_how_to_go_on(folder):
             assert not place.exists(), "the careful answer has the focus"
             await wizard.press("f9", "y")
             for _ in range(100):
-                if isinstance(wizard.screen, LaunchedScreen):
+                if isinstance(wizard.screen, RunScreen):
                     break
                 await wizard.pilot.pause(0.1)
-            text = wizard.text(".launched Static")
-            for part in ("cats was started", "simpletuner-tui attach cats", "stop cats", str(run.log), str(run.path)):
-                assert part in text
+            told = "\n".join(line.plain for line in message_lines(wizard.screen.history, run, 98, 9, UNICODE))
+            for part in ("simpletuner-tui attach cats", "stop cats", str(run.log)):
+                assert part in told
             wait_for(lambda: status(run).live)
             assert not Path("draft.json").exists()
             await wizard.press("ctrl+q")

@@ -89,7 +89,7 @@ def test_without_a_gpu_nothing_is_compared(run):
 
 
 def test_a_gpu_that_is_out_of_memory_says_the_phase_the_figures_and_what_to_change(run, monkeypatch):
-    monkeypatch.setattr("launcher.train.costs.advice", lambda phase, run: f"change what {phase} takes")
+    monkeypatch.setattr("launcher.train.costs.changes", lambda phase, run: (f"change what {phase} takes",))
     report, costs = reported(run, Held(9_000, 15_000, 16_500))
     with pytest.raises(torch.OutOfMemoryError), report.phase("train"):
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -32,10 +32,12 @@ from launcher.config.training import (
     ValidationSettings,
 )
 from launcher.plan import make_plan
+from launcher.runs.checkpoint_request import request_checkpoint
 from launcher.runs.directory import create
 from launcher.runs.marker import MARKER
 from launcher.runs.processes import processes_of_run
 from launcher.runs.spawn import launch
+from launcher.runs.state import status
 from launcher.train import caches
 from launcher.train.batches import Division
 from launcher.train.deepspeed_engine import TAG
@@ -265,10 +267,19 @@ def machines(assets, tmp_path_factory):
     try:
         for run in reversed(both):
             launch(run)
+        request_checkpoint(both[1], status(both[1]))
         yield both, [wait_until_over(run, 240) for run in both]
     finally:
         for run in both:
             end_run(run)
+
+
+def test_a_checkpoint_that_the_second_machine_asks_for_is_one_more_and_changes_nothing(machines, launches):
+    (first, second), _ = machines
+    saved = events(first, "checkpoint")
+    assert [(event["step"], event["removed"]) for event in saved] == [(1, []), (3, []), (4, ["checkpoint-1"])]
+    assert steps(events(first)) == steps(launches.told[0])
+    assert not first.checkpoint_json.exists() and not second.checkpoint_json.exists()
 
 
 def test_two_machines_train_what_two_processes_of_one_do(machines, launches):

@@ -4,12 +4,13 @@ from launcher.config.accelerate import LaunchSettings
 from launcher.config.deepspeed import DeepSpeedSettings
 from launcher.config.rules.ema import EMA
 from launcher.config.rules.launch import LAUNCH
+from launcher.config.rules.notification import NOTIFICATION
 from launcher.config.setting import Problem
 from launcher.config.training import TrainingSettings
 
 __all__ = ["RULES", "broken_rules"]
 
-RULES = (*LAUNCH, *EMA)
+RULES = (*LAUNCH, *EMA, *NOTIFICATION)
 
 
 def broken_rules(launch: LaunchSettings, deepspeed: DeepSpeedSettings, training: TrainingSettings) -> list[Problem]:

@@ -17,6 +17,7 @@ from launcher.config.training.data import DataSettings
 from launcher.config.training.ema import EmaSettings
 from launcher.config.training.export import ExportSettings
 from launcher.config.training.model import ModelSettings
+from launcher.config.training.notification import NotificationSettings
 from launcher.config.training.objective import ObjectiveSettings
 from launcher.config.training.optimization import OptimizationSettings
 from launcher.config.training.preparation import PreparationSettings
@@ -34,6 +35,7 @@ __all__ = [
     "EmaSettings",
     "ExportSettings",
     "ModelSettings",
+    "NotificationSettings",
     "ObjectiveSettings",
     "OptimizationSettings",
     "PreparationSettings",
@@ -64,6 +66,7 @@ class TrainingSettings:
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
+    notification: NotificationSettings = field(default_factory=NotificationSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
 
     def to_json(self) -> dict[str, Any]:
@@ -89,6 +92,7 @@ TOPICS: dict[str, type] = {
     "validation": ValidationSettings,
     "export": ExportSettings,
     "tracking": TrackingSettings,
+    "notification": NotificationSettings,
     "runtime": RuntimeSettings,
 }
 """Topic dataclasses by their name in :class:`TrainingSettings`."""

@@ -20,8 +20,8 @@ from pathlib import Path
 from launcher.errors import CannotRunHereError, LauncherError
 from launcher.machine.bandwidths import Bandwidths, bandwidths_file, known, this_hardware
 from launcher.machine.host import read_host
-from launcher.machine.toolchain import extensions_folder
 from launcher.probes.bandwidths.drive import drive_speed
+from launcher.probes.surroundings import compile_as_a_run_does, stdout_to_stderr
 from launcher.runs.directory import write_atomic
 
 ELEMENTS = 100_000_000
@@ -36,13 +36,11 @@ def main() -> int:
     parser.add_argument("--nvme", type=Path, metavar="FOLDER", help="also measure the drive below this folder")
     parser.add_argument("--elements", type=int, default=ELEMENTS, help="of the tensors that the CPU works on")
     arguments = parser.parse_args()
-    # Before torch comes: OpenMP reads it once. Ninja, which torch asks about what it compiled, lies beside Python.
-    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    os.environ["TORCH_EXTENSIONS_DIR"] = str(extensions_folder())
+    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # before torch comes: OpenMP reads it once
+    compile_as_a_run_does()
     try:
         nvme = arguments.nvme and arguments.nvme.absolute()
-        with _alone(), _stdout_to_stderr():
+        with _alone(), stdout_to_stderr():
             measured = _measure(arguments.threads, nvme, arguments.elements)
             if nvme is None and (before := known(measured.hardware)):
                 measured = replace(measured, drive=before.drive)
@@ -88,20 +86,6 @@ def _alone() -> Iterator[None]:
                 raise
             raise CannotRunHereError("this machine is being measured already: try again in half a minute") from error
         yield
-
-
-@contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """What DeepSpeed and compilers print stays out of the JSON."""
-    sys.stdout.flush()
-    own = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(own, 1)
-        os.close(own)
 
 
 if __name__ == "__main__":

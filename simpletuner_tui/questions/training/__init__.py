@@ -11,6 +11,7 @@ from simpletuner_tui.questions.training.data import DATA
 from simpletuner_tui.questions.training.ema import EMA
 from simpletuner_tui.questions.training.export import EXPORT
 from simpletuner_tui.questions.training.model import MODEL
+from simpletuner_tui.questions.training.notification import NOTIFICATION
 from simpletuner_tui.questions.training.objective import OBJECTIVE
 from simpletuner_tui.questions.training.optimization import OPTIMIZATION
 from simpletuner_tui.questions.training.preparation import PREPARATION
@@ -34,6 +35,7 @@ TOPICS: dict[str, Topic] = {
     "validation": VALIDATION,
     "export": EXPORT,
     "tracking": TRACKING,
+    "notification": NOTIFICATION,
     "runtime": RUNTIME,
 }
 """How each topic is asked, by its name; the order is that of the settings."""

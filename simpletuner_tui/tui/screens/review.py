@@ -34,8 +34,12 @@ class Action(StrEnum):
     LAUNCH = "launch"
 
 
+HOME = "home"
+"""In place of a question's id, where somebody goes home."""
+
+
 class ReviewScreen(QuietScreen[str | None]):
-    """Dismissed with the id of a question to go back to, or None to go back to the last one.
+    """Dismissed with the id of a question to go back to, None to go back to the last one, or :data:`HOME`.
 
     Saving, dry runs, rehearsals and launches are the application's; this screen only asks for them.
     """
@@ -48,6 +52,7 @@ class ReviewScreen(QuietScreen[str | None]):
         Binding("f7", "act('save')", "Save"),
         Binding("f8", "act('dry-run')", "Dry run"),
         Binding("f9", "act('launch')", "Launch"),
+        Binding("ctrl+o", "home", show=False),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (110, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-short"), (32, "-tall")]
@@ -193,7 +198,8 @@ class ReviewScreen(QuietScreen[str | None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What cannot be launched shows no keys for it."""
-        return action != "act" or parameters[0] == Action.SAVE or self._setup.document.launches
+        shown = action != "home" and (action != "act" or parameters[0] == Action.SAVE)
+        return shown or self._setup.document.launches
 
     async def action_act(self, action: str) -> None:
         """Asks the application for it."""
@@ -206,6 +212,10 @@ class ReviewScreen(QuietScreen[str | None]):
 
     def action_back(self) -> None:
         self.dismiss(None)
+
+    def action_home(self) -> None:
+        """Leaves the walk; what was answered is kept as a draft."""
+        self.dismiss(HOME)
 
     def action_next_file(self) -> None:
         """Answers, then each file, then answers again."""

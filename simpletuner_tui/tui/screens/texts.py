@@ -2,12 +2,9 @@
 
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen, Screen
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
 from textual.widgets import Static
-
-from launcher.runs.directory import RunDirectory
-from simpletuner_tui.tui.widgets.key_line import KeyLine
 
 
 class TextScreen(ModalScreen[None]):
@@ -28,39 +25,6 @@ class TextScreen(ModalScreen[None]):
 
     def on_mount(self) -> None:
         self.query_one(VerticalScroll).focus()
-
-    def action_close(self) -> None:
-        self.dismiss(None)
-
-
-class LaunchedScreen(Screen[None]):
-    """A run was started; it needs neither this screen nor this terminal."""
-
-    CSS_PATH = "texts.tcss"
-    BINDINGS = [Binding("enter,q", "close", "Leave")]
-
-    def __init__(self, run: RunDirectory) -> None:
-        super().__init__()
-        self._run = run
-
-    def compose(self) -> ComposeResult:
-        name = self._run.name
-        lines = [
-            f"{name} was started. It goes on without this terminal.",
-            "",
-            f"follow it   simpletuner-tui attach {name}",
-            f"stop it     simpletuner-tui stop {name}",
-            "",
-            "its log",
-            f"  {self._run.log}",
-            "its folder",
-            f"  {self._run.path}",
-            "",
-            "Enter leaves.",
-        ]
-        with Vertical(classes="launched"):
-            yield Static("\n".join(lines), markup=False)
-        yield KeyLine()
 
     def action_close(self) -> None:
         self.dismiss(None)

@@ -1,6 +1,5 @@
 """The wizard: a question, the way to it, and what its answer amounts to."""
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,13 +31,8 @@ if TYPE_CHECKING:
 PANES = ("help", "file", "cost")
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """Every question has an answer."""
-
-
-class WizardScreen(QuietScreen[Finished]):
-    """Walks a session's questions; dismissed once there are no more."""
+class WizardScreen(QuietScreen[bool]):
+    """Walks a session's questions; dismissed with True once there are no more, with False where somebody goes home."""
 
     BINDINGS = [
         Binding("f1", "help", "Help"),
@@ -51,6 +45,7 @@ class WizardScreen(QuietScreen[Finished]):
         Binding("f7", "recommend", show=False),
         Binding("f9", "card", show=False),  # the cost pane names it
         Binding("f10", "measure", show=False),  # this one too
+        Binding("ctrl+o", "home", show=False),
         Binding("enter", "go_on", show=False),  # where no field takes it
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (110, "-wide")]
@@ -89,7 +84,7 @@ class WizardScreen(QuietScreen[Finished]):
         question = self._session.current
         self._setup.drafts.keep(self._session.kept_answers, question.id if question else "")
         if question is None:
-            self.dismiss(Finished())
+            self.dismiss(True)
             return
         with self.app.batch_update():  # one picture goes over the wire, not one a widget
             await self.query_one(QuestionView).show()
@@ -168,8 +163,16 @@ class WizardScreen(QuietScreen[Finished]):
         self.query_one(QuestionView).keep()
         if self._session.back():
             await self.show()
+        elif self._setup.document.launches:
+            await self.action_home()
         else:
             self.notify("This is the first question.")
+
+    async def action_home(self) -> None:
+        """Leaves the walk; what was answered is kept as a draft."""
+        self.query_one(QuestionView).keep()
+        self._setup.drafts.keep(self._session.kept_answers, self._session.current.id if self._session.current else "")
+        self.dismiss(False)
 
     async def on_jump_to(self, event: JumpTo) -> None:
         event.stop()
@@ -188,7 +191,7 @@ class WizardScreen(QuietScreen[Finished]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """The builder's key is shown where there is something to build; a card is chosen where a cost is shown."""
-        if action in ("card", "measure"):
+        if action in ("card", "measure", "home"):
             return self._setup.document.launches
         if action == "build":
             return self._setup.document.builds.holds(self._session.resolved.context)

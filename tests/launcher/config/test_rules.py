@@ -11,6 +11,7 @@ from launcher.config.setting import Level
 from launcher.config.training import (
     AdapterSettings,
     EmaSettings,
+    NotificationSettings,
     ObjectiveSettings,
     OptimizationSettings,
     RuntimeSettings,
@@ -44,7 +45,10 @@ def in_blocks(*classes: str) -> dict:
     return {"extra": {"zero_optimization": {"leaf_module": {"classes": list(classes)}}}}
 
 
+WEBHOOK = {"notification": NotificationSettings(notify_webhook="https://hooks.slack.com/services/T0/B0/" + "X" * 24)}
+
 BREAKS = [
+    ("webhook-is-secret", {}, WEBHOOK),
     ("lora-in-whole-blocks", {**STAGE_3, **in_blocks("ResnetBlock2D", "BasicTransformerBlock")}, FAST_LORA),
     ("lora-in-whole-blocks", {**STAGE_3, **in_blocks("BasicTransformerBlock")}, FAST_LORA),
     ("lion-needs-deepspeed", {"optimizer_type": "Lion", "stage": 0, **NO_OFFLOAD}, PLAIN),

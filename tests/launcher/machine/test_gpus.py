@@ -2,19 +2,32 @@
 
 import os
 import sys
+from dataclasses import dataclass
 
 import psutil
 import pytest
 
-from harness.nvml import FakeNvml, NVMLError, card, process
+from harness.nvml import (
+    DRIVER_NOT_LOADED,
+    GPU_IS_LOST,
+    LIBRARY_NOT_FOUND,
+    UNKNOWN_ERROR,
+    FakeNvml,
+    card,
+    process,
+)
+from launcher.machine import gpu_processes
 from launcher.machine.gpu_processes import GpuProcess, read_processes
-from launcher.machine.gpus import Gpu, Gpus, read_nvml, visible
+from launcher.machine.gpus import Gpu, Gpus, read_nvml, shown_of, visible
 
 
 @pytest.fixture
 def nvml(monkeypatch):
-    def install(*cards, **raises) -> FakeNvml:
-        fake = FakeNvml(*cards, **raises)
+    """Cards of our own, outside any container."""
+    monkeypatch.setattr(gpu_processes, "in_container", lambda: False)
+
+    def install(*cards, **fails) -> FakeNvml:
+        fake = FakeNvml(*cards, **fails)
         monkeypatch.setitem(sys.modules, "pynvml", fake)
         return fake
 
@@ -25,7 +38,7 @@ def test_a_card_is_told_in_mib_without_what_the_driver_keeps_for_itself(nvml):
     fake = nvml(card())
     assert list(read_nvml().gpus) == [Gpu(0, "GPU-00-beef", "NVIDIA GeForce RTX 4090", 24564, 23000, 948)]
     assert read_nvml().driver == "580.159.04"
-    assert fake.calls == ["init", "count", "shutdown"] * 2
+    assert fake.calls.count("nvmlInit") == fake.calls.count("nvmlShutdown") == 2
 
 
 def test_an_older_driver_is_asked_by_the_first_call(nvml):
@@ -57,9 +70,9 @@ def test_several_cards_are_told_by_index(nvml):
 
 
 def test_no_driver_is_no_gpu_and_says_why(nvml):
-    fake = nvml(init="NVML Shared Library Not Found")
+    fake = nvml(fails=LIBRARY_NOT_FOUND)
     assert read_nvml() == Gpus((), "no NVIDIA driver answers (NVML Shared Library Not Found)")
-    assert fake.calls == ["init"]
+    assert fake.calls == ["nvmlInit"]
 
 
 def test_a_machine_without_cards_has_none(nvml):
@@ -67,12 +80,12 @@ def test_a_machine_without_cards_has_none(nvml):
     assert list(read_nvml().gpus) == []
 
 
-@pytest.mark.parametrize("shutdown", [None, "Driver Not Loaded"])
+@pytest.mark.parametrize("shutdown", [0, DRIVER_NOT_LOADED])
 def test_a_driver_that_fails_midway_is_no_gpu_and_says_why(nvml, shutdown):
-    fake = nvml(card(), NVMLError("GPU is lost"), shutdown=shutdown)
+    fake = nvml(card(), card(lost=GPU_IS_LOST), Shutdown=shutdown)
     assert read_nvml() == Gpus((), "the NVIDIA driver fails (GPU is lost)")
-    assert fake.calls[-1] == "shutdown"
-    nvml(card(), count="Unknown Error", shutdown=shutdown)
+    assert fake.calls[-1] == "nvmlShutdown"
+    nvml(card(), DeviceGetCount=UNKNOWN_ERROR, Shutdown=shutdown)
     assert read_nvml().reason == "the NVIDIA driver fails (Unknown Error)"
 
 
@@ -106,7 +119,7 @@ def test_a_process_that_is_gone_or_elsewhere_has_no_name(nvml):
 def test_where_nobody_knows_what_each_holds_nobody_is_named(nvml):
     nvml(card(computing=[process(1, None)]))
     assert read_processes("GPU-00-beef") == ()
-    nvml(init="NVML Shared Library Not Found")
+    nvml(fails=LIBRARY_NOT_FOUND)
     assert read_processes("GPU-00-beef") == ()
 
 
@@ -135,6 +148,30 @@ def test_cuda_shows_the_devices_that_the_environment_names(devices, indices):
 @pytest.mark.parametrize("devices", ["", "-1", "9", "GPU-", "NoDevFiles"])
 def test_devices_that_are_hidden_are_not_there_and_it_is_said_why(devices):
     assert visible(CARDS, devices) == Gpus([], f"CUDA_VISIBLE_DEVICES={devices} hides all 4 of them")
+
+
+@dataclass(frozen=True)
+class Named:
+    index: int
+    uuid: str
+
+
+DIVIDED = [Named(0, "GPU-00-beef"), Named(1, "GPU-11-beef"), Named(1, "MIG-10-cafe"), Named(1, "MIG-11-cafe")]
+
+
+@pytest.mark.parametrize(
+    ("devices", "uuids"),
+    [
+        (None, ["GPU-00-beef", "GPU-11-beef", "MIG-10-cafe", "MIG-11-cafe"]),
+        ("0", ["GPU-00-beef"]),
+        ("MIG-11-cafe", ["MIG-11-cafe"]),
+        ("MIG-1", []),
+        ("1", ["GPU-11-beef", "MIG-10-cafe", "MIG-11-cafe"]),
+        ("GPU-11", ["GPU-11-beef", "MIG-10-cafe", "MIG-11-cafe"]),
+    ],
+)
+def test_a_part_of_a_gpu_is_named_by_itself_or_comes_with_its_gpu(devices, uuids):
+    assert [device.uuid for device in shown_of(DIVIDED, devices)] == uuids
 
 
 def test_without_cards_the_first_reason_stays():

@@ -10,7 +10,7 @@ import pytest
 from harness.h200 import H200
 from harness.runs import wait_for
 from launcher.errors import CannotRunHereError, RunFailedError
-from launcher.machine import measuring
+from launcher.machine import measuring, probing
 from launcher.machine.bandwidths import bandwidths_file
 from launcher.machine.host import read_host
 from launcher.machine.measuring import Measuring, ToMeasure, begin
@@ -82,7 +82,7 @@ def test_a_fault_is_told_in_its_last_words(probe, lines, error, said):
 
 
 def test_one_that_is_stopped_is_gone_though_it_would_not_hear(probe, tmp_path, monkeypatch):
-    monkeypatch.setattr(measuring, "PATIENCE", 0.1)
+    monkeypatch.setattr(probing, "PATIENCE", 0.1)
     deaf = tmp_path / "deaf"
     ignores = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     probe(f"{ignores}; open({str(deaf)!r}, 'w').close(); time.sleep(60)")

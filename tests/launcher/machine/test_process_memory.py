@@ -4,26 +4,15 @@ import os
 import sys
 from types import SimpleNamespace
 
-from harness.nvml import MIB, FakeNvml, card, memory
+from harness.nvml import GPU_IS_LOST, LIBRARY_NOT_FOUND, MIB, FakeNvml, card, memory
 from launcher.machine.process_memory import ProcessMemory
 
 UUID = "GPU-00-beef"
 
 
-class WithProcesses(FakeNvml):
-    """Names processes too."""
-
-    def nvmlDeviceGetHandleByUUID(self, uuid):
-        return next(card for card in self.cards if card.uuid == uuid)
-
-    def nvmlDeviceGetComputeRunningProcesses(self, handle):
-        return handle.processes
-
-
 def measured(monkeypatch, *processes) -> tuple[SimpleNamespace, ProcessMemory]:
-    gpu = card()
-    gpu.processes = [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in processes]
-    monkeypatch.setitem(sys.modules, "pynvml", WithProcesses(gpu))
+    gpu = card(computing=[SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in processes])
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(gpu))
     return gpu, ProcessMemory()
 
 
@@ -42,3 +31,22 @@ def test_where_the_driver_knows_no_processes_it_is_what_was_used_since(monkeypat
 def test_a_part_of_a_gpu_is_not_known(monkeypatch):
     _, process = measured(monkeypatch)
     assert process.read("MIG-1234") is None
+
+
+def test_without_a_driver_nothing_is_known(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(fails=LIBRARY_NOT_FOUND))
+    assert ProcessMemory().read(UUID) is None
+
+
+def test_a_gpu_that_was_lost_is_not_known_any_more(monkeypatch):
+    gpu, process = measured(monkeypatch, (os.getpid(), 700 * MIB))
+    gpu.lost = GPU_IS_LOST
+    assert process.read(UUID) is None
+
+
+def test_the_driver_is_not_opened_at_each_reading(monkeypatch):
+    _, process = measured(monkeypatch)
+    fake = sys.modules["pynvml"]
+    fake.calls.clear()
+    process.read(UUID)
+    assert "nvmlInit" not in fake.calls

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from harness import builder_screens, screens
+from harness import builder_screens, run_screens, screens
 
 PICTURES: Mapping[str, Callable[[], str]] = {
-    screens.file_name(scenario, size): partial(table.draw, scenario, size)
-    for table in (screens, builder_screens)
+    table.file_name(scenario, size): partial(table.draw, scenario, size)
+    for table in (screens, builder_screens, run_screens)
     for scenario in table.SCENARIOS
     for size in scenario.sizes
 }

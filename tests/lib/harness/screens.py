@@ -26,7 +26,6 @@ from launcher.machine.gpus import Gpu, Gpus
 from launcher.machine.host import Host
 from launcher.machine.toolchain import Toolchain
 from launcher.preflight import Machine
-from launcher.runs.directory import RunDirectory
 from simpletuner_tui.documents import accelerate_document, run_document
 from simpletuner_tui.drafts import Drafts
 from simpletuner_tui.questions import REGISTRY
@@ -37,7 +36,6 @@ from simpletuner_tui.session import Session
 from simpletuner_tui.tui.app import WizardApp
 from simpletuner_tui.tui.glyphs import ASCII, UNICODE, Glyphs
 from simpletuner_tui.tui.screens.rehearsal import RehearsalScreen
-from simpletuner_tui.tui.screens.texts import LaunchedScreen
 from simpletuner_tui.tui.setup import SetUp
 
 SMALL, LARGE, TINY = (80, 24), (120, 40), (50, 15)
@@ -166,7 +164,6 @@ class Scenario:
     hangs: bool = False
     """Whether what the last key asked of the machine is still to come."""
     no_color: bool = False
-    launched: bool = False
     """As after a launch, without one."""
     rehearsing: bool = False
     """As in the second step of a rehearsal, without one."""
@@ -193,7 +190,6 @@ SCENARIOS = (
     Scenario("repeat", (*"one", "enter", *"tw"), registry=RARE[3:4], sizes=(SMALL,)),
     Scenario("secret", (*"hush",), registry=RARE[4:], sizes=(SMALL,)),
     Scenario("help", ("f1",), ANSWERS, question="accelerate.zero_stage"),
-    Scenario("launched", launched=True, sizes=(SMALL,)),
     Scenario("path", (*"pic",), {}, "training.pretrained_model_name_or_path", sizes=(SMALL,)),
     Scenario("build", ("f8",), ANSWERS, "accelerate.zero_stage", sizes=(SMALL,)),
     Scenario("file-as-it-grows", ("3", "enter", "f5"), ANSWERS, "accelerate.zero_stage"),
@@ -302,9 +298,6 @@ async def _draw(scenario: Scenario, size: tuple[int, int]) -> str:
         app.setup = replace(app.setup, machine=lambda: slow)
     async with app.run_test(size=size) as pilot:
         await settle(app, pilot)
-        if scenario.launched:
-            await app.push_screen(LaunchedScreen(RunDirectory(HOME / "runs/sdxl-20270115-080000")))
-            await pilot.pause(0.1)  # its footer comes a moment later
         *before, last = scenario.keys or ("",)
         await press(app, pilot, before)
         if scenario.hangs:

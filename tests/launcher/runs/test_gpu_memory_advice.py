@@ -2,8 +2,8 @@
 
 import pytest
 
+from launcher.runs.diagnosis.gpu_memory import CLOSE, changes
 from launcher.runs.directory import create
-from launcher.train.out_of_memory import CLOSE, advice
 
 FRUGAL = {"zero_stage": 3, "offload_param_device": "cpu", "train_batch_size": 1}
 
@@ -11,7 +11,7 @@ FRUGAL = {"zero_stage": 3, "offload_param_device": "cpu", "train_batch_size": 1}
 @pytest.fixture
 def advised(plan_of, tmp_path):
     def advise(phase, **changed):
-        return advice(phase, create(tmp_path / "run", plan_of(**changed).files))
+        return ", or ".join(changes(phase, create(tmp_path / "run", plan_of(**changed).files)))
 
     return advise
 
