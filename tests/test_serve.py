@@ -1,10 +1,11 @@
 """``serve`` as a person meets it: pages for whoever has the token, in a real browser, and an orderly end."""
 
-import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,25 +14,19 @@ import pytest
 
 from harness.chromium import CHROMIUM, Chromium
 from harness.runs import cli, end_run, events, gone, wait_for
-from harness.serving import WEBSOCKET, Served
+from harness.serving import WEBSOCKET, Served, keep_draft, launch_in_page, step_shown
 from launcher.runs.directory import RunDirectory
 from launcher.runs.state import status
 
 ROOT = Path(__file__).parents[1]
-MODEL = "training.pretrained_model_name_or_path"
 TOKEN = "a-token-of-my-own"
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Where it is served: a folder with a draft that lacks the model."""
+    """Where it is served: a folder with a draft of the demo."""
     folder = tmp_path_factory.mktemp("served")
-    answers = json.loads((ROOT / "examples/demo/answers.json").read_text())["answers"]
-    del answers[MODEL]
-    answers |= {"training.max_train_steps": 10_000, "training.num_validation_images": 0, "training.cpu_threads": 1}
-    draft = {"answers": answers, "place": MODEL, "base": str(folder), "saved": 0.0}
-    (folder / "state/simpletuner-tui").mkdir(parents=True)
-    (folder / "state/simpletuner-tui/draft.json").write_text(json.dumps(draft))
+    keep_draft(folder)
     return folder
 
 
@@ -152,7 +147,8 @@ def test_without_textual_serve_it_names_the_command():
     code = "import sys; sys.modules['textual_serve'] = None; from simpletuner_tui.cli import main; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", code, "serve"], capture_output=True, text=True, check=False)
     assert done.returncode == 3
-    assert "-m pip install 'textual-serve<1.2'" in done.stderr
+    (package,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["serve"]
+    assert f"-m pip install '{package}'" in done.stderr
 
 
 # the end
@@ -185,34 +181,21 @@ def browser(tmp_path_factory):
     it.close()
 
 
-def test_an_app_that_is_left_says_so_and_can_be_opened_again(browser, serve):
-    browser.open(serve().url)
-    browser.read_until("Start anew")
-    browser.type("\x11")
-    ended = "getComputedStyle(document.getElementById('ended')).display"
-    browser.until(lambda: browser.run(ended) == "flex")
-    browser.run("document.querySelector('#ended button').click()")
-    browser.until(lambda: browser.run(f"window.shown && {ended}") == "none" and "Start anew" in browser.screen)
+def test_a_page_whose_app_has_ended_says_so_and_can_be_opened_again(browser, serve):
+    server = serve()
+    browser.open(server.url)
+    ended = "document.readyState == 'complete' && getComputedStyle(document.getElementById('ended')).display"
+    for end in (lambda: browser.type("\x11"), lambda: os.kill(server.apps[0], signal.SIGKILL)):
+        browser.until(lambda: browser.run(ended) == "none" and "Start anew" in browser.screen)
+        end()
+        browser.until(lambda: browser.run(ended) == "flex")
+        browser.run("document.querySelector('#ended button').click()")
 
 
 @pytest.fixture(scope="module")
 def launched(browser, served, place, assets):
     """A run that was answered for and started in a page; the page still shows what comes then."""
-    (place / "assets").symlink_to(assets)
-    browser.open(served.url)
-    browser.read_until("Continue the draft")
-    browser.press("Enter")
-    browser.read_until("Which SDXL model should be fine-tuned?")
-    browser.type("./assets/model")
-    browser.press("Enter")
-    browser.read_until(" 2 of ")
-    browser.press("F4")
-    browser.read_until("nothing speaks against it")
-    browser.press("F9")
-    browser.read_until("Start sdxl-")
-    browser.type("y")
-    (found,) = wait_for(lambda: list(place.glob("runs/sdxl-*")))
-    run = RunDirectory(found)
+    run = launch_in_page(browser, served.url, place, assets)
     yield run
     end_run(run)
 
@@ -223,9 +206,11 @@ def goes_on(run: RunDirectory) -> bool:
     return bool(wait_for(lambda: len(events(run, "step")) > made and status(run).live))
 
 
-def test_a_question_is_answered_and_a_run_started(browser, launched):
-    browser.read_until(f"{launched.name} was started")
-    wait_for(lambda: events(launched, "step"), 120)
+def test_a_question_is_answered_a_run_started_and_its_dashboard_moves(browser, launched):
+    browser.read_until(f"{launched.name} · running")
+    first = browser.until(lambda: step_shown(browser), 120)
+    browser.until(lambda: step_shown(browser) > first)
+    assert step_shown(browser) <= len(events(launched, "step")), "what it shows has happened"
 
 
 def test_the_page_needs_this_server_alone(browser, served, launched):

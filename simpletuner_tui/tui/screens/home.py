@@ -126,7 +126,7 @@ class HomeScreen(QuietScreen[None]):
         if self.is_current:  # nobody sees it else
             self._read()
 
-    @work(thread=True, exclusive=True, exit_on_error=False)
+    @work(thread=True, exclusive=True, group="shelf", exit_on_error=False)
     def _read(self) -> None:
         # Run directories may lie on a disk that takes its time.
         self.app.call_from_thread(self._take, read_shelf())
