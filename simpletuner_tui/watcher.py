@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from launcher.runs.diagnosis import diagnose_hang
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import Skim, read_events
 from launcher.runs.readings import Header, read_course, read_header, read_rows
 from launcher.runs.state import RunStatus, status
-from launcher.runs.vitality import Vitality, vitality
+from launcher.runs.vitality import vitality
 from simpletuner_tui.follow import AT_ONCE
 from simpletuner_tui.series import CAPACITY
 from simpletuner_tui.text import printable
 
+CLOSER = 5.0
+"""Seconds between two looks at what a run that stands may wait for; each asks every process."""
 LOG_BEGINS = 2**20
 """Bytes of the log, from its end, that a first look brings."""
 
@@ -32,9 +35,8 @@ class Look:
     """Of the readings, by the header's columns."""
     log: Sequence[str] = ()
     """Lines of it."""
-    vitality: Vitality | None = None
-    unreadable: str = ""
-    """Why the run directory cannot be read."""
+    unwell: str = ""
+    """What is wrong with a run that should get on, or why its directory cannot be read."""
 
 
 @dataclass(slots=True)
@@ -48,6 +50,8 @@ class Watcher:
     """In the events; None: nothing was read yet."""
     _header: Header | None = None
     _row: int = 0
+    _hang: str = ""
+    _look_closer: float = 0.0
     _log: "LogTail" = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,10 +62,19 @@ class Watcher:
         try:
             os.stat(self.run.plan_json)  # noqa: PTH116 - a run directory that went away is one, however little is new
             now = status(self.run)  # asked first: what it tells of its end is then read below
-            vital = vitality(self.run, self.clock(), now)
-            return Look(now, self._events(), *self._readings(), self._log.read(), vital)
+            unwell = self._unwell(now)
+            return Look(now, self._events(), *self._readings(), self._log.read(), unwell)
         except OSError as error:
-            return Look(None, unreadable=f"{self.run.path} cannot be read ({error.strerror})")
+            return Look(None, unwell=f"{self.run.path} cannot be read ({error.strerror})")
+
+    def _unwell(self, now: RunStatus) -> str:
+        if not now.going:
+            return ""
+        vital = vitality(self.run, self.clock(), now)
+        if time.monotonic() >= self._look_closer:
+            self._look_closer = time.monotonic() + CLOSER
+            self._hang = str(diagnose_hang(self.run, vital) or "")
+        return self._hang or (vital.message if vital.ill else "")
 
     def _events(self) -> list[dict[str, Any]]:
         path = self.run.events_jsonl

@@ -17,10 +17,10 @@ from launcher.machine.build_locks import BuildLock
 from launcher.machine.cache import cache_folder
 from launcher.machine.cuda_toolkit import CudaToolkit, find_cuda_toolkit
 from launcher.machine.disk import why_not_writable
-from launcher.machine.driver import cuda_of_driver
 from launcher.machine.gpus import Gpus, visible
 from launcher.machine.host import Host, memory_mib
 from launcher.machine.measuring import ToMeasure
+from launcher.machine.nvml import cuda_of_driver
 from launcher.machine.packages import installed_version
 from launcher.machine.ports import is_free
 from launcher.machine.probing import Answer

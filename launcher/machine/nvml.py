@@ -109,6 +109,11 @@ class Nvml:
         """Its version."""
         return _text(self._ask("nvmlSystemGetDriverVersion"))
 
+    def cuda(self) -> str:
+        """The newest CUDA that the driver runs, such as ``13.0``."""
+        number = int(self._ask("nvmlSystemGetCudaDriverVersion_v2"))
+        return f"{number // 1000}.{number % 1000 // 10}"
+
     def count(self) -> int:
         """How many GPUs it knows, lost ones included."""
         return int(self._ask("nvmlDeviceGetCount"))
@@ -145,11 +150,11 @@ class Nvml:
         try:
             # The first version of this call counts the driver's own reserve as used; nvidia-smi does not.
             told = self._ask("nvmlDeviceGetMemoryInfo", device, version=self._nvml.nvmlMemory_v2)
-            reserved: Figure = told.reserved // MIB
+            reserved: Figure = round(told.reserved / MIB)
         except RefusedError as error:
             told = self._ask("nvmlDeviceGetMemoryInfo", device)
             reserved = Unknown(error.reason)
-        return Memory(told.total // MIB, told.free // MIB, told.used // MIB, reserved)
+        return Memory(round(told.total / MIB), round(told.free / MIB), round(told.used / MIB), reserved)
 
     def held(self, device: Handle) -> dict[int, int | None]:
         """Bytes that each process holds of it, by pid; None where the driver does not tell how many.
@@ -229,6 +234,20 @@ class Nvml:
             if error.value in _LOST:
                 raise LostError(error, _LOST[error.value]) from None
             raise RefusedError(error, _REFUSED.get(error.value, f"the driver fails ({error})")) from None
+
+
+def cuda_of_driver() -> str:
+    """The newest CUDA that this machine's driver runs; empty where none answers."""
+    try:
+        nvml = Nvml()
+    except DriverError:
+        return ""
+    try:
+        return nvml.cuda()
+    except NvmlError:
+        return ""
+    finally:
+        nvml.close()
 
 
 def _text(value: str | bytes) -> str:

@@ -81,8 +81,8 @@ class TreeSample:
     processes: int
     resident_mib: int
     """Memory they share, such as libraries, counts once where the kernel says so."""
-    pinned_mib: Figure
-    """Of it, locked for the GPU to read."""
+    pinned_mib: int
+    """Of it, locked for the GPU to read; without what was registered with CUDA afterwards, which nobody tells."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,7 +183,7 @@ def test_logs_are_what_the_processes_wrote(real_run):
 
 
 def test_ctrl_c_wipes_the_bar_names_the_commands_and_leaves_the_run_going(long_run, terminal):
-    attached = terminal(CLI, "attach", "cats-1")
+    attached = terminal(CLI, "attach", "cats-1", "--plain")
     attached.read_until("░")
     before = attached.seen
     assert last_line_shown(before).startswith("  train ")
@@ -201,7 +201,7 @@ def test_ctrl_c_wipes_the_bar_names_the_commands_and_leaves_the_run_going(long_r
 
 
 def test_hanging_up_ends_the_command_and_not_the_run(long_run, terminal):
-    attached = terminal(CLI, "attach", "cats-1")
+    attached = terminal(CLI, "attach", "cats-1", "--plain")
     attached.read_until("train")
     attached.hang_up()
     assert attached.wait() == ExitCode.HANGUP
@@ -360,7 +360,7 @@ def test_a_run_that_was_prepared_and_never_started_says_how(tmp_path):
 def test_attach_follows_an_orphaned_training_to_its_end(started, terminal):
     run = started("long with bar", "cats-1", STAND_IN_SAVE_SECONDS="3")
     wait_for(lambda: events(run, "step"))
-    attached = terminal(CLI, "attach", "cats-1")
+    attached = terminal(CLI, "attach", "cats-1", "--plain")
     attached.read_until("train")
     os.kill(supervisor(run), signal.SIGKILL)
     attached.read_until("warning: the supervisor of cats-1 died; its training saves a checkpoint and ends")

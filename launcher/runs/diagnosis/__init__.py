@@ -26,6 +26,8 @@ SHOWN = 6
 """Lines of the log that tell of a failure, at the most."""
 LONGEST = 300
 """Characters of a line that are shown."""
+BUILDS = ("compile_communication", "compile", "engine")
+"""Phases in which extensions are built: a lock that lies there hangs no other."""
 STANDS_FOR = 5.0
 """Seconds in one place before a compile is suspected to wait for nobody."""
 
@@ -97,7 +99,7 @@ def diagnose_hang(run: RunDirectory, vital: Vitality) -> Diagnosis | None:
         run: its directory.
         vital: how it is.
     """
-    if vital.vital not in (Vital.WELL, Vital.STANDS) or vital.seconds < STANDS_FOR:
+    if vital.phase not in BUILDS or vital.vital not in (Vital.WELL, Vital.STANDS) or vital.seconds < STANDS_FOR:
         return None
     locks = stale_locks(process.pid for process in processes_of_run(str(run.path)))
     if not locks:

@@ -154,7 +154,7 @@ class RunScreen(QuietScreen[None]):
                 self.history.take_row(look.header, row)
         self.query_one(LogView).add(look.log)
         before, self.status = self._going, look.status
-        self._unwell = look.unreadable or (look.vitality.message if look.vitality and look.vitality.ill else "")
+        self._unwell = look.unwell
         if look.status is not None:
             self._going = look.status.going
             if before and not self._going:

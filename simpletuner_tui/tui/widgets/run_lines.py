@@ -201,8 +201,11 @@ def memory_lines(
         bars = _gpu_bars(history, predicted, width, max(1, height - len(told)), glyphs)
         if height - len(bars) - len(told) < LEAST:
             return [*bars, *told][:height]
-    limit = max(gpu.total_mib for gpu in header.gpus)
     used = [history.readings[f"gpu.{place}.used_mib"] for place in range(len(header.gpus))]
+    highest = max([predicted.gpu_mib, *(each.highest for each in used if len(each))])
+    total = max(gpu.total_mib for gpu in header.gpus)
+    # A run that takes a tenth of its card would be a line at the bottom.
+    top = total if 2 * highest > total or not highest else math.ceil(1.25 * highest / 4096) * 4096
     reached = max((each.last for each in used if len(each)), default=0.0)
     begin, end = (max(0.0, reached - LATEST_SECONDS), reached) if latest else (0.0, _minutes(reached))
     count = dots_across(width, LABELS, glyphs)
@@ -214,7 +217,7 @@ def memory_lines(
         for values, style, sign in zip(columns, ("$primary", "$accent"), "*o", strict=False)
     ]
     limits = [Limit(predicted.gpu_mib, "$text-warning", "╌", "=")] if predicted.gpu_mib else []
-    chart = Chart(curves, _gib, "0" if not begin else f"-{duration(end - begin)}", duration(end), limits, 0.0, limit)
+    chart = Chart(curves, _gib, "0" if not begin else f"-{duration(end - begin)}", duration(end), limits, 0.0, top)
     return [*draw(chart, width, height - len(bars) - len(told), LABELS, glyphs), *bars, *told]
 
 

@@ -10,7 +10,7 @@ import pytest
 from harness.runs import wait_for
 from launcher.machine import gpu_processes
 from launcher.machine.process_tree import LOOKS, SHARED_EVERY, ProcessTree
-from launcher.machine.sample import TreeSample, Unknown
+from launcher.machine.sample import TreeSample
 
 VARIABLE = "A_RUN_OF_THE_TESTS"
 HOLD = """
@@ -102,11 +102,17 @@ def test_memory_that_is_locked_is_pinned(tmp_path):
     assert ProcessTree(VARIABLE, "/runs/locks", proc=tmp_path)() == TreeSample(1, 200, 6)
 
 
-def test_what_cuda_pins_is_not_known(holding, monkeypatch):
-    monkeypatch.setattr("launcher.machine.process_tree.has_driver_open", lambda pid: True)
-    tree = ProcessTree(VARIABLE, "/runs/cuda")
-    holding("/runs/cuda", 1, 10)
-    assert tree().pinned_mib == Unknown("CUDA pins memory without the kernel counting it")
+def test_what_cuda_allocates_pinned_is_pinned(tmp_path, monkeypatch):
+    code = "import mmap, sys; held = mmap.mmap(-1, 64 << 20); print(1, flush=True); sys.stdin.read()"
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, env={VARIABLE: "/runs/cuda"})
+    try:
+        holder.stdout.readline()
+        tree = ProcessTree(VARIABLE, "/runs/cuda")
+        assert tree().pinned_mib == 0, "shared memory of a process without a GPU is not pinned"
+        monkeypatch.setattr("launcher.machine.process_tree.has_driver_open", lambda pid: True)
+        assert ProcessTree(VARIABLE, "/runs/cuda")().pinned_mib == 64
+    finally:
+        holder.communicate()
     assert gpu_processes.has_driver_open(os.getpid()) is False
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from harness.nvml import FakeNvml, card
 from launcher.machine.availability import NVIDIA, is_on_bus
-from launcher.machine.driver import cuda_of_driver
 from launcher.machine.installing import install_command
+from launcher.machine.nvml import cuda_of_driver
 from launcher.machine.ports import is_free
 
 
@@ -26,16 +26,12 @@ def test_a_port_at_which_somebody_listens_is_not_free(address):
 def test_the_drivers_cuda_is_read_and_a_machine_without_one_has_none(monkeypatch):
     nvml = FakeNvml(card())
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    monkeypatch.setattr(nvml, "nvmlSystemGetCudaDriverVersion_v2", lambda: 12080, raising=False)
     assert cuda_of_driver() == "12.8"
-    assert nvml.calls == ["nvmlInit", "nvmlShutdown"]
-
-    def refuse():
-        raise nvml.NVMLError("Unknown Error")
-
-    monkeypatch.setattr(nvml, "nvmlSystemGetCudaDriverVersion_v2", refuse)
+    assert nvml.calls == ["nvmlInit", "nvmlSystemGetCudaDriverVersion_v2", "nvmlShutdown"]
+    refusing = FakeNvml(card(), SystemGetCudaDriverVersion_v2=nvml.NVML_ERROR_UNKNOWN)
+    monkeypatch.setitem(sys.modules, "pynvml", refusing)
     assert cuda_of_driver() == ""
-    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(init="Library Not Found"))
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(fails=nvml.NVML_ERROR_LIBRARY_NOT_FOUND))
     assert cuda_of_driver() == ""
 
 

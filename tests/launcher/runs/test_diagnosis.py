@@ -140,7 +140,7 @@ def test_a_compile_that_waits_for_a_build_that_was_killed_is_told_while_it_hangs
     hang = wait_for(lambda: diagnose_hang(run, vitality(run, time.time())))
     assert (hang.name, hang.what) == ("stale-build-lock", STALE_LOCK)
     assert str(lock) in hang.happened
-    attached = Terminal(CLI, "attach", run.name)
+    attached = Terminal(CLI, "attach", run.name, "--plain")
     try:
         attached.read_until("was left by a build that was killed")
         (command,) = (part for part in hang.advice[0].split("`") if part.startswith("rm "))

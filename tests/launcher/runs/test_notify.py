@@ -205,7 +205,7 @@ def test_an_address_that_holds_a_token_is_known(address, secret):
 def test_a_terminal_that_waited_for_the_end_rings(started):
     run = started("long with bar", "cats-1")
     wait_for(lambda: events(run, "step"))
-    attached = Terminal(CLI, "attach", "cats-1")
+    attached = Terminal(CLI, "attach", "cats-1", "--plain")
     try:
         attached.read_until("train")
         request_stop(run, "asked to stop")
@@ -213,7 +213,7 @@ def test_a_terminal_that_waited_for_the_end_rings(started):
         assert attached.seen.count("\a") == 1
     finally:
         attached.close()
-    late = Terminal(CLI, "attach", "cats-1")
+    late = Terminal(CLI, "attach", "cats-1", "--plain")
     late.wait()
     assert "\a" not in late.seen
     late.close()

@@ -72,7 +72,7 @@ def test_a_training_that_a_signal_has_stopped_is_frozen_and_goes_on_when_let(sta
 def test_a_whole_tree_that_is_stopped_is_told_by_whoever_follows_it(started):
     run = started("long")
     tree = [trainer(run), supervisor(run)]
-    attached = Terminal(CLI, "attach", "long")
+    attached = Terminal(CLI, "attach", "long", "--plain")
     try:
         wait_for(lambda: events(run, "step"))
         for pid in tree:

@@ -45,6 +45,9 @@ class FakeNvml(ModuleType):
     def nvmlSystemGetDriverVersion(self):
         return self._answer("nvmlSystemGetDriverVersion", "580.159.04")
 
+    def nvmlSystemGetCudaDriverVersion_v2(self):
+        return self._answer("nvmlSystemGetCudaDriverVersion_v2", 12080)
+
     def nvmlDeviceGetCount(self):
         return self._answer("nvmlDeviceGetCount", len(self.cards))
 
