@@ -48,7 +48,6 @@ def live(made: MadeRun, ended: threading.Event) -> None:
         made.train(1, readings=False)
         made.look_once()
         made.write(f"step {made.step}")
-        made.beat()
 
 
 def watched(made: MadeRun, columns: int, rows: int, seconds: float) -> dict[str, float]:

@@ -44,6 +44,7 @@ class MadeRun:
         self._readings = ReadingsFile(self.run.readings)
         self._lines: list[str] = []
         self.time = BEGAN
+        self._lives = False
         self.step = 0
 
     def emit(self, event: str, **fields) -> None:
@@ -106,6 +107,8 @@ class MadeRun:
         self._lines.clear()
         with self.run.log.open("a") as file:
             file.writelines(f"{line}\n" for line in log)
+        if self._lives:
+            self._beat()
         return self.run
 
     def end(self, result: str, exit_code: int, message: str, **state) -> None:
@@ -127,12 +130,14 @@ class MadeRun:
     @contextmanager
     def held(self, **more) -> Iterator[RunDirectory]:
         """While a supervisor holds it."""
-        self.beat(**more)
+        self._beat(**more)
+        self._lives = True
         with self.run.lock.open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield self.run
+        self._lives = False
 
-    def beat(self, **more) -> None:
+    def _beat(self, **more) -> None:
         """Its supervisor and its rank 0 say that they live."""
         self._state("train", **more)
         beat = {**ProcessIdentity.of(os.getpid()).to_json(), "time": self.time, "phase": "train", "step": self.step}
