@@ -12,9 +12,17 @@ from pathlib import Path
 import pytest
 
 from harness.runs import end_run, stand_in_run
+from launcher.imports import without_collecting
 from launcher.runs.spawn import launch
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Test modules import torch, which is no garbage, and DeepSpeed collects it with every engine."""
+    with without_collecting():
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

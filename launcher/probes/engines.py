@@ -20,13 +20,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import deepspeed
-import torch
-from deepspeed.accelerator import get_accelerator
-from deepspeed.utils import logger, safe_get_full_fp32_param
-
+from launcher.imports import without_collecting
 from launcher.probes.cases import BUILDS, SWAP, TOLD
-from launcher.train.deepspeed_engine import trainable
+
+with without_collecting():
+    import deepspeed
+    import torch
+    from deepspeed.accelerator import get_accelerator
+    from deepspeed.utils import logger, safe_get_full_fp32_param
+
+    from launcher.train.deepspeed_engine import trainable
 
 STEPS = 4
 WIDE = 4224
@@ -128,6 +131,7 @@ def run(case: dict[str, Any], swap: Path) -> dict[str, Any]:
             engine.destroy()
         del engine, model
         gc.collect()
+        gc.freeze()  # what is left was imported or is DeepSpeed's for good; it collects garbage all the time
 
 
 def tell(*words: str) -> None:
@@ -147,7 +151,6 @@ def main() -> None:
     """Runs the job on stdin."""
     torch.set_num_threads(1)
     logger.setLevel("CRITICAL")
-    gc.freeze()  # DeepSpeed collects garbage all the time; torch's own modules are none
     for case in json.load(sys.stdin):
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as swap:
             try:

@@ -21,17 +21,20 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
-from diffusers import UNet2DConditionModel
-from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.resnet import ResnetBlock2D
-from torch.utils._python_dispatch import TorchDispatchMode
-
 from launcher.config.training import AdapterSettings
 from launcher.estimate.trace import Kind, Size, Trace
 from launcher.estimate.traces import UNetStep
+from launcher.imports import without_collecting
 from launcher.runs.directory import write_atomic
-from launcher.train.activations import checkpoint_activations
+
+with without_collecting():
+    import torch
+    from diffusers import UNet2DConditionModel
+    from diffusers.models.attention import BasicTransformerBlock
+    from diffusers.models.resnet import ResnetBlock2D
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from launcher.train.activations import checkpoint_activations
 
 TOKENS, TIME_IDS = 77, 6
 """Of a caption, and of a picture's micro-conditioning."""

@@ -6,10 +6,8 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-import torch
-from deepspeed.accelerator import get_accelerator
-
 from launcher.errors import ExitCode, LauncherError
+from launcher.imports import without_collecting
 from launcher.machine.process_memory import ProcessMemory
 from launcher.runs.diagnosis.rules import LOST_ANOTHER
 from launcher.runs.directory import RunDirectory
@@ -19,14 +17,19 @@ from launcher.runs.notify import notify_if_orphaned
 from launcher.runs.outcome import Outcome, read_outcome, write_outcome
 from launcher.runs.stop import request_stop, stop_requested
 from launcher.runs.swap import owned, swap_folders
-from launcher.train.costs import Costs
-from launcher.train.distributed import World
-from launcher.train.extensions import build_communication
-from launcher.train.loop import train
-from launcher.train.memory import MemoryMeter
-from launcher.train.platform import require_cuda_or_cpu
-from launcher.train.report import LOGGER, Report
-from launcher.train.trackers import tracking
+
+with without_collecting():
+    import torch
+    from deepspeed.accelerator import get_accelerator
+
+    from launcher.train.costs import Costs
+    from launcher.train.distributed import World
+    from launcher.train.extensions import build_communication
+    from launcher.train.loop import train
+    from launcher.train.memory import MemoryMeter
+    from launcher.train.platform import require_cuda_or_cpu
+    from launcher.train.report import LOGGER, Report
+    from launcher.train.trackers import tracking
 
 
 def main() -> int:

@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launcher.errors import CannotRunHereError
+from launcher.imports import without_collecting
 from launcher.runs.checkpoints import FACTS, UNIVERSAL
 from launcher.runs.converting import Conversion, conversion
 from launcher.runs.directory import write_atomic
 from launcher.runs.marker import mark
-from launcher.train.alone import Progress, run_alone
-from launcher.train.models import first_line
-from launcher.train.universal.form import AVERAGE, MASTER, STATES, Parameter, write
-from launcher.train.universal.sources import Source, open_source
+
+with without_collecting():
+    from launcher.train.alone import Progress, run_alone
+    from launcher.train.models import first_line
+    from launcher.train.universal.form import AVERAGE, MASTER, STATES, Parameter, write
+    from launcher.train.universal.sources import Source, open_source
 
 
 def convert(wanted: Conversion, progress: Progress) -> Path:

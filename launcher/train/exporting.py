@@ -12,26 +12,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-
 from launcher.config.training import AdapterSettings, ModelSettings, TrainingSettings
 from launcher.errors import CannotRunHereError, InvalidInputError
+from launcher.imports import without_collecting
 from launcher.machine.disk import free_bytes
 from launcher.model_files import component_files, weight_files
 from launcher.runs.checkpoints import Checkpoint, checkpoint_at
 from launcher.runs.directory import RunDirectory
-from launcher.train.alone import Progress, run_alone
-from launcher.train.distributed import World
-from launcher.train.export import DTYPES
-from launcher.train.lora import FOLDER as LORA
-from launcher.train.lora import layer_of, write_adapter
-from launcher.train.models import ModelSource, first_line, resolve_model
-from launcher.train.report import Report
-from launcher.train.single_file import single_file
-from launcher.train.universal.form import AVERAGE, MASTER
-from launcher.train.universal.sources import open_source
+
+with without_collecting():
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
+
+    from launcher.train.alone import Progress, run_alone
+    from launcher.train.distributed import World
+    from launcher.train.export import DTYPES
+    from launcher.train.lora import FOLDER as LORA
+    from launcher.train.lora import layer_of, write_adapter
+    from launcher.train.models import ModelSource, first_line, resolve_model
+    from launcher.train.report import Report
+    from launcher.train.single_file import single_file
+    from launcher.train.universal.form import AVERAGE, MASTER
+    from launcher.train.universal.sources import open_source
 
 GIB = 2**30
 OTHERS = ("vae", "text_encoder", "text_encoder_2")

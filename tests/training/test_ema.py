@@ -13,6 +13,7 @@ from diffusers.training_utils import EMAModel
 
 from harness.many_averages import averaged
 from harness.ranks import run_ranks
+from harness.tiny_zero import TINY
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
 from launcher.config.training import EmaSettings
 from launcher.errors import InvalidInputError
@@ -46,16 +47,9 @@ CASES = [
 
 
 def case(name: str, world_size: int) -> dict:
-    small = {  # so that a tiny model fills several
-        "reduce_bucket_size": 200_000,
-        "allgather_bucket_size": 200_000,
-        "sub_group_size": 500_000,
-        "stage3_prefetch_bucket_size": 50_000,
-        "stage3_param_persistence_threshold": 1_000,
-    }
     place = {"offload_optimizer_device": "none", "precision": "bf16", "gradient_accumulation_steps": 1, **PLACES[name]}
     config = to_deepspeed_json(
-        DeepSpeedSettings(**{**small, **place}),
+        DeepSpeedSettings(**{**TINY, **place}),
         train_batch_size=2 // world_size,
         learning_rate=1e-3,
         warmup_steps=1,

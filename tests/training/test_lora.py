@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from harness.recorder import Recorder
+from harness.tiny_zero import TINY
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
 from launcher.config.training import AdapterSettings, ExportSettings, TrainingSettings
 from launcher.errors import InvalidInputError
@@ -42,12 +43,7 @@ FILES = (DIFFUSERS_FILE, KOHYA_FILE)
 
 
 def config(**settings) -> dict:
-    small = {
-        "reduce_bucket_size": 200_000,
-        "allgather_bucket_size": 200_000,
-        "sub_group_size": 500_000,
-        "stage3_param_persistence_threshold": 100,  # smaller ones stay whole on every rank
-    }
+    small = {**TINY, "stage3_param_persistence_threshold": 100}  # smaller ones stay whole on every rank
     chosen = DeepSpeedSettings(**{"offload_optimizer_device": "none", "precision": "no", **small, **settings})
     return to_deepspeed_json(chosen, train_batch_size=2, learning_rate=1e-2, warmup_steps=1, total_steps=4)
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from harness.tiny_zero import TINY
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json, with_overrides
 from launcher.train.batches import Batches, Division
 from launcher.train.deepspeed_engine import DeepSpeedEngine
@@ -29,7 +30,9 @@ def uncompiled():
 def config_of(**chosen) -> dict:
     chosen = {"precision": "no", "offload_optimizer_device": "cpu", "gradient_clipping": 0.0, **chosen}
     config = to_deepspeed_json(
-        DeepSpeedSettings(optimizer_type="Muon", muon_lr=2e-2, **chosen),
+        DeepSpeedSettings(
+            optimizer_type="Muon", muon_lr=2e-2, stage3_max_reuse_distance=TINY["stage3_max_reuse_distance"], **chosen
+        ),
         train_batch_size=2,
         learning_rate=1e-3,
         warmup_steps=1,

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from harness.runs import cli
+from harness.tiny_zero import TINY
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
 from launcher.data.dataset import NAMED
 from launcher.errors import RunFailedError
@@ -26,7 +27,6 @@ from launcher.train.step_loss import StepLoss
 
 ROOT = Path(__file__).parents[2]
 ACCUMULATION, BEFORE = 2, 2
-SMALL = {"reduce_bucket_size": 200_000, "allgather_bucket_size": 200_000, "stage3_prefetch_bucket_size": 50_000}
 PLACES = {
     "plain": {"stage": 0, "offload_optimizer_device": "none"},
     "stage 2 cpu": {"stage": 2},
@@ -37,7 +37,7 @@ PLACES = {
 def loop_of(place, precision, model, dataset, world, report) -> Loop:
     chosen = {**PLACES[place], "precision": precision, "gradient_accumulation_steps": ACCUMULATION}
     config = to_deepspeed_json(
-        DeepSpeedSettings(**SMALL, **chosen), train_batch_size=2, learning_rate=1e-3, warmup_steps=1, total_steps=9
+        DeepSpeedSettings(**TINY, **chosen), train_batch_size=2, learning_rate=1e-3, warmup_steps=1, total_steps=9
     )
     dtype = DTYPES[precision]
     unet = model.unet(dtype)

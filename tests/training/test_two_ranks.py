@@ -24,6 +24,7 @@ from launcher.config.training import (
     CheckpointSettings,
     DataSettings,
     EmaSettings,
+    ExportSettings,
     ModelSettings,
     OptimizationSettings,
     RuntimeSettings,
@@ -52,6 +53,8 @@ SECRET = "hf_" + "aSecretOfTheShell" * 2
 
 
 def new_run(folder, assets, steps=STEPS, machines=None):
+    """On several machines nothing but its steps, which are to be those of two processes on one."""
+    alone = machines is None
     training = TrainingSettings(
         model=ModelSettings(pretrained_model_name_or_path=str(assets / "model")),
         data=DataSettings(instance_data_dir=str(assets / "pictures"), resolution=32),
@@ -61,11 +64,14 @@ def new_run(folder, assets, steps=STEPS, machines=None):
             learning_rate=1e-3,
             lr_warmup_steps=4,
             seed=SEED,
-            num_eval_images=4,
+            num_eval_images=4 if alone else 0,
         ),
-        ema=EmaSettings(use_ema=True),
+        ema=EmaSettings(use_ema=alone),
         checkpoints=CheckpointSettings(checkpointing_steps=SAVE_EVERY),
-        validation=ValidationSettings(validation_steps=4, num_validation_images=1, validation_num_inference_steps=2),
+        export=ExportSettings(export_pipeline=alone),
+        validation=ValidationSettings(
+            validation_steps=4, num_validation_images=1 if alone else 0, validation_num_inference_steps=2
+        ),
         tracking=TrackingSettings(report_to="tensorboard"),
         runtime=RuntimeSettings(cpu_threads=1),
     )

@@ -11,6 +11,7 @@ from PIL import Image, ImageChops
 from harness.equal import assert_same
 from harness.many_pictures import PROMPTS, STEPS, Run, drawn, prepared
 from harness.ranks import run_ranks
+from harness.tiny_zero import TINY
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
 from launcher.config.training import DataSettings, ExportSettings, TrainingSettings, ValidationSettings
 from launcher.train.export import export_pipeline
@@ -46,17 +47,9 @@ FAULTS = {
 
 
 def case(place: str, fails: str | None, world_size: int) -> dict:
-    small = {  # so that a tiny model fills several
-        "reduce_bucket_size": 200_000,
-        "allgather_bucket_size": 200_000,
-        "sub_group_size": 500_000,
-        "stage3_prefetch_bucket_size": 50_000,
-        "stage3_param_persistence_threshold": 1_000,
-        "offload_optimizer_device": "none",
-        "precision": "no",
-    }
+    plain = {"offload_optimizer_device": "none", "precision": "no"}
     config = to_deepspeed_json(
-        DeepSpeedSettings(**{**small, **PLACES[place]}),
+        DeepSpeedSettings(**{**TINY, **plain, **PLACES[place]}),
         train_batch_size=2 // world_size,
         learning_rate=1e-3,
         warmup_steps=1,

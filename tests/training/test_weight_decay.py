@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from harness.tiny_zero import TINY
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
 from launcher.train.batches import Batches, Division
 from launcher.train.deepspeed_engine import DeepSpeedEngine
@@ -12,13 +13,6 @@ from launcher.train.objective import diffusion_loss
 from launcher.train.plain_engine import PlainEngine
 
 STEPS, LEARNING_RATE, WEIGHT_DECAY = 4, 1e-2, 0.5
-SMALL = {
-    "reduce_bucket_size": 200_000,
-    "allgather_bucket_size": 200_000,
-    "sub_group_size": 500_000,
-    "stage3_prefetch_bucket_size": 50_000,
-    "stage3_param_persistence_threshold": 1_000,
-}
 PLACES = {
     "plain": {"stage": 0},
     "zero0": {"stage": 0},
@@ -74,7 +68,7 @@ def test_it_trains_what_plain_pytorch_trains_with_the_same_groups(place, model, 
         precision="no",
         warmup_type="linear",
         weight_decay=WEIGHT_DECAY,
-        **SMALL,
+        **TINY,
     )
     config = to_deepspeed_json(
         settings, train_batch_size=4, learning_rate=LEARNING_RATE, warmup_steps=1, total_steps=STEPS

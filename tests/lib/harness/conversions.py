@@ -1,4 +1,4 @@
-"""``python -m harness.conversions JOB``: trains configurations from and to checkpoints, as one of several ranks.
+"""``harness.rank harness.conversions JOB``: trains configurations from and to checkpoints, as one of several ranks.
 
 JOB is a JSON file: model folder, pictures, cache, resolution and ``runs``, each with its place (``PLACES``), the step
 it trains to, the checkpoint it continues (none: from the start), the folder that it saves to, and the name of a file
@@ -18,6 +18,7 @@ from deepspeed.runtime.zero.partition_parameters import Init
 
 from harness.data import scan
 from harness.recorder import Recorder
+from harness.tiny_zero import TINY
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
 from launcher.config.training import DataSettings, EmaSettings, TrainingSettings
 from launcher.runs.checkpoints import Identity, to_resume
@@ -68,15 +69,10 @@ class Trainer:
 
     def config(self, place: str) -> dict:
         settings = DeepSpeedSettings(
-            **{"stage": 0, "offload_optimizer_device": "none", **PLACES[place]},
+            # The last group of so many is too small to be swapped.
+            **{**TINY, "sub_group_size": 400_000, "stage": 0, "offload_optimizer_device": "none", **PLACES[place]},
             precision="no",
             warmup_type="linear",
-            # Small ones, so that a tiny model fills several; the last group is too small to be swapped.
-            reduce_bucket_size=200_000,
-            allgather_bucket_size=200_000,
-            sub_group_size=400_000,
-            stage3_prefetch_bucket_size=50_000,
-            stage3_param_persistence_threshold=1_000,
         )
         batch = PICTURES_A_STEP // self.world.world_size
         config = to_deepspeed_json(
@@ -169,7 +165,3 @@ def main() -> None:
         if world.is_main and run.told:
             torch.save(told, run.told)
     world.close()
-
-
-if __name__ == "__main__":
-    main()

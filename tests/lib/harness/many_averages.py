@@ -1,4 +1,4 @@
-"""``python -m harness.many_averages JOB``: averages the weights of many configurations in one process (one of several).
+"""``harness.rank harness.many_averages JOB``: averages the weights of many configurations in one process of several.
 
 JOB is a JSON file: model folder, pictures, cache, resolution, decay and cases by name, each with a precision, an update
 interval and a DeepSpeed configuration. Rank 0 leaves ``NAME.pt`` beside it: see :func:`averaged`.
@@ -111,7 +111,3 @@ def main() -> None:
         gc.collect()
         world.barrier()
     world.close()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
-"""``python -m harness.many_engines JOB``: trains many DeepSpeed configurations in one process (one of several ranks).
+"""``harness.rank harness.many_engines JOB``: trains many DeepSpeed configurations in one process, of several ranks.
 
-JOB is a JSON file: model folder, pictures, cache, steps, the settings of a LoRA, what does not decay and cases by name,
-each a DeepSpeed configuration; where the name has ``lora`` in it, the LoRA is trained, and where it has
+JOB is a JSON file: model folder, pictures, cache, the settings of a LoRA, what does not decay, and by name steps and
+cases, each a DeepSpeed configuration; where the name has ``lora`` in it, the LoRA is trained, and where it has
 ``whole-blocks``, activations are recomputed. Rank 0 leaves ``NAME.pt`` with the losses, learning rates, gradient norms
 and final fp32 weights of each case beside it, and ``NAME-lora`` with an exported LoRA.
 """
@@ -80,7 +80,7 @@ def main() -> None:
             config["gradient_accumulation_steps"],
         )
         loop = Loop(engine, batches, scheduler, division, world, recorder, lambda: None)
-        loop.steps(0, job["steps"], save_every=10**9, save=lambda step: None)
+        loop.steps(0, job["steps"][name], save_every=10**9, save=lambda step: None)
         weights = {key: value.detach().float().cpu().clone() for key, value in engine.master_weights()}
         held = 0
         if "lora" in name:
@@ -94,7 +94,3 @@ def main() -> None:
         gc.collect()
         world.barrier()
     world.close()
-
-
-if __name__ == "__main__":
-    main()

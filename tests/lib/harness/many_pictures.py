@@ -1,4 +1,4 @@
-"""``python -m harness.many_pictures JOB``: draws with U-Nets in training, in one process (one of several).
+"""``harness.rank harness.many_pictures JOB``: draws with U-Nets in training, in one process (one of several).
 
 JOB is a JSON file: model folder, pictures, cache, resolution and cases by name, each with a precision, a DeepSpeed
 configuration and where it is made to fail. Every rank leaves ``NAME-RANK.pt`` beside it: see :func:`drawn`.
@@ -165,7 +165,3 @@ def main() -> None:
         gc.collect()
         world.barrier()
     world.close()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
-"""``python -m harness.many_resumes JOB``: trains DeepSpeed configurations straight through and with a resume between.
+"""``harness.rank harness.many_resumes JOB``: trains DeepSpeed configurations straight through and with a resume.
 
-JOB is a JSON file: model folder, pictures, cache, resolution, seed, steps and cases by name, each with a DeepSpeed
+JOB is a JSON file: model folder, pictures, cache, resolution, seed and cases by name, each with its steps, a DeepSpeed
 configuration, its precision, what does not decay and the settings of a LoRA, if it trains one. Beside it, for each:
 ``NAME/straight`` and ``NAME/resumed`` with the checkpoints, ``NAME/told.json`` with what each step told and the
 digest of every batch.
@@ -127,9 +127,9 @@ def main() -> None:
         trained = Case(job, world, model, datasets[precision], precision, case["config"], lora, exclude)
         told = {}
         for part, place, last_step in (
-            ("straight", "straight", job["steps"]),
-            ("first", "resumed", job["steps"] // 2),
-            ("second", "resumed", job["steps"]),
+            ("straight", "straight", case["steps"]),
+            ("first", "resumed", case["steps"] // 2),
+            ("second", "resumed", case["steps"]),
         ):
             told[part] = trained.train(folder / place, last_step)
             gc.collect()
@@ -137,7 +137,3 @@ def main() -> None:
             (folder / "told.json").write_text(json.dumps(told))
             print(name, flush=True)
     world.close()
-
-
-if __name__ == "__main__":
-    main()

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def run_ranks(module: str, job: dict[str, Any], folder: Path, world_size: int = 1, seconds: float = 300) -> None:
-    """Runs ``python -m MODULE JOB`` as every rank, on the CPU with gloo, one thread each.
+    """Runs ``python -m harness.rank MODULE JOB`` as every rank, on the CPU with gloo, one thread each.
 
     Args:
         module: reads the job's path from its command line and leaves results beside it.
@@ -38,7 +38,7 @@ def run_ranks(module: str, job: dict[str, Any], folder: Path, world_size: int = 
             "CUDA_VISIBLE_DEVICES": "",
         }
         with (folder / f"rank-{rank}.log").open("wb") as log:
-            command = [sys.executable, "-m", module, str(folder / "job.json")]
+            command = [sys.executable, "-m", "harness.rank", module, str(folder / "job.json")]
             ranks.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
     codes = [rank.wait(seconds) for rank in ranks]
     assert codes == [0] * world_size, (folder / "rank-0.log").read_text()[-4000:]
