@@ -24,10 +24,8 @@ PINNED = dict(
     line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line and line[0] != "#"
 )
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-REQUIRED = [
-    Requirement(text)
-    for text in PYPROJECT["project"]["dependencies"] + PYPROJECT["project"]["optional-dependencies"]["dev"]
-]
+EXTRAS = PYPROJECT["project"]["optional-dependencies"]
+REQUIRED = [Requirement(text) for text in (*PYPROJECT["project"]["dependencies"], *EXTRAS["dev"], *EXTRAS["serve"])]
 
 
 def imported_by(code: str, *arguments: str, cwd: Path = ROOT) -> tuple[set[str], subprocess.CompletedProcess]:

@@ -1,102 +1,32 @@
 """``serve`` as a person meets it: pages for whoever has the token, in a real browser, and an orderly end."""
 
-import contextlib
-import http.client
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
 from harness.chromium import CHROMIUM, Chromium
-from harness.runs import CLI, cli, end_run, events, gone, wait_for
+from harness.runs import cli, end_run, events, gone, wait_for
+from harness.serving import WEBSOCKET, Served, keep_draft, launch_in_page, step_shown
 from launcher.runs.directory import RunDirectory
 from launcher.runs.state import status
 
 ROOT = Path(__file__).parents[1]
-MODEL = "training.pretrained_model_name_or_path"
 TOKEN = "a-token-of-my-own"
-WEBSOCKET = {
-    "Upgrade": "websocket",
-    "Connection": "Upgrade",
-    "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
-}
-
-
-class Served:
-    """The command, and what it answers."""
-
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
-        self.process = subprocess.Popen(
-            [CLI, "serve", "--port", "0", *arguments],
-            cwd=folder,
-            env={**os.environ, "XDG_STATE_HOME": str(folder / "state"), **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.url = self.process.stdout.readline().strip()
-        parts = urlsplit(self.url)
-        self.port, self.place, self.token = parts.port, parts.netloc, parse_qs(parts.query)["token"][0]
-        self._connections: list[http.client.HTTPConnection] = []
-
-    def get(self, path: str, **headers: str) -> http.client.HTTPResponse:
-        """One request; headers in Python's spelling."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        self._connections.append(connection)
-        connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-        return connection.getresponse()
-
-    @property
-    def cookie(self) -> str:
-        """What a browser sends once it has opened the address."""
-        return self.get(f"/?token={self.token}").getheader("Set-Cookie").partition(";")[0]
-
-    def open_page(self) -> int:
-        """A page's websocket; the process of its app, once it draws."""
-        answer = self.get("/ws", Cookie=self.cookie, Origin=f"http://{self.place}", **WEBSOCKET)
-        assert answer.status == 101
-        drawn = self._connections[-1].sock
-        assert wait_for(lambda: drawn.recv(1 << 16))
-        (app,) = self.apps
-        return app
-
-    @property
-    def apps(self) -> list[int]:
-        return [child.pid for child in psutil.Process(self.process.pid).children()]
-
-    def end(self, number: int) -> tuple[int, str]:
-        """Its exit code after a signal, and what it said."""
-        self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=30)
-        return self.process.returncode, said
-
-    def close(self) -> None:
-        for connection in self._connections:
-            connection.close()
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-        self.process.communicate()
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Where it is served: a folder with a draft that lacks the model."""
+    """Where it is served: a folder with a draft of the demo."""
     folder = tmp_path_factory.mktemp("served")
-    answers = json.loads((ROOT / "examples/demo/answers.json").read_text())["answers"]
-    del answers[MODEL]
-    answers |= {"training.max_train_steps": 10_000, "training.num_validation_images": 0, "training.cpu_threads": 1}
-    draft = {"answers": answers, "place": MODEL, "base": str(folder), "saved": 0.0}
-    (folder / "state/simpletuner-tui").mkdir(parents=True)
-    (folder / "state/simpletuner-tui/draft.json").write_text(json.dumps(draft))
+    keep_draft(folder)
     return folder
 
 
@@ -217,7 +147,8 @@ def test_without_textual_serve_it_names_the_command():
     code = "import sys; sys.modules['textual_serve'] = None; from simpletuner_tui.cli import main; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", code, "serve"], capture_output=True, text=True, check=False)
     assert done.returncode == 3
-    assert "-m pip install 'textual-serve<1.2'" in done.stderr
+    (package,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["serve"]
+    assert f"-m pip install '{package}'" in done.stderr
 
 
 # the end
@@ -250,33 +181,49 @@ def browser(tmp_path_factory):
     it.close()
 
 
+def test_a_page_whose_app_has_ended_says_so_and_can_be_opened_again(browser, serve):
+    server = serve()
+    browser.open(server.url)
+    ended = "document.readyState == 'complete' && getComputedStyle(document.getElementById('ended')).display"
+    for end in (lambda: browser.type("\x11"), lambda: os.kill(server.apps[0], signal.SIGKILL)):
+        browser.until(lambda: browser.run(ended) == "none" and "Start anew" in browser.screen)
+        end()
+        browser.until(lambda: browser.run(ended) == "flex")
+        browser.run("document.querySelector('#ended button').click()")
+
+
 @pytest.fixture(scope="module")
 def launched(browser, served, place, assets):
     """A run that was answered for and started in a page; the page still shows what comes then."""
-    (place / "assets").symlink_to(assets)
-    browser.open(served.url)
-    browser.read_until("Continue the draft")
-    browser.press("Enter")
-    browser.read_until("Which SDXL model should be fine-tuned?")
-    browser.type("./assets/model")
-    browser.press("Enter")
-    browser.read_until(" 2 of ")
-    browser.press("F4")
-    browser.read_until("Everything is fine", 30)
-    browser.press("F9")
-    browser.read_until("Start sdxl-")
-    browser.type("y")
-    (found,) = wait_for(lambda: list(place.glob("runs/sdxl-*")))
-    run = RunDirectory(found)
+    run = launch_in_page(browser, served.url, place, assets)
     yield run
     end_run(run)
 
 
-def steps(run: RunDirectory) -> int:
-    """How many optimizer steps it has made."""
-    return len(events(run, "step"))
+def goes_on(run: RunDirectory) -> bool:
+    """Whether it makes more steps than it has made."""
+    made = len(events(run, "step"))
+    return bool(wait_for(lambda: len(events(run, "step")) > made and status(run).live))
 
 
-def test_a_question_is_answered_and_a_run_started(browser, launched):
-    browser.read_until(f"{launched.name} was started")
-    wait_for(lambda: status(launched).live)
+def test_a_question_is_answered_a_run_started_and_its_dashboard_moves(browser, launched):
+    browser.read_until(f"{launched.name} · running")
+    first = browser.until(lambda: step_shown(browser), 120)
+    browser.until(lambda: step_shown(browser) > first)
+    assert step_shown(browser) <= len(events(launched, "step")), "what it shows has happened"
+
+
+def test_the_page_needs_this_server_alone(browser, served, launched):
+    assert len(browser.requested) >= 5
+    assert {urlsplit(url).netloc for url in browser.requested} <= {served.place, ""}, "pictures in data: have no place"
+    assert browser.run("location.href") == f"http://{served.place}/", "the token is not left where others look"
+    assert browser.run("document.cookie") == ""
+
+
+def test_a_run_outlives_its_page_and_its_server(browser, served, launched):
+    assert served.apps
+    browser.close_page()
+    wait_for(lambda: not served.apps, 15)
+    assert goes_on(launched)
+    assert served.end(signal.SIGTERM)[0] == 130
+    assert goes_on(launched)

@@ -4,7 +4,9 @@ import gc
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from launcher.errors import ExitCode
 from simpletuner_tui.documents import Document, run_document
@@ -12,6 +14,9 @@ from simpletuner_tui.messages import tell
 from simpletuner_tui.questions.accelerate.deepspeed import OFFLOAD_PATH
 from simpletuner_tui.serving.inside import in_a_browser
 from simpletuner_tui.session import Session
+
+if TYPE_CHECKING:
+    from simpletuner_tui.tui.quiet_app import QuietApp
 
 
 class FrontEnd(Enum):
@@ -74,12 +79,25 @@ def can_be_drawn_on() -> bool:
 
 def full_screen(document: Document, session: Session) -> ExitCode:
     """The full-screen app; what came of it is said once more when it is left."""
-    gc.disable()
-    from simpletuner_tui.tui.app import WizardApp  # noqa: PLC0415 - Textual is loaded only to be drawn with
-    from simpletuner_tui.tui.driver import driver_here  # noqa: PLC0415
-    from simpletuner_tui.tui.setup import set_up  # noqa: PLC0415
 
-    app = WizardApp(set_up(document, session), driver_class=driver_here())
+    def wizard() -> "QuietApp":
+        from simpletuner_tui.tui.app import WizardApp  # noqa: PLC0415 - Textual is loaded only to be drawn with
+        from simpletuner_tui.tui.driver import driver_here  # noqa: PLC0415
+        from simpletuner_tui.tui.setup import set_up  # noqa: PLC0415
+
+        return WizardApp(set_up(document, session), driver_class=driver_here())
+
+    return run_app(wizard)
+
+
+def run_app(make: "Callable[[], QuietApp]") -> ExitCode:
+    """Loads a full-screen application and runs it to its end.
+
+    Args:
+        make: imports what it is made of.
+    """
+    gc.disable()
+    app = make()
     # What is loaded lives as long as the process: looking through it again and again would cost a third of every step.
     gc.freeze()
     gc.enable()

@@ -5,23 +5,29 @@ import sys
 import time
 from argparse import Namespace
 from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
 
 import psutil
 
 from launcher.errors import ExitCode, InvalidInputError
 from launcher.runs.checkpoint_request import request_checkpoint
 from launcher.runs.diagnosis import diagnose
+from launcher.runs.directory import RunDirectory
 from launcher.runs.events import last_start
 from launcher.runs.index import find, known_runs
 from launcher.runs.processes import end_processes
 from launcher.runs.rehearsal import rehearsal_of
 from launcher.runs.state import Status, status
 from launcher.runs.stop import ASKED, asked_before, request_stop
-from simpletuner_tui.commands.front_ends import FrontEnd, front_end_for
+from simpletuner_tui.commands.front_ends import FrontEnd, front_end_for, run_app
 from simpletuner_tui.follow import POLL, follow
 from simpletuner_tui.messages import tell
 from simpletuner_tui.run_rows import RunRow, run_rows
 from simpletuner_tui.text import table
+
+if TYPE_CHECKING:
+    from simpletuner_tui.tui.quiet_app import QuietApp
 
 
 def list_runs(arguments: Namespace) -> ExitCode:
@@ -60,10 +66,14 @@ def attach(arguments: Namespace) -> ExitCode:
     if status(run).status is Status.PREPARED:
         raise InvalidInputError(f"{run.name} was never started; replay {run.answers} with --run-dir {run.path}")
     if not arguments.json and front_end_for(arguments) is FrontEnd.FULL_SCREEN:
-        from simpletuner_tui.tui.attach import attach_app  # noqa: PLC0415 - Textual is loaded only to be drawn with
-
-        return attach_app(run, refresh=arguments.refresh, read_only=arguments.read_only).run_and_tell()
+        return run_app(partial(_dashboard, run, arguments))
     return follow(run, as_json=arguments.json, offset=last_start(run.events_jsonl), refresh=arguments.refresh or POLL)
+
+
+def _dashboard(run: RunDirectory, arguments: Namespace) -> "QuietApp":
+    from simpletuner_tui.tui.attach import attach_app  # noqa: PLC0415 - Textual is loaded only to be drawn with
+
+    return attach_app(run, refresh=arguments.refresh, read_only=arguments.read_only)
 
 
 def stop(arguments: Namespace) -> ExitCode:

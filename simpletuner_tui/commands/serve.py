@@ -12,6 +12,9 @@ from launcher.errors import CannotRunHereError, ExitCode, InvalidInputError
 from simpletuner_tui.messages import tell
 from simpletuner_tui.serving.access import Access, is_loopback, token_from
 
+PACKAGE = "textual-serve>=1.1.3,<1.2"
+"""As pyproject.toml has it in the extra ``serve``: 1.2 may come apart elsewhere."""
+
 
 def serve(arguments: Namespace) -> ExitCode:
     """Serves pages until it is asked to end, each with an app of its own; the address is on stdout.
@@ -23,7 +26,7 @@ def serve(arguments: Namespace) -> ExitCode:
     host, port = arguments.host, arguments.port
     if find_spec("textual_serve") is None:
         raise CannotRunHereError(
-            f"serve needs textual-serve, which is not installed: {sys.executable} -m pip install 'textual-serve<1.2'"
+            f"serve needs textual-serve, which is not installed: {sys.executable} -m pip install '{PACKAGE}'"
         )
     local = is_loopback(host)
     if not local and not arguments.allow_remote:

@@ -3,7 +3,7 @@
 from textual.driver import Driver
 
 from launcher.runs.directory import RunDirectory
-from simpletuner_tui.tui.driver import TolerantDriver
+from simpletuner_tui.tui.driver import driver_here
 from simpletuner_tui.tui.glyphs import Glyphs, glyphs_here
 from simpletuner_tui.tui.quiet_app import QuietApp
 from simpletuner_tui.tui.screens.run import REFRESH, RunScreen
@@ -33,4 +33,4 @@ def attach_app(run: RunDirectory, *, refresh: float | None, read_only: bool) -> 
         read_only: whether nothing can be asked of the run from here.
     """
     glyphs = glyphs_here()
-    return AttachApp(RunScreen(run, glyphs, refresh=refresh or REFRESH, read_only=read_only), glyphs, TolerantDriver)
+    return AttachApp(RunScreen(run, glyphs, refresh=refresh or REFRESH, read_only=read_only), glyphs, driver_here())

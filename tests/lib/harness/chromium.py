@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser"))), None)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium"))), None)
 KEEP_TERMINAL = """
 Object.defineProperty(Object.prototype, "terminal", {
   configurable: true,
@@ -34,8 +35,10 @@ class Chromium:
     """One browser with one page at a time."""
 
     def __init__(self, profile: Path, *, width: int = 1000, height: int = 500) -> None:
-        commands, self._writes = os.pipe()
-        self._reads, answers = os.pipe()
+        reads, self._writes = os.pipe()
+        self._reads, writes = os.pipe()
+        # Out of the way of 3 and 4, which is where the browser looks for its ends.
+        commands, answers = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (reads, writes))
         self.process = subprocess.Popen(
             [
                 *(CHROMIUM, "--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-dev-shm-usage"),
@@ -48,13 +51,13 @@ class Chromium:
             close_fds=False,
             preexec_fn=lambda: (os.dup2(commands, 3), os.dup2(answers, 4)),  # noqa: PLW1509 -- the tests have no threads
         )
-        os.close(commands)
-        os.close(answers)
+        for end in (reads, writes, commands, answers):
+            os.close(end)
         self._size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self._unread, self._number = b"", 0
         self._page: str | None = None
         self.requested: list[str] = []
-        """What the pages asked for, over the network or not."""
+        """What the page asked for, over the network or not."""
 
     def open(self, url: str) -> None:
         """Opens a page in place of the one that is open, as a new tab would."""
@@ -67,6 +70,7 @@ class Chromium:
         self._send("Page.addScriptToEvaluateOnNewDocument", source=KEEP_TERMINAL)
         if before is not None:
             self._send("Page.close", session=before)
+        self.requested.clear()
         self._send("Page.navigate", url=url)
 
     def close_page(self) -> None:
