@@ -62,6 +62,7 @@ class HomeScreen(QuietScreen[None]):
         Binding("c", "clone", "Clone"),
         Binding("r", "resume", "Resume"),
         Binding("d,delete", "delete", "Delete"),
+        Binding("ctrl+g", "app.hardware", "Hardware"),
         Binding("q", "app.leave", show=False),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow")]

@@ -67,6 +67,7 @@ class RunScreen(QuietScreen[None]):
         Binding("s", "stop", "Stop"),
         Binding("k", "stop_now", "Stop now"),
         Binding("q,escape", "leave", "Leave"),
+        Binding("h", "app.hardware", "Hardware"),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (110, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-short"), (32, "-tall")]
