@@ -1,6 +1,7 @@
 """``serve`` as a person meets it: pages for whoever has the token, in a real browser, and an orderly end."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,8 +14,9 @@ import psutil
 import pytest
 
 from harness.chromium import CHROMIUM, Chromium
-from harness.runs import cli, end_run, events, gone, wait_for
-from harness.serving import WEBSOCKET, Served, keep_draft, launch_in_page, step_shown
+from harness.runs import CLI, cli, end_run, events, gone, wait_for
+from harness.serving import WEBSOCKET, Pages, Served, keep_draft, launch_in_page, step_shown
+from harness.terminal import Terminal
 from launcher.runs.directory import RunDirectory
 from launcher.runs.state import status
 
@@ -166,6 +168,22 @@ def test_however_it_ends_the_apps_leave_with_it(serve, number, code):
     assert ended == code
     wait_for(lambda: gone(app), 10)
     assert "Traceback" not in said and "exception" not in said.lower()
+
+
+def test_a_terminal_that_goes_away_takes_pages_along(tmp_path):
+    # What an app says at its end, here how long its imports took, has nowhere to go then.
+    told = {"XDG_STATE_HOME": str(tmp_path), "PYTHONPROFILEIMPORTTIME": "1"}
+    terminal = Terminal(CLI, "serve", "--port", "0", cwd=tmp_path, **told)
+    try:
+        url = re.search(r"http://\S+", terminal.read_until("runs go on.\r\n"))[0]
+        pages = Pages(url, terminal.process.pid)
+        app = pages.open_page()
+        terminal.hang_up()
+        assert terminal.process.wait(8) == 129
+        wait_for(lambda: gone(app), 10)
+        pages.close()
+    finally:
+        terminal.close()
 
 
 # in a browser

@@ -58,7 +58,8 @@ class PageProcess(AppService):
     async def run(self) -> None:
         """Passes on what the app draws; the page is told of its end, however it ends."""
         try:
-            await super().run()
+            with contextlib.suppress(OSError):  # what it said last is passed on too, to a terminal that may be gone
+                await super().run()
         finally:
             await self.remote_close()
 

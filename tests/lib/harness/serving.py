@@ -28,21 +28,12 @@ WEBSOCKET = {
 }
 
 
-class Served:
-    """The command, and what it answers."""
+class Pages:
+    """Requests to a server that goes by the address it printed."""
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
-        self.process = subprocess.Popen(
-            [CLI, "serve", "--port", "0", *arguments],
-            cwd=folder,
-            env={**os.environ, "XDG_STATE_HOME": str(folder / "state"), **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.url = self.process.stdout.readline().strip()
-        parts = urlsplit(self.url)
+    def __init__(self, url: str, pid: int) -> None:
+        self.url, self._pid = url, pid
+        parts = urlsplit(url)
         self.port, self.place, self.token = parts.port, parts.netloc, parse_qs(parts.query)["token"][0]
         self._connections: list[http.client.HTTPConnection] = []
 
@@ -69,7 +60,27 @@ class Served:
 
     @property
     def apps(self) -> list[int]:
-        return [child.pid for child in psutil.Process(self.process.pid).children()]
+        return [child.pid for child in psutil.Process(self._pid).children()]
+
+    def close(self) -> None:
+        for connection in self._connections:
+            connection.close()
+
+
+class Served(Pages):
+    """The command, and what it answers."""
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [CLI, "serve", "--port", "0", *arguments],
+            cwd=folder,
+            env={**os.environ, "XDG_STATE_HOME": str(folder / "state"), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        super().__init__(self.process.stdout.readline().strip(), self.process.pid)
 
     def end(self, number: int) -> tuple[int, str]:
         """Its exit code after a signal, and what it said; nobody likes to wait for that."""
@@ -78,8 +89,7 @@ class Served:
         return self.process.returncode, said
 
     def close(self) -> None:
-        for connection in self._connections:
-            connection.close()
+        super().close()
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
         self.process.communicate()
