@@ -21,7 +21,6 @@ from launcher.runs.swap import swap_folders
 from launcher.train.distributed import World
 from launcher.train.report import LOGGER, Report
 
-
 _get_all_cpu_info = cpuinfo.get_cpu_info
 
 
