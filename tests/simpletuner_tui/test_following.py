@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from launcher.runs.checkpoints import FACTS, Identity
 from launcher.runs.directory import RunDirectory
 from launcher.runs.index import register
 from launcher.runs.marker import mark
+from launcher.runs.readings import read_header, read_rows
 from launcher.runs.spawn import launch
 from launcher.runs.state import Status, status
 from launcher.runs.stop import request_stop
@@ -116,7 +118,7 @@ def test_the_run_directory_holds_what_the_architecture_says(real_run):
     run = real_run.run
     found = {path.name for path in run.path.iterdir()}
     written_before = {"answers.json", "accelerate.yaml", "deepspeed.json", "training.json", "plan.json"}
-    told = {"lock", "state.json", "train.log", "events.jsonl", "heartbeat.json", "outcome.json"}
+    told = {"lock", "state.json", "train.log", "events.jsonl", "heartbeat.json", "outcome.json", "readings.bin"}
     assert found == written_before | told | {"checkpoints", "pipeline"}
     assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"checkpoint-10", "checkpoint-20"}
     assert all((folder / "COMPLETE").exists() for folder in (run.path / "checkpoints").iterdir())
@@ -126,6 +128,19 @@ def test_the_run_directory_holds_what_the_architecture_says(real_run):
         *("-m", "launcher.train", str(run.path)),
     ]
     assert (run.path.parent / "cache").is_dir()
+
+
+def test_what_the_machine_showed_is_kept_from_start_to_end(real_run):
+    run = real_run.run
+    names = read_header(run.readings).columns
+    rows = [dict(zip(names, row, strict=True)) for row in read_rows(run.readings, len(names))]
+    times = [row["seconds"] for row in rows]
+    assert max(later - earlier for earlier, later in pairwise(times)) < 5
+    begun, ended = (events(run, name)[-1]["time"] for name in ("start", "end"))
+    assert times[-1] - times[0] > 0.8 * (ended - begun)
+    # The launcher and its elastic agent are there beside the rank that tells of itself.
+    told = max(event["rss_mib"] for event in events(run, "step"))
+    assert 0.8 * told < max(row["run.resident_mib"] for row in rows) < 2.5 * told
 
 
 def documented_events() -> dict[str, set[str]]:

@@ -120,7 +120,7 @@ def test_a_rehearsal_outlives_its_terminal_and_takes_two_whole_steps(rehearsals)
 
 def test_it_saves_exports_and_draws_nothing(rehearsals):
     written = {"answers.json", "accelerate.yaml", "deepspeed.json", "training.json", "plan.json"}
-    told = {"lock", "state.json", "train.log", "events.jsonl", "heartbeat.json", "outcome.json"}
+    told = {"lock", "state.json", "train.log", "events.jsonl", "heartbeat.json", "outcome.json", "readings.bin"}
     assert {path.name for path in rehearsals.left.path.iterdir()} == written | told
     assert not events(rehearsals.left, "checkpoint", "export", "pictures", "evaluation", "resumed", "warning")
 
