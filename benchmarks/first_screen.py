@@ -40,12 +40,12 @@ MOST = 2.0
 """The first screen may take so many times as long as the bare app's."""
 
 
-def first_screen(*command: str) -> float:
-    """Seconds from the start of the process until the question stands there."""
+def first_screen(*command: str, drawn: str = DRAWN) -> float:
+    """Seconds from the start of the process until a text stands there."""
     begun = time.perf_counter()
     terminal = Terminal(*command, **LIKE_SSH)
     try:
-        terminal.read_until(DRAWN)
+        terminal.read_until(drawn)
         return time.perf_counter() - begun
     finally:
         terminal.close()
@@ -110,6 +110,8 @@ def main() -> int:
         ours, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
         ratio = statistics.median(one / other for one, other in pairs)  # neighbours meet the same load
         print(f"first screen     ours {ours:.2f} s, bare Textual {bare:.2f} s, ratio {ratio:.2f} (most {MOST})")
+        home = statistics.median(first_screen(CLI, drawn="Start anew") for _ in range(rounds))
+        print(f"home             {home:.2f} s")
         taken = asyncio.run(keys_to_questions())
         p50, p95 = taken[len(taken) // 2], taken[int(0.95 * len(taken))]
         print(f"key to question  p50 {p50:.0f} ms, p95 {p95:.0f} ms of our own time, {len(taken)} questions")

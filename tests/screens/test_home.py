@@ -372,6 +372,21 @@ async def test_nothing_is_read_while_it_is_hidden_and_nothing_drawn_while_nothin
 
 
 @in_loop
+async def test_what_changes_below_another_screen_draws_nothing(folder, monkeypatch):
+    async with Home() as home:
+        below = home.screen
+        await home.press("n")
+        await home.at(WizardScreen)
+        await home.until(lambda: not home.screen._dirty_widgets)
+        drawn = []
+        monkeypatch.setattr(home.screen, "refresh", lambda *parts, **rest: drawn.append(parts) or home.screen)
+        below.query_one("#rows").refresh()
+        below.query_one("MachineGlance").refresh()
+        await home.pilot.pause(0.2)
+        assert drawn == []
+
+
+@in_loop
 async def test_what_can_be_done_is_found_by_name(folder):
     make_run(folder / "runs/cats", 1.7e9, result="failed")
     async with Home() as home:

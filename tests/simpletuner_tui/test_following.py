@@ -20,6 +20,7 @@ from launcher.runs.directory import RunDirectory
 from launcher.runs.index import register
 from launcher.runs.marker import mark
 from launcher.runs.readings import read_header, read_rows
+from launcher.runs.removing import removal
 from launcher.runs.spawn import launch
 from launcher.runs.state import Status, status
 from launcher.runs.stop import request_stop
@@ -120,6 +121,7 @@ def test_the_run_directory_holds_what_the_architecture_says(real_run):
     written_before = {"answers.json", "accelerate.yaml", "deepspeed.json", "training.json", "plan.json"}
     told = {"lock", "state.json", "train.log", "events.jsonl", "heartbeat.json", "outcome.json", "readings.bin"}
     assert found == written_before | told | {"checkpoints", "pipeline"}
+    assert removal(run).stays == (), "all of it goes when the run is deleted"
     assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"checkpoint-10", "checkpoint-20"}
     assert all((folder / "COMPLETE").exists() for folder in (run.path / "checkpoints").iterdir())
     assert (run.path / "pipeline/model_index.json").exists()
