@@ -16,6 +16,7 @@ from unittest.mock import patch
 import yaml
 from textual import _wait
 from textual.app import App
+from textual.screen import Screen
 
 from harness.fake_model import write_model, write_pictures
 from harness.h200 import H200, keep
@@ -299,8 +300,11 @@ async def _draw(scenario: Scenario, size: tuple[int, int]) -> str:
         app.setup = replace(app.setup, machine=lambda: slow)
     async with app.run_test(size=size) as pilot:
         await settle(app, pilot)
-        while any(pane.size and pane.priced is None for pane in app.screen.query(CostPane)):
+        while type(app.screen) is Screen or any(
+            pane.display and pane.priced is None for pane in app.screen.query(CostPane)
+        ):
             await pilot.pause(0.02)  # a price is asked for some time after the question is there
+        await settle(app, pilot)
         *before, last = scenario.keys or ("",)
         await press(app, pilot, before)
         if scenario.hangs:
