@@ -23,9 +23,9 @@ def why_it_failed(run: RunDirectory, current: RunStatus) -> str:
         lines += [f"  do   {each}" if each == advice[0] else f"       or {each}" for each in advice]
     shown = known.lines if known else () if foreseen else last_lines(run, current.state, LOG_LINES)
     lines += [f"  | {line}" for line in shown]
+    lines.append(f"  log  {run.log}")
     if (code := current.state.get("child_exit")) is not None:
         lines.append(f"  exit {code}")
-    lines.append(f"  log  {run.log}")
     if current.status is Status.LOST and not rehearsal_of(run):
         lines.append("Start it again with the same --run-dir: it continues from its newest checkpoint.")
     return "\n".join(lines)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -80,13 +81,24 @@ def async_io(extensions):
 
 
 def _compile_extensions(*more: str) -> None:
-    environment = {
-        **os.environ,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "DS_ACCELERATOR": "cpu",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    subprocess.run([sys.executable, "-m", "harness.extensions", *more], check=True, cwd=ROOT, env=environment)
+    """Once for all sessions: only to look whether there is something to compile takes seconds."""
+    compiled = Path(os.environ["TORCH_EXTENSIONS_DIR"])
+    compiled.mkdir(parents=True, exist_ok=True)
+    versions = [version(name) for name in ("torch", "deepspeed")]
+    asked = repr([sys.prefix, *versions, *more]).encode() + (ROOT / "tests/lib/harness/extensions.py").read_bytes()
+    done = compiled / f"tested-{hashlib.sha256(asked).hexdigest()[:16]}"
+    with (compiled / "tested.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if done.exists():
+            return
+        environment = {
+            **os.environ,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "DS_ACCELERATOR": "cpu",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+        subprocess.run([sys.executable, "-m", "harness.extensions", *more], check=True, cwd=ROOT, env=environment)
+        done.touch()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 
 from harness.fake_model import write_model, write_pictures
 from harness.runs import cli, end_run, events, wait_for
+from harness.tiny_zero import TINY
 from launcher.config.deepspeed import DeepSpeedSettings
 from launcher.errors import ExitCode
 from launcher.machine.gpus import Gpus
@@ -40,6 +41,7 @@ ANSWERS = {
     "accelerate.zero_stage": 3,
     "accelerate.mixed_precision": "bf16",
     "deepspeed.zero_optimization.sub_group_size": 400_000,
+    "deepspeed.zero_optimization.stage3_max_reuse_distance": TINY["stage3_max_reuse_distance"],
 }
 WAIVED = {"SIMPLETUNER_TUI_UNSAFE_NVME": "1"}
 LAST = 12

@@ -95,7 +95,7 @@ async def test_one_that_fails_says_what_a_failed_run_says_and_leads_back(folder,
         await over(wizard, TextScreen)
         left = folder / "runs/.rehearsal-cats"
         said = wizard.text(".text Static")
-        assert said.startswith(f"this picture is damaged\n  log  {left / 'train.log'}\n\nFailed after ")
+        assert said.startswith(f"this picture is damaged\n  log  {left / 'train.log'}\n  exit 2\n\nFailed after ")
         await wizard.press("enter")
         assert isinstance(wizard.screen, ReviewScreen)
         assert shown(wizard) == ""

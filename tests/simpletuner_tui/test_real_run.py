@@ -216,3 +216,11 @@ def test_it_trained_what_it_would_have_trained_undisturbed(real_run):
         assert there == here
     there, here = (checksums_below(each.path / "pipeline/unet") for each in (alone, run))
     assert there == here
+
+
+def test_the_readings_are_of_all_processes_of_the_run(real_run):
+    names = read_header(real_run.run.readings).columns
+    resident = max(row[names.index("run.resident_mib")] for row in read_rows(real_run.run.readings, len(names)))
+    # The launcher and its elastic agent are there beside the rank that tells of itself.
+    told = max(event["rss_mib"] for event in events(real_run.run, "step"))
+    assert 0.8 * told < resident < 2.5 * told

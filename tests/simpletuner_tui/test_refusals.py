@@ -14,6 +14,7 @@ from harness.runs import cli, stand_in_run
 from launcher.errors import ExitCode
 from launcher.runs.checkpoints import FACTS, Identity
 from launcher.runs.marker import mark
+from simpletuner_tui.cli import main
 
 ANSWERS = "answers.json"
 HUGE = {
@@ -171,35 +172,41 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
-def refused(home: Path, code: ExitCode, message: str, *arguments: str) -> None:
-    """A replay and a check end with the same message, and nothing is written."""
-    before = tree(home.parent)
-    done = cli("--replay", ANSWERS, *arguments, cwd=home)
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    assert done.stderr.count("error: ") == 1
-    assert re.match(r"(warning: .*\n)*error: ", done.stderr)
-    assert re.search(message, done.stderr), done.stderr
-    assert "Traceback" not in done.stderr and "should not have happened" not in done.stderr
-    checked = cli("check", ANSWERS, *arguments, cwd=home)
-    assert checked.returncode == code
-    assert re.search(message, checked.stderr), checked.stderr
-    assert checked.stderr.count("error: ") == 1
-    assert tree(home.parent) == before
+@pytest.fixture
+def refused(home, monkeypatch, capsys):
+    """A replay and a check end with the same message, and nothing is written; in this process, as there are many."""
+    monkeypatch.chdir(home)
+
+    def ends_with(code: ExitCode, message: str, *arguments: str) -> None:
+        before = tree(home.parent)
+        assert main(["--replay", ANSWERS, *arguments]) == code
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.count("error: ") == 1
+        assert re.match(r"(warning: .*\n)*error: ", err)
+        assert re.search(message, err), err
+        assert "Traceback" not in err and "should not have happened" not in err
+        assert main(["check", ANSWERS, *arguments]) == code
+        checked = capsys.readouterr().err
+        assert re.search(message, checked), checked
+        assert checked.count("error: ") == 1
+        assert tree(home.parent) == before
+
+    return ends_with
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_faulty_input_is_named_with_what_to_do(home, fault):
+def test_faulty_input_is_named_with_what_to_do(home, refused, fault):
     spoil, message = FAULTS[fault]
     spoil(home)
-    refused(home, ExitCode.USAGE, message)
+    refused(ExitCode.USAGE, message)
 
 
 @pytest.mark.parametrize("fault", MACHINE_FAULTS)
-def test_what_this_machine_cannot_hold_is_refused_before_the_start(home, fault):
+def test_what_this_machine_cannot_hold_is_refused_before_the_start(home, refused, fault):
     spoil, message = MACHINE_FAULTS[fault]
     spoil(home)
-    refused(home, ExitCode.CANNOT_RUN_HERE, message)
+    refused(ExitCode.CANNOT_RUN_HERE, message)
 
 
 @pytest.mark.parametrize(
@@ -211,16 +218,9 @@ def test_what_this_machine_cannot_hold_is_refused_before_the_start(home, fault):
         ("/dev/null/run", "/dev/null is a file"),
     ],
 )
-def test_a_run_directory_that_cannot_be_written_is_named(home, place, reason):
-    refused(
-        home,
-        ExitCode.CANNOT_RUN_HERE,
-        rf"--run-dir: /.* cannot be written: .*{reason}.*; choose another",
-        *(
-            "--run-dir",
-            place,
-        ),
-    )
+def test_a_run_directory_that_cannot_be_written_is_named(refused, place, reason):
+    message = rf"--run-dir: /.* cannot be written: .*{reason}.*; choose another"
+    refused(ExitCode.CANNOT_RUN_HERE, message, "--run-dir", place)
 
 
 @pytest.mark.parametrize("place", ["x" * 300, "a/" * 3000 + "b"])
@@ -266,7 +266,7 @@ def test_faulty_answers_and_what_is_wrong_with_files_are_told_at_once(home, faul
     assert fields == [next(iter(faulty)), "training.pretrained_model_name_or_path", "training.instance_data_dir"]
 
 
-def test_a_refused_run_loses_nothing_of_what_was_saved(home):
+def test_a_refused_run_loses_nothing_of_what_was_saved(home, refused):
     run = stand_in_run(home / "run", "short")
     for step in (10, 20):
         folder = run.path / f"checkpoints/checkpoint-{step}"
@@ -276,7 +276,7 @@ def test_a_refused_run_loses_nothing_of_what_was_saved(home):
         mark(folder)
     (run.path / "pipeline").mkdir()
     (home / "pictures/01.png").write_bytes(b"")
-    refused(home, ExitCode.USAGE, r"pictures/01\.png: the file is empty", "--run-dir", "run")
+    refused(ExitCode.USAGE, r"pictures/01\.png: the file is empty", "--run-dir", "run")
     assert len(list((run.path / "checkpoints").iterdir())) == 2
 
 

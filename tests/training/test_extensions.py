@@ -11,7 +11,7 @@ import pytest
 
 from harness.runs import wait_for
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
-from launcher.train.extensions import TORCH_ADAM, build_optimizer
+from launcher.train.extensions import TORCH_ADAM, build_optimizer, read_cpu_info
 
 BUILD = """
 import json, sys
@@ -63,6 +63,16 @@ def build(configs: dict[str, dict], folder: Path, timeout: float = 120) -> subpr
         timeout=timeout,
         check=False,
     )
+
+
+def test_what_deepspeed_reads_of_the_cpu_is_what_cpuinfo_finds():
+    command = [sys.executable, "-m", "cpuinfo", "--json"]
+    theirs = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    def read(info: dict) -> list:
+        return [info["arch"], info.get("vendor_id_raw"), {"avx2", "avx512", "avx512f", "sve"} & {*info["flags"]}]
+
+    assert read(read_cpu_info()) == read(theirs)
 
 
 SWAP = """

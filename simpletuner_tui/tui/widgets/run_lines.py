@@ -140,8 +140,9 @@ def step_lines(history: History, predicted: Predicted, width: int, glyphs: Glyph
         f"{history.skipped:,} skipped" if history.skipped else "",
     ]
     total = history.parts.get("total", 0.0)
-    beside = f" (predicted {predicted.step_seconds:.2f})" if predicted.step_seconds else ""
-    speed = [f"{total:.3g} s/step{beside}", f"{history.samples_per_second:.3g} samples/s"]
+    speed = [f"{total:.3g} s/step", f"{history.samples_per_second:.3g} samples/s"]
+    if predicted.step_seconds:
+        speed.append(f"predicted {predicted.step_seconds:.3g} s/step")
     other = max(0.0, total - sum(history.parts.get(part, 0.0) for part in PARTS))
     parts = {part: history.parts.get(part, 0.0) for part in PARTS if part != "ema" or history.parts.get("ema")}
     shares = "  ".join(f"{part} {seconds:.2f}" for part, seconds in (*parts.items(), ("other", other)))

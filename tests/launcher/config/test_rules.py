@@ -108,6 +108,7 @@ KEEPS = [
     ("ema-needs-fp32-masters", {"extra": {"bf16": {"enabled": True}}}, AVERAGED),
     ("ema-far-from-its-masters", NO_OFFLOAD, AVERAGED_ON_GPU),
     ("ema-far-from-its-masters", {}, AVERAGED),
+    ("webhook-is-secret", {}, {"notification": NotificationSettings(notify_webhook="https://ntfy.sh/my-training")}),
 ]
 IDS = [rule.id for rule in RULES]
 
@@ -118,6 +119,7 @@ def judged(deepspeed: dict, rest: dict) -> list[str]:
     topics = {
         "adapter": AdapterSettings(),
         "ema": EmaSettings(),
+        "notification": NotificationSettings(),
         "objective": ObjectiveSettings(),
         "runtime": RuntimeSettings(),
     }
@@ -164,4 +166,5 @@ def test_a_rule_names_a_setting_its_source_and_what_is_wrong(rule):
 
 def test_what_deepspeed_only_ignores_warns_and_what_it_gets_wrong_stops():
     warned = {rule.id for rule in RULES if rule.level is Level.WARNING}
-    assert warned == {"compiled-at-stage-3", "lora-learns-faster", "min-snr-at-zero-snr", "offload-path-without-nvme"}
+    ignored = {"compiled-at-stage-3", "lora-learns-faster", "min-snr-at-zero-snr", "offload-path-without-nvme"}
+    assert warned == ignored | {"webhook-is-secret"}

@@ -182,7 +182,7 @@ def test_what_is_not_known_keeps_its_words_and_shows_the_end_of_its_log(ran):
     assert diagnose(run) is None
     done = cli("attach", str(run.path))
     assert "error: the training ended with exit code 7 and no word" in done.stderr
-    assert "  | 19\n  | last words\n  exit 7\n" in done.stderr
+    assert f"  | 19\n  | last words\n  log  {run.log}\n  exit 7\n" in done.stderr
     assert "| 12\n" not in done.stderr
 
 

@@ -16,6 +16,12 @@ from launcher.runs.state import Status, status
 from launcher.runs.stop import request_stop, stop_requested
 
 
+@pytest.fixture(autouse=True)
+def own_index(tmp_path, monkeypatch):
+    """No second machines of other tests."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 @pytest.fixture
 def joined(tmp_path):
     """Starts what a second machine does: its training reads and writes the run that lies above its folder."""

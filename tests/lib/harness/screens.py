@@ -37,6 +37,7 @@ from simpletuner_tui.tui.app import WizardApp
 from simpletuner_tui.tui.glyphs import ASCII, UNICODE, Glyphs
 from simpletuner_tui.tui.screens.rehearsal import RehearsalScreen
 from simpletuner_tui.tui.setup import SetUp
+from simpletuner_tui.tui.widgets.cost_pane import CostPane
 
 SMALL, LARGE, TINY = (80, 24), (120, 40), (50, 15)
 HOME = Path(tempfile.gettempdir()) / "simpletuner-tui-screens"
@@ -298,6 +299,8 @@ async def _draw(scenario: Scenario, size: tuple[int, int]) -> str:
         app.setup = replace(app.setup, machine=lambda: slow)
     async with app.run_test(size=size) as pilot:
         await settle(app, pilot)
+        while any(pane.size and pane.priced is None for pane in app.screen.query(CostPane)):
+            await pilot.pause(0.02)  # a price is asked for some time after the question is there
         *before, last = scenario.keys or ("",)
         await press(app, pilot, before)
         if scenario.hangs:
