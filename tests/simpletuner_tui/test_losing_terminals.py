@@ -16,7 +16,6 @@ from launcher.runs.directory import RunDirectory
 from launcher.runs.spawn import launch
 from launcher.runs.state import Status, status
 
-CODES = {HANG_UP: ExitCode.HANGUP, KILL: -signal.SIGKILL, TERMINATE: ExitCode.CANCELLED}
 TOLD = "It goes on without this terminal."
 """Of a dashboard, before there is a message."""
 
@@ -53,44 +52,44 @@ def window():
         each.close()
 
 
-def lost(window, way: str, run: RunDirectory) -> None:
-    """Ends an interface; nothing of it stays, and all of the run does."""
+def lost(window, way: str, run: RunDirectory, terminated: int = ExitCode.CANCELLED) -> None:
+    """Ends an interface; nothing of it stays, all of the run does, and a terminal that is left is as it was.
+
+    Args:
+        window: with the interface in it.
+        way: in which it ends.
+        run: what it shows.
+        terminated: the exit code that SIGTERM leads to.
+    """
     before = {process.pid for process in of_run(run)}
     assert bound_to(window.pid, run) == []
     lose(window, way)
     if way != TMUX:
-        window.wait(10)  # else it would be nobody's zombie
+        codes = {HANG_UP: ExitCode.HANGUP, KILL: -signal.SIGKILL, TERMINATE: terminated}
+        assert window.wait(10) == codes[way]
     wait_for(lambda: not in_session(window.pid), 5)
     made = len(events(run, "step"))
     wait_for(lambda: len(events(run, "step")) > made + 2, 10)
     assert {process.pid for process in of_run(run)} == before
     assert status(run).status is Status.RUNNING
     assert not run.stop_json.exists()
+    if way == TERMINATE:
+        assert window.restored
 
 
 @ways
 def test_a_dashboard_that_is_lost_takes_nothing_along(run, window, way, tmp_path):
     shown = window(way, CLI, "attach", str(run.path), cwd=tmp_path)
     shown.read_until("train")
-    if way == TERMINATE:
-        assert not shown.restored
+    assert way == TMUX or not shown.restored, "else nothing would be told by that"
     lost(shown, way, run)
-    if way != TMUX:
-        assert shown.process.returncode == CODES[way]
-    if way == TERMINATE:
-        assert shown.restored
 
 
 @ways
 def test_lines_that_are_lost_take_nothing_along(run, window, way, tmp_path):
     shown = window(way, CLI, "attach", str(run.path), "--plain", cwd=tmp_path)
     shown.read_until("train")
-    lost(shown, way, run)
-    if way != TMUX:
-        # Lines change nothing of a terminal, so nobody needs to catch the request to end.
-        assert shown.process.returncode == {**CODES, TERMINATE: -signal.SIGTERM}[way]
-    if way == TERMINATE:
-        assert shown.restored
+    lost(shown, way, run, terminated=-signal.SIGTERM)  # lines change nothing of a terminal, so nobody catches it
 
 
 @ways
@@ -106,15 +105,10 @@ def test_who_launched_a_run_may_be_lost(home, window, way):
     wizard.press("F9")
     wizard.read_until("host RAM")
     wizard.type("y")
-    wizard.read_until(TOLD)
-    (path,) = (home / "runs").glob("sdxl-*")
-    launched = RunDirectory(path)
     try:
-        assert not (state / "draft.json").exists()
-        lost(wizard, way, launched)
-        if way != TMUX:
-            assert wizard.process.returncode == CODES[way]
-        if way == TERMINATE:
-            assert wizard.restored
+        wizard.read_until(TOLD)
+        (path,) = (home / "runs").glob("sdxl-*")
+        lost(wizard, way, RunDirectory(path))
     finally:
-        end_run(launched)
+        for path in (home / "runs").glob("sdxl-*"):
+            end_run(RunDirectory(path))

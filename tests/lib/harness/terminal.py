@@ -12,7 +12,7 @@ import subprocess
 import termios
 import time
 
-KEYS = {"Enter": "\r", "F4": "\x1bOS", "F9": "\x1b[20~"}
+KEYS = {"Enter": "\r", "F9": "\x1b[20~"}
 """What a terminal sends."""
 ON_AT_FIRST = ("7", "25")
 """Of a terminal's private modes: lines wrap, the cursor is shown."""
