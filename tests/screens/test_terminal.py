@@ -1,17 +1,15 @@
 """The wizard in a real terminal: what is drawn, what it costs on the wire, and every way a terminal can end."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
 import time
-import uuid
 
 import pytest
 
 from harness.runs import CLI, cli, end_run, stand_in_run, wait_for
 from harness.terminal import Terminal
+from harness.tmux import Tmux
 from launcher.runs.spawn import launch
 from launcher.runs.state import status
 
@@ -197,39 +195,24 @@ def test_a_terminal_that_only_reads_gets_lines(folder, terminal):
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 def test_it_draws_and_resizes_in_tmux(folder):
-    socket = f"wizard-{uuid.uuid4().hex[:8]}"
-
-    def tmux(*arguments: str) -> str:
-        command = ["tmux", "-L", socket, "-f", "/dev/null", *arguments]
-        # The environment is given whole: readline, which pytest loads, puts a fixed size of the window into C's own.
-        environment = dict(os.environ)
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30, env=environment).stdout
-
-    def shown(text: str) -> str:
-        deadline = time.monotonic() + 30
-        while text not in (screen := tmux("capture-pane", "-p", "-t", "w")):
-            assert time.monotonic() < deadline, screen
-            time.sleep(0.05)
-        return screen
-
-    tmux("new-session", "-d", "-s", "w", "-x", "80", "-y", "24", "-c", str(folder), CLI)
+    window = Tmux(CLI, cwd=folder)
     try:
-        shown("Start anew")
-        tmux("send-keys", "-t", "w", "Enter")
-        screen = shown(FIRST)
+        window.read_until("Start anew")
+        window.press("Enter")
+        screen = window.read_until(FIRST)
         assert len(screen.splitlines()) == 24
-        tmux("resize-window", "-t", "w", "-x", "50", "-y", "15")
-        assert "Which SDXL" not in shown("This window is too small")
-        tmux("resize-window", "-t", "w", "-x", "120", "-y", "40")
-        shown("Cost (estimate)")
-        tmux("send-keys", "-t", "w", "-l", "./m")
-        shown("./m")
-        tmux("send-keys", "-t", "w", "Enter")
-        shown(" 2 of ")
-        tmux("send-keys", "-t", "w", "F2")
-        shown("Enter keeps your answer: ./m")
+        window.resize(50, 15)
+        assert "Which SDXL" not in window.read_until("This window is too small")
+        window.resize(120, 40)
+        window.read_until("Cost (estimate)")
+        window.type("./m")
+        window.read_until("./m")
+        window.press("Enter")
+        window.read_until(" 2 of ")
+        window.press("F2")
+        window.read_until("Enter keeps your answer: ./m")
     finally:
-        tmux("kill-server")
+        window.close()
     wait_for(lambda: draft(folder) == {MODEL: "./m"})
 
 

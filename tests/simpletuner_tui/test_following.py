@@ -7,7 +7,6 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,6 @@ from launcher.runs.checkpoints import FACTS, Identity
 from launcher.runs.directory import RunDirectory
 from launcher.runs.index import register
 from launcher.runs.marker import mark
-from launcher.runs.readings import read_header, read_rows
-from launcher.runs.removing import removal
 from launcher.runs.spawn import launch
 from launcher.runs.state import Status, status
 from launcher.runs.stop import request_stop
@@ -68,132 +65,6 @@ def last_line_shown(seen: str) -> str:
     for part in seen.rsplit("\n", 1)[-1].split("\r"):
         line = part + line[len(part) :]
     return line.rstrip()
-
-
-# a real run of the demo's model, whose terminals came and went
-
-
-def test_killing_the_replaying_process_leaves_training_running(real_run):
-    assert real_run.codes["killed"] == -signal.SIGKILL
-    assert real_run.left["killed"].status is Status.RUNNING
-    assert f"{real_run.run.name} in {real_run.run.path}" in real_run.seen["killed"]
-
-
-def test_attach_finds_it_and_hanging_up_leaves_it_running(real_run):
-    assert real_run.codes["hung up"] == ExitCode.HANGUP
-    assert real_run.left["hung up"].status is Status.RUNNING
-
-
-def test_ctrl_c_leaves_it_running_too(real_run):
-    assert real_run.codes["interrupted"] == ExitCode.CANCELLED
-    assert real_run.left["interrupted"].status is Status.RUNNING
-    assert f"simpletuner-tui stop {real_run.run.name}" in real_run.seen["interrupted"]
-
-
-def test_a_terminal_shows_the_phases_a_bar_and_the_results(real_run):
-    seen, run = real_run.seen["to the end"], real_run.run
-    assert real_run.codes["to the end"] == ExitCode.OK
-    assert real_run.left["to the end"].status is Status.COMPLETED
-    shown = ("compile DeepSpeed's optimizer", "prompt embeddings", "latents", "load the U-Net", "start the optimizer")
-    for line in shown:
-        assert re.search(rf"[\r\n]  {line} +\d+\.\d s\r\n", seen), line
-    assert re.search(r"\r  train [█]*[░]+ \d+/20 loss \d\.\d{4} lr \d\.\de-\d\d", seen)
-    assert "checkpoint of step 10:" in seen and "checkpoint of step 20:" in seen
-    assert re.search(r"Completed after .*: trained 20 steps", seen)
-    summary = seen[seen.index("Completed after") :]
-    assert re.search(r"loss on held-out noise +\d\.\d+ before, \d\.\d+ after", summary)
-    # Shown as they would be typed where the command was given.
-    assert re.search(rf"checkpoint +runs/{run.name}/checkpoints/checkpoint-20\r", summary)
-    assert re.search(rf"pipeline +runs/{run.name}/pipeline\r", summary)
-    assert "Next, SDXL 1.0 on your pictures" in summary
-    assert "Traceback" not in seen
-
-
-def test_no_line_is_wider_than_the_terminal(real_run):
-    moving = re.findall(r"\r(  [^\r\n]+)", real_run.seen["to the end"])
-    assert any("train" in line for line in moving)
-    assert max(map(len, moving)) < 80
-
-
-def test_the_run_directory_holds_what_the_architecture_says(real_run):
-    run = real_run.run
-    found = {path.name for path in run.path.iterdir()}
-    written_before = {"answers.json", "accelerate.yaml", "deepspeed.json", "training.json", "plan.json"}
-    told = {"lock", "state.json", "train.log", "events.jsonl", "heartbeat.json", "outcome.json", "readings.bin"}
-    assert found == written_before | told | {"checkpoints", "pipeline"}
-    assert removal(run).stays == (), "all of it goes when the run is deleted"
-    assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"checkpoint-10", "checkpoint-20"}
-    assert all((folder / "COMPLETE").exists() for folder in (run.path / "checkpoints").iterdir())
-    assert (run.path / "pipeline/model_index.json").exists()
-    assert run.plan()["argv"][1:] == [
-        *("-m", "accelerate.commands.launch", "--config_file", "accelerate.yaml", "--main_process_port", "0"),
-        *("-m", "launcher.train", str(run.path)),
-    ]
-    assert (run.path.parent / "cache").is_dir()
-
-
-def test_what_the_machine_showed_is_kept_from_start_to_end(real_run):
-    run = real_run.run
-    names = read_header(run.readings).columns
-    rows = [dict(zip(names, row, strict=True)) for row in read_rows(run.readings, len(names))]
-    times = [row["seconds"] for row in rows]
-    assert max(later - earlier for earlier, later in pairwise(times)) < 5
-    begun, ended = (events(run, name)[-1]["time"] for name in ("start", "end"))
-    assert times[-1] - times[0] > 0.8 * (ended - begun)
-    # The launcher and its elastic agent are there beside the rank that tells of itself.
-    told = max(event["rss_mib"] for event in events(run, "step"))
-    assert 0.8 * told < max(row["run.resident_mib"] for row in rows) < 2.5 * told
-
-
-def documented_events() -> dict[str, set[str]]:
-    """Fields of each event, as the table in the architecture names them."""
-    text = (ROOT / "docs/architecture.md").read_text()
-    table = text[text.index("### Events") :].split("\n\n")[2]
-    rows = [line.split("|")[1:3] for line in table.splitlines()[2:]]
-    return {name.strip(" `"): set(re.findall(r"`(\w+)`", fields)) for name, fields in rows}
-
-
-def test_every_event_of_a_run_is_documented_with_its_fields(real_run):
-    documented = documented_events()
-    seen = events(real_run.run)
-    for event in seen:
-        inner = {key for key in ("seconds",) if isinstance(event.get(key), dict)}
-        names = set(event) | {name for key in inner for name in event[key]}
-        for rank in event.get("vram_mib") or []:
-            names |= set(rank)
-        assert names - {"time", "event"} <= documented[event["event"]], event
-        if event["event"] == "phase":
-            assert event["phase"] in documented["phase"]
-        assert isinstance(event["time"], float)
-    expected = {"start", "phase", "configuration", "buckets", "model", "data", "step"}
-    expected |= {"evaluation", "checkpoint", "export", "end"}
-    assert {event["event"] for event in seen} == expected
-    steps = [event for event in seen if event["event"] == "step"]
-    assert [event["step"] for event in steps] == list(range(1, 21))
-    assert set(steps[0]) - {"time", "event"} == documented["step"] - {
-        *("data", "forward", "backward", "optimizer", "total", "ema"),
-        *("allocated", "reserved", "process", "peak"),
-    }
-    assert [event["time"] for event in seen] == sorted(event["time"] for event in seen)
-
-
-def test_attach_shows_a_run_that_is_over_and_ends_with_its_exit_code(real_run):
-    done = cli("attach", str(real_run.run.path), cwd=real_run.home)
-    assert (done.returncode, done.stdout.splitlines()[0][:15]) == (0, "Completed after")
-    assert "loss on held-out noise before" in done.stderr
-
-
-def test_a_pipe_gets_lines_without_a_bar(real_run):
-    done = cli("attach", str(real_run.run.path), cwd=real_run.home)
-    assert "\r" not in done.stdout + done.stderr
-    assert "█" not in done.stderr
-
-
-def test_logs_are_what_the_processes_wrote(real_run):
-    done = cli("logs", str(real_run.run.path))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == real_run.run.log.read_text()
-    assert "DeepSpeed" in done.stdout
 
 
 # leaving

@@ -212,7 +212,7 @@ def test_one_that_fails_says_why_as_a_run_does_and_stays(home, rehearse):
     code, out, err = rehearse("failure")
     (left,) = (home / "runs").iterdir()
     assert code == ExitCode.USAGE
-    assert f"error: this picture is damaged\n  exit 2\n  log  {left / 'train.log'}\n" in err
+    assert f"error: this picture is damaged\n  log  {left / 'train.log'}\n  exit 2\n" in err
     assert out.startswith("Failed after") and str(left.relative_to(home)) in out
     assert rehearse("short")[0] == ExitCode.OK
     assert list((home / "runs").iterdir()) == [left], "it stays until a person removes it"

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from harness.drives import wants_512
-from harness.runs import CLI, cli, end_run, events, stand_in_run, wait_until_over
+from harness.runs import CLI, SAME_EVERYWHERE, cli, end_run, events, planned, stand_in_run, wait_until_over
 from harness.terminal import Terminal
 from launcher.errors import ExitCode
 from launcher.machine.nvme_drive import why_no_nvme_offload
@@ -21,8 +21,6 @@ from launcher.runs.state import status
 from simpletuner_tui.questions import REGISTRY
 
 FILES = ["answers.json", "accelerate.yaml", "deepspeed.json", "training.json", "plan.json"]
-SAME_EVERYWHERE = FILES[1:4]
-"""What an export reproduces byte by byte, whatever the machine."""
 HUGE = (
     *("--set", "training.max_train_steps=1000000000", "--set", "training.checkpointing_steps=1"),
     *("--set", "training.checkpoints_total_limit=1000000000"),
@@ -37,13 +35,6 @@ def tree(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-
-
-def planned(*arguments: str, cwd: Path, stdin: str | None = None) -> dict:
-    """What a dry run would do."""
-    done = cli("--replay", *arguments, "--dry-run", "--json", cwd=cwd, stdin=stdin)
-    assert done.returncode == ExitCode.OK, done.stderr
-    return json.loads(done.stdout)
 
 
 def training(*arguments: str, cwd: Path, stdin: str | None = None) -> dict:
@@ -97,23 +88,6 @@ def test_a_dry_run_says_what_a_launch_would_refuse(home):
     forced = cli("--replay", "answers.json", "--dry-run", "--json", "--force", *HUGE, cwd=home)
     assert forced.returncode == ExitCode.OK
     assert "warning: training.output_dir:" in forced.stderr and "error" not in forced.stderr
-
-
-def test_replaying_the_answers_of_a_run_gives_the_same_bytes(real_run):
-    run = real_run.run
-    exported = json.loads(run.answers.read_text())
-    assert exported["schema"] == 1
-    plan = planned(str(run.answers), "--run-dir", f"runs/{run.name}", cwd=real_run.home)
-    assert plan["run_dir"] == str(run.path)
-    for name in [*SAME_EVERYWHERE, "answers.json"]:
-        assert plan["files"][name].encode() == (run.path / name).read_bytes(), name
-    # Nothing is left to a default, so a later version's defaults change nothing; from another folder too.
-    again = cli(
-        *("--replay", str(run.answers), "--run-dir", str(run.path), "--strict", "--dry-run", "--json"), cwd=Path("/")
-    )
-    assert again.returncode == ExitCode.OK, again.stderr
-    for name in SAME_EVERYWHERE:
-        assert json.loads(again.stdout)["files"][name].encode() == (run.path / name).read_bytes(), name
 
 
 # where answers come from

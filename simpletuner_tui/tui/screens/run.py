@@ -246,7 +246,7 @@ class RunScreen(QuietScreen[None]):
 
     def action_search(self) -> None:
         self.set_class(True, "-searching")
-        self.query_one(Input).focus()
+        self.call_after_refresh(self.query_one(Input).focus)  # after the log, which may wait for the focus itself
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()

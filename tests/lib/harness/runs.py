@@ -14,6 +14,7 @@ from harness.fake_model import write_model, write_pictures
 from launcher.config.accelerate import LaunchSettings
 from launcher.config.settings import Settings
 from launcher.config.training import DataSettings, ModelSettings, TrainingSettings
+from launcher.errors import ExitCode
 from launcher.plan import make_plan
 from launcher.runs.directory import RunDirectory, create
 from launcher.runs.events import read_events
@@ -21,6 +22,8 @@ from launcher.runs.processes import processes_of_run
 from launcher.runs.state import status
 
 CLI = str(Path(sys.executable).parent / "simpletuner-tui")
+SAME_EVERYWHERE = ("accelerate.yaml", "deepspeed.json", "training.json")
+"""Files of a run that replaying its answers gives byte by byte, whatever the machine."""
 
 
 def cli(*arguments: str, cwd: Path | None = None, stdin: str | None = None, timeout: float = 240, **environment: str):
@@ -36,6 +39,13 @@ def cli(*arguments: str, cwd: Path | None = None, stdin: str | None = None, time
         env={**os.environ, **environment},
         check=False,
     )
+
+
+def planned(*arguments: str, cwd: Path, stdin: str | None = None) -> dict:
+    """What a dry run would do."""
+    done = cli("--replay", *arguments, "--dry-run", "--json", cwd=cwd, stdin=stdin)
+    assert done.returncode == ExitCode.OK, done.stderr
+    return json.loads(done.stdout)
 
 
 def stand_in_run(path: Path, mode: str, **environment: str) -> RunDirectory:

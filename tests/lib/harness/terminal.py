@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -11,12 +12,18 @@ import subprocess
 import termios
 import time
 
+KEYS = {"Enter": "\r", "F9": "\x1b[20~"}
+"""What a terminal sends."""
+ON_AT_FIRST = ("7", "25")
+"""Of a terminal's private modes: lines wrap, the cursor is shown."""
+
 
 class Terminal:
     """Runs a command with a terminal of its own; hanging up closes it as a dropped line does."""
 
     def __init__(self, *command: str, columns: int = 80, rows: int = 24, cwd=None, **environment: str) -> None:
         self._master, slave = pty.openpty()
+        self._modes = termios.tcgetattr(slave)
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.process = subprocess.Popen(
             list(command),
@@ -29,6 +36,8 @@ class Terminal:
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 -- the tests have no threads
         )
         os.close(slave)
+        self.pid = self.process.pid
+        """Of the command."""
         self.seen = ""
 
     def read_until(self, text: str, seconds: float = 60.0) -> str:
@@ -65,9 +74,21 @@ class Terminal:
     def type_bytes(self, content: bytes) -> None:
         os.write(self._master, content)
 
+    def press(self, key: str) -> None:
+        """A key by its name, as tmux names it."""
+        self.type(KEYS[key])
+
     def interrupt(self) -> None:
         """Ctrl-C."""
         self.type("\x03")
+
+    @property
+    def restored(self) -> bool:
+        """Whether all is as it was before the command: what is typed, where is drawn, cursor, mouse, keys, pasting."""
+        switched = dict(re.findall(r"\x1b\[\?(\d+)([hl])", self.seen))  # the last time counts
+        off = [mode for mode, now in switched.items() if (now == "h") != (mode in ON_AT_FIRST)]
+        keys_left = len(re.findall(r"\x1b\[>\d+u", self.seen)) - self.seen.count("\x1b[<u")
+        return termios.tcgetattr(self._master) == self._modes and not off and not keys_left
 
     def hang_up(self) -> None:
         os.close(self._master)

@@ -1,0 +1,47 @@
+"""Loaded first by every Python whose PYTHONPATH names this folder; see ``harness.startup``.
+
+Interface, plan and supervisor stay what they are: only the training that they start is held up, or is a stand-in.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+
+def wait_while(held) -> None:
+    """Waits in the main thread, beside which the heartbeat goes on."""
+    while held():
+        time.sleep(0.02)
+
+
+def hold(folder: Path) -> None:
+    """Lets a training wait at the beginning of phases, and between steps, as long as files say so."""
+    from launcher.runs.events import EventLog  # noqa: PLC0415 - the processes that are held know it
+
+    tell = EventLog.emit
+
+    def may_not_go_beyond(step: int) -> bool:
+        try:
+            return step >= int((folder / "train").read_text() or 0)
+        except FileNotFoundError:
+            return False
+
+    def emit(self, event: str, **fields) -> None:
+        tell(self, event, **fields)
+        if event != "phase":
+            return
+        if fields["phase"] == "train":
+            wait_while(lambda: may_not_go_beyond(fields.get("done", 0)))
+        elif fields["state"] == "start":
+            wait_while((folder / fields["phase"]).exists)
+
+    EventLog.emit = emit
+
+
+ACCELERATE, TRAINS = "accelerate.commands.launch", "launcher.train"
+if TRAINS in sys.orig_argv:
+    if mode := os.environ.get("STARTUP_STAND_IN"):
+        os.execv(sys.executable, [sys.executable, "-m", "harness.stand_in", sys.orig_argv[-1], mode])
+    if (name := os.environ.get("STARTUP_HOLDS")) and ACCELERATE not in sys.orig_argv:
+        hold(Path(name))
