@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -164,21 +165,21 @@ def test_attach_begins_with_the_latest_launch(started):
 
 def test_attach_refreshes_as_often_as_asked(long_run):
     def lateness(seconds: str) -> float:
-        """How late, at the most, a step is told within two and a half seconds."""
-        begun, late = time.time(), 0.0
+        """How late a step is told within two and a half seconds: the median, as a busy machine holds up some."""
+        begun, late = time.time(), []
         with subprocess.Popen(
             [CLI, "attach", "cats-1", "--json", "--refresh", seconds], stdout=subprocess.PIPE, text=True
         ) as attached:
             while time.time() < begun + 2.5:
                 happened = json.loads(attached.stdout.readline())["time"]
                 if happened > begun:
-                    late = max(late, time.time() - happened)
+                    late.append(time.time() - happened)
             attached.kill()
-        return late
+        return statistics.median(late)
 
     with ThreadPoolExecutor() as pool:
         often, seldom = pool.map(lateness, ("0.05", "2"))
-    assert often < 1 < seldom
+    assert often < 0.5 < seldom
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "1e9", "often"])
