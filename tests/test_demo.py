@@ -32,6 +32,8 @@ SHORT = {
 }
 """What makes the demo short; two of them share two cores."""
 SEEDS = (1, 2)
+ALONE = {"num_validation_images": 0, "export_pipeline": "no"}
+"""Of all but the first seed, which only the loss is asked of."""
 
 
 @dataclass
@@ -71,16 +73,20 @@ def demos(assets, tmp_path_factory):
     """The short demo with two seeds, at the same time."""
     folder = tmp_path_factory.mktemp("demos")
     with ThreadPoolExecutor() as pool:
-        made = {seed: pool.submit(replay, folder / f"seed-{seed}", assets, {**SHORT, "seed": seed}) for seed in SEEDS}
-        return {seed: future.result() for seed, future in made.items()}
+        first, *others = [{**SHORT, "seed": seed} for seed in SEEDS]
+        settings = [first, *({**other, **ALONE} for other in others)]
+        made = [pool.submit(replay, folder / f"seed-{each['seed']}", assets, each) for each in settings]
+        return {seed: future.result() for seed, future in zip(SEEDS, made, strict=True)}
 
 
-@pytest.fixture(params=SEEDS)
-def demo(demos, request) -> Demo:
-    return demos[request.param]
+@pytest.fixture
+def demo(demos) -> Demo:
+    return demos[SEEDS[0]]
 
 
-def test_the_loss_on_held_out_noise_falls_with_either_seed(demo):
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_loss_on_held_out_noise_falls_with_either_seed(demos, seed):
+    demo = demos[seed]
     assert demo.code == ExitCode.OK, demo.seen
     assert demo.loss("after") < MARGIN * demo.loss("before")
     # An untrained model predicts nothing of noise whose variance is 1.
@@ -100,9 +106,9 @@ def test_the_terminal_shows_what_was_reached_and_what_to_run_next(demo):
     assert re.search(r"\r  train █+░* \d+/80 loss \d\.\d+ lr \d\.\de-\d\d .*left", shown)
 
 
-def test_what_to_run_next_can_be_run(demos, tmp_path):
+def test_what_to_run_next_can_be_run(demo, tmp_path):
     pictures = write_pictures(tmp_path / "pictures", side=1024)
-    shown = demos[SEEDS[0]].seen.replace("\r\n", "\n")
+    shown = demo.seen.replace("\r\n", "\n")
     following = shown[shown.index("Next, SDXL 1.0") :].replace("what it costs", "").replace("FOLDER", str(pictures))
     lines = [line.split() for line in following.splitlines() if "examples/sdxl/answers.json" in line]
     assert {line[0] for line in lines} == {CLI}  # not on the tests' PATH, so by its path
@@ -124,7 +130,7 @@ def test_samples_are_drawn_with_captions_of_the_data_set(demo):
         assert grid.size[0] >= 2 * 64 and grid.size[1] >= 2 * 64
 
 
-def test_the_exported_pipeline_loads_in_plain_diffusers_and_draws(demos):
+def test_the_exported_pipeline_loads_in_plain_diffusers_and_draws(demo):
     code = """
 import sys
 from diffusers import StableDiffusionXLPipeline
@@ -135,7 +141,7 @@ pipeline.set_progress_bar_config(disable=True)
 (picture,) = pipeline("a red sprite", num_inference_steps=2, height=64, width=64).images
 print(picture.size, len(picture.getcolors(64 * 64)))
 """
-    command = [sys.executable, "-c", code, str(demos[SEEDS[0]].run.path / "pipeline")]
+    command = [sys.executable, "-c", code, str(demo.run.path / "pipeline")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     size, colours = done.stdout.strip().rsplit(" ", 1)

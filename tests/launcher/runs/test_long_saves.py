@@ -85,7 +85,7 @@ def over(saving, runs):
     """Seconds from the stop of each run that saves to the end of its last process."""
 
     def follow(name: str) -> float:
-        wait_for(lambda: not status(runs[name]).live and not status(runs[name]).orphans, SAVE_SECONDS + 30)
+        wait_for(lambda: not status(runs[name]).live and not status(runs[name]).orphans, SAVE_SECONDS + 30, every=0.25)
         return time.time() - events(runs[name], "stopping")[0]["time"]
 
     with ThreadPoolExecutor() as pool:

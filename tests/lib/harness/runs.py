@@ -91,13 +91,13 @@ def events(run: RunDirectory, *names: str) -> list[dict]:
     return [event for event in read_events(run.events_jsonl)[0] if not names or event["event"] in names]
 
 
-def wait_for(what, seconds: float = 30.0):
-    """What a callable gives once it is true."""
+def wait_for(what, seconds: float = 30.0, every: float = 0.05):
+    """What a callable gives once it is true, asked every so many seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := what():
             return value
-        time.sleep(0.05)
+        time.sleep(every)
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
