@@ -56,27 +56,28 @@ class Chromium:
         self._size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self._unread, self._number = b"", 0
         self._page: str | None = None
+        self._target: str | None = None
         self.requested: list[str] = []
         """What the page asked for, over the network or not."""
 
     def open(self, url: str) -> None:
         """Opens a page in place of the one that is open, as a new tab would."""
-        before = self._page
-        target = self._send("Target.createTarget", url="about:blank", session=None)["targetId"]
-        self._page = self._send("Target.attachToTarget", targetId=target, flatten=True, session=None)["sessionId"]
+        before = self._target
+        self._target = self._send("Target.createTarget", url="about:blank", session=None)["targetId"]
+        self._page = self._send("Target.attachToTarget", targetId=self._target, flatten=True, session=None)["sessionId"]
         self._send("Page.enable")
         self._send("Network.enable")
         self._send("Emulation.setDeviceMetricsOverride", **self._size)
         self._send("Page.addScriptToEvaluateOnNewDocument", source=KEEP_TERMINAL)
         if before is not None:
-            self._send("Page.close", session=before)
+            self._send("Target.closeTarget", targetId=before, session=None)
         self.requested.clear()
         self._send("Page.navigate", url=url)
 
     def close_page(self) -> None:
         """Closes the page, as a person closes a tab."""
-        self._send("Page.close")
-        self._page = None
+        self._send("Target.closeTarget", targetId=self._target, session=None)
+        self._page = self._target = None
 
     def run(self, script: str) -> object:
         """What a script in the page comes to; a promise is waited for."""
