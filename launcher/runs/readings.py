@@ -1,13 +1,13 @@
 """readings.bin: what a run's machine showed, second by second, kept beside its events.
 
-A line of JSON says what the columns are; then follow rows of that many 32-bit floats, so that a day of one GPU takes
-some 5 MB and is read in a moment. All launches of a run write to one file: where a later one looks at other GPUs or
-folders, columns are added at once to all rows, those that were there unknown in them.
+A line of JSON says what the columns are; then follow rows of that many 32-bit floats, little-endian as every host that
+CUDA knows, so that a day of one GPU takes some 5 MB and is read in a moment. All launches of a run write to one file:
+where a later one looks at other GPUs or folders, columns are added at once to all rows, those that were there unknown
+in them.
 """
 
 import json
 import math
-import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -122,8 +122,6 @@ def read_rows(path: Path, columns: int, row: int = 0) -> Iterator["array[float]"
         file.seek(row * width, 1)
         while content := file.read(AT_ONCE * width):
             figures = array("f", content[: len(content) // width * width])
-            if sys.byteorder == "big":
-                figures.byteswap()
             for start in range(0, len(figures), columns):
                 yield figures[start : start + columns]
 
@@ -152,8 +150,6 @@ def read_course(path: Path, columns: int, most: int) -> "tuple[list[array[float]
             figures.frombytes((content := file.read())[: len(content) // (columns * FIGURE) * columns * FIGURE])
     except FileNotFoundError:
         return [], 0
-    if sys.byteorder == "big":
-        figures.byteswap()
     rows = len(figures) // columns
     each = max(1, -(-rows // most))
     by_column = [figures[column::columns] for column in range(columns)]
@@ -204,7 +200,7 @@ def _line(header: Header) -> bytes:
 
 def _with_columns(old: "array[float]", before: Sequence[str], after: Sequence[str]) -> "array[float]":
     rows = len(old) // len(before)
-    new = array("f", _packed([math.nan])) * (rows * len(after))
+    new = array("f", [math.nan]) * (rows * len(after))
     for place, name in enumerate(before):
         new[after.index(name) :: len(after)] = old[place :: len(before)]
     return new
@@ -223,14 +219,7 @@ def _row(header: Header, sample: Sample) -> bytes:
     for folder in header.folders:
         disk = disks.get(folder)
         figures += [getattr(disk, name) if disk else math.nan for name in OF_A_DISK]
-    return _packed([_number(figure) for figure in figures])
-
-
-def _packed(figures: Sequence[float]) -> bytes:
-    packed = array("f", figures)
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tobytes()
+    return array("f", map(_number, figures)).tobytes()
 
 
 def _number(figure: Figure) -> float:
