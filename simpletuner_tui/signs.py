@@ -1,6 +1,7 @@
-"""Signs of life of a run that is followed, in lines: said once when they are missed, and once when they are back."""
+"""Signs of life of a run that is looked at: what is wrong with one that should get on."""
 
 import time
+from collections.abc import Callable
 
 from launcher.runs.diagnosis import diagnose_hang
 from launcher.runs.directory import RunDirectory
@@ -14,19 +15,42 @@ LOOK = 5.0
 class Signs:
     """Of one run."""
 
-    def __init__(self, run: RunDirectory) -> None:
-        self._run = run
-        self._told = Vital.WELL
-        self._missed = False
+    def __init__(self, run: RunDirectory, clock: Callable[[], float] = time.time) -> None:
+        """Nothing is looked at yet.
+
+        Args:
+            run: whose.
+            clock: seconds since the epoch.
+        """
+        self._run, self._clock = run, clock
         self._hang = ""
-        self._looked = 0.0
+        self._look_again = 0.0
+        self._told, self._told_hang = Vital.WELL, ""
+        self._missed = False
+
+    def unwell(self, current: RunStatus) -> str:
+        """What is wrong with it now; empty where nothing is, or nothing of it runs."""
+        if not current.going:
+            return ""
+        vital = self._look(current)
+        return self._hang or (vital.message if vital.ill else "")
 
     def lines(self, current: RunStatus) -> list[str]:
-        """What is new to say; nothing of a run that no supervisor holds, as its end is told otherwise."""
+        """What is new to say, once when signs are missed and once when they are back.
+
+        Nothing of a run that no supervisor holds, as its end is told otherwise.
+        """
         if not current.live:
             return []
-        vital = vitality(self._run, time.time(), current)
-        return [*self._of_life(vital), *self._of_a_hang(vital)]
+        vital = self._look(current)
+        return [*self._of_life(vital), *self._of_a_hang()]
+
+    def _look(self, current: RunStatus) -> Vitality:
+        vital = vitality(self._run, self._clock(), current)
+        if time.monotonic() >= self._look_again:
+            self._look_again = time.monotonic() + LOOK
+            self._hang = str(diagnose_hang(self._run, vital) or "")
+        return vital
 
     def _of_life(self, vital: Vitality) -> list[str]:
         if vital.vital is self._told:
@@ -37,11 +61,6 @@ class Signs:
             return [f"warning: {vital.message}"]
         return [f"{self._run.name} goes on"] if missed_before else []
 
-    def _of_a_hang(self, vital: Vitality) -> list[str]:
-        now = time.monotonic()
-        if now - self._looked < LOOK:
-            return []
-        self._looked = now
-        hang = str(diagnose_hang(self._run, vital) or "")
-        said, self._hang = self._hang, hang
-        return [f"warning: {hang}"] if hang and hang != said else []
+    def _of_a_hang(self) -> list[str]:
+        said, self._told_hang = self._told_hang, self._hang
+        return [f"warning: {self._hang}"] if self._hang and self._hang != said else []

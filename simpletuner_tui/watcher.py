@@ -7,18 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launcher.runs.diagnosis import diagnose_hang
-from launcher.runs.directory import RunDirectory
+from launcher.runs.directory import RunDirectory, read_json
 from launcher.runs.events import Skim, read_events
 from launcher.runs.readings import Header, read_course, read_header, read_rows
-from launcher.runs.state import RunStatus, status
-from launcher.runs.vitality import vitality
+from launcher.runs.state import RunStatus, Status, lock_is_held, status
 from simpletuner_tui.follow import AT_ONCE
 from simpletuner_tui.series import CAPACITY
+from simpletuner_tui.signs import Signs
 from simpletuner_tui.text import printable
 
-CLOSER = 5.0
-"""Seconds between two looks at what a run that stands may wait for; each asks every process."""
 LOG_BEGINS = 2**20
 """Bytes of the log, from its end, that a first look brings."""
 
@@ -50,31 +47,30 @@ class Watcher:
     """In the events; None: nothing was read yet."""
     _header: Header | None = None
     _row: int = 0
-    _hang: str = ""
-    _look_closer: float = 0.0
+    _lost: RunStatus | None = None
     _log: "LogTail" = field(init=False)
+    _signs: Signs = field(init=False)
 
     def __post_init__(self) -> None:
-        self._log = LogTail(self.run.log)
+        self._log, self._signs = LogTail(self.run.log), Signs(self.run, self.clock)
 
     def look(self) -> Look:
         """What is new; never raises for what a disk does."""
         try:
             os.stat(self.run.plan_json)  # noqa: PTH116 - a run directory that went away is one, however little is new
-            now = status(self.run)  # asked first: what it tells of its end is then read below
-            unwell = self._unwell(now)
-            return Look(now, self._events(), *self._readings(), self._log.read(), unwell)
+            now = self._status()  # asked first: what it tells of its end is then read below
+            return Look(now, self._events(), *self._readings(), self._log.read(), self._signs.unwell(now))
         except OSError as error:
             return Look(None, unwell=f"{self.run.path} cannot be read ({error.strerror})")
 
-    def _unwell(self, now: RunStatus) -> str:
-        if not now.going:
-            return ""
-        vital = vitality(self.run, self.clock(), now)
-        if time.monotonic() >= self._look_closer:
-            self._look_closer = time.monotonic() + CLOSER
-            self._hang = str(diagnose_hang(self.run, vital) or "")
-        return self._hang or (vital.message if vital.ill else "")
+    def _status(self) -> RunStatus:
+        """What it is; of one that is lost it is not asked again which processes there are, of which none is its."""
+        before = self._lost
+        if before is not None and not lock_is_held(self.run) and read_json(self.run.state_json) == before.state:
+            return before
+        now = status(self.run)
+        self._lost = now if now.status is Status.LOST and not now.orphans else None
+        return now
 
     def _events(self) -> list[dict[str, Any]]:
         path = self.run.events_jsonl

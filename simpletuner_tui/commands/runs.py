@@ -8,18 +8,15 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-import psutil
-
 from launcher.errors import ExitCode, InvalidInputError
 from launcher.runs.checkpoint_request import request_checkpoint
 from launcher.runs.diagnosis import diagnose
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import last_start
 from launcher.runs.index import find, known_runs
-from launcher.runs.processes import end_processes
 from launcher.runs.rehearsal import rehearsal_of
 from launcher.runs.state import Status, status
-from launcher.runs.stop import ASKED, asked_before, request_stop
+from launcher.runs.stop import ASKED, asked_before, end_now, request_stop
 from simpletuner_tui.commands.front_ends import FrontEnd, front_end_for, run_app
 from simpletuner_tui.follow import POLL, follow
 from simpletuner_tui.messages import tell
@@ -83,9 +80,7 @@ def stop(arguments: Namespace) -> ExitCode:
     if not now.going:
         raise InvalidInputError(f"{run.name} does not run: it is {now.status}")
     if arguments.now or asked_before(run):
-        request_stop(run, ASKED, now=True)
-        # Nobody but this command ends processes that their supervisor left behind.
-        end_processes([psutil.Process(pid) for pid in now.orphans if psutil.pid_exists(pid)])
+        end_now(run, now.orphans)
         tell(f"{run.name} is ended at once, without a checkpoint")
         return ExitCode.OK
     request_stop(run, ASKED)

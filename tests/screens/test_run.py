@@ -13,6 +13,7 @@ from harness.runs import CLI, cli, events, supervisor, wait_for
 from harness.terminal import Terminal
 from launcher.runs.checkpoint_request import checkpoint_requested
 from launcher.runs.stop import stop_requested
+from simpletuner_tui import watcher
 from simpletuner_tui.tui.attach import AttachApp
 from simpletuner_tui.tui.glyphs import UNICODE
 from simpletuner_tui.tui.screens.dialogs import ConfirmScreen
@@ -263,3 +264,20 @@ def test_lines_are_what_comes_where_there_is_no_screen_to_draw_on(started):
     done = cli("attach", str(run.path))
     assert done.returncode == 0
     assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_of_a_dead_run_processes_are_asked_once_until_somebody_starts_it_again(made, monkeypatch):
+    made.lose_supervisor()
+    made.write()
+    asked = []
+    real = watcher.status
+    monkeypatch.setattr(watcher, "status", lambda run: asked.append(run) or real(run))
+
+    async def then(dashboard):
+        await dashboard.shows("dead", "#headline")
+        await dashboard.pilot.pause(0.3)
+        assert len(asked) == 1
+        with made.held():
+            await dashboard.shows("running", "#headline")
+
+    watch(made, then)

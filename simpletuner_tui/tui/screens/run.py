@@ -1,12 +1,11 @@
 """The dashboard of a run: what it does now, what it did, and how it ends."""
 
+import asyncio
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -17,9 +16,9 @@ from textual.widgets import Input, Static
 from launcher.errors import LauncherError
 from launcher.runs.checkpoint_request import request_checkpoint
 from launcher.runs.directory import RunDirectory
-from launcher.runs.processes import end_processes
+from launcher.runs.rehearsal import rehearsal_of
 from launcher.runs.state import RunStatus, status
-from launcher.runs.stop import ASKED, request_stop
+from launcher.runs.stop import ASKED, end_now, request_stop
 from simpletuner_tui.failure import why_it_failed
 from simpletuner_tui.hardware import Expected, Subject
 from simpletuner_tui.history import History
@@ -27,7 +26,7 @@ from simpletuner_tui.messages import left_to_itself
 from simpletuner_tui.tui.glyphs import Glyphs
 from simpletuner_tui.tui.screens.dialogs import ConfirmScreen
 from simpletuner_tui.tui.screens.quiet import QuietScreen
-from simpletuner_tui.tui.widgets.drawn import Drawn
+from simpletuner_tui.tui.widgets.drawn import Draw, Drawn
 from simpletuner_tui.tui.widgets.key_line import KeyLine
 from simpletuner_tui.tui.widgets.log_view import LogView
 from simpletuner_tui.tui.widgets.picture_view import PictureView
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
 
 REFRESH = 1.0
 """Seconds between two looks."""
-VIEWS = ("overview", "log", "pictures", "why")
 
 
 class RunScreen(QuietScreen[None]):
@@ -155,9 +153,18 @@ class RunScreen(QuietScreen[None]):
         if self._going is None:
             self._predicted = predicted_of(self.run)
         look = self._watcher.look()
-        self.app.call_from_thread(self._take, look)
+        now, why = look.status, ""
+        if self._going is not False and now is not None and now.failed and not now.going:
+            why = why_it_failed(self.run, now)
+        self.app.call_from_thread(self._take, look, why)
 
-    def _take(self, look: "Look") -> None:
+    def _take(self, look: "Look", why: str) -> None:
+        """Takes in what is new.
+
+        Args:
+            look: that.
+            why: the reason, where it has ended since the look before and nobody wanted that.
+        """
         for event in look.events:
             self.history.take(event)
         if look.header is not None:
@@ -170,8 +177,9 @@ class RunScreen(QuietScreen[None]):
             self._going = look.status.going
             if before and not self._going:
                 self.app.bell()
-            if before is not False and look.status.failed and not self._going:
-                self._explain(look.status)
+            if why:
+                self.query_one("#why Static", Static).update(why)
+                self.view = "why"
             if before != self._going:
                 self.refresh_bindings()
         if self.is_active and not self.paused:
@@ -180,11 +188,10 @@ class RunScreen(QuietScreen[None]):
     def _draw(self) -> None:
         history, predicted, glyphs = self.history, self._predicted, self._glyphs
 
-        def show(pane: str, *draw: Callable[..., object]) -> None:
-            self.query_one(f"#{pane}", Drawn).show(*draw)  # type: ignore[arg-type]
+        def show(pane: str, draw: Draw) -> None:
+            self.query_one(f"#{pane}", Drawn).show(draw)
 
-        top = partial(headline, self.run.name, self.status, self.paused)
-        show("headline", lambda width, _: [top(width, glyphs)])
+        show("headline", lambda width, _: [headline(self.run.name, self.status, self.paused, width, glyphs)])
         show("progress", lambda width, _: [progress_line(history, self.status, self._unwell, width, glyphs)])
         self.query_one(PictureView).offer(history.pictures)
         if self.view == "overview":
@@ -193,11 +200,6 @@ class RunScreen(QuietScreen[None]):
             show("memory", lambda width, height: memory_lines(history, predicted, latest, width, height, glyphs))
             show("step", lambda width, _: step_lines(history, predicted, width, glyphs))
             show("messages", lambda width, height: message_lines(history, self.run, width, height, glyphs))
-
-    def _explain(self, now: RunStatus) -> None:
-        """Why it ended, where it did not end as anybody wanted."""
-        self.query_one("#why Static", Static).update(why_it_failed(self.run, now))
-        self.view = "why"
 
     def watch_view(self, before: str, now: str) -> None:
         self.set_class(False, f"-{before}")
@@ -270,10 +272,11 @@ class RunScreen(QuietScreen[None]):
     @work
     async def action_stop(self) -> None:
         """Asks once more, then asks the run."""
-        asked = f"Stop {self.run.name}? It finishes the step, saves a checkpoint and ends, however long that takes."
+        saves = "" if rehearsal_of(self.run) else ", saves a checkpoint, however long that takes,"
+        asked = f"Stop {self.run.name}? It finishes the step{saves} and ends."
         if await self.app.push_screen_wait(ConfirmScreen(asked, yes="Stop it", no="Go on")):
             request_stop(self.run, ASKED)
-            self.notify("It finishes the step, saves and ends.")
+            self.notify(f"It finishes the step{saves} and ends.")
 
     @work
     async def action_stop_now(self) -> None:
@@ -282,10 +285,7 @@ class RunScreen(QuietScreen[None]):
         lost = f" What it trained since its last checkpoint, up to step {done:,}, is lost." if done else ""
         asked = f"End {self.run.name} at once, without a checkpoint?{lost}"
         if await self.app.push_screen_wait(ConfirmScreen(asked, yes="End it now", no="Go on")):
-            request_stop(self.run, ASKED, now=True)
-            orphans = self.status.orphans if self.status else ()
-            # Nobody but a person ends processes that their supervisor left behind.
-            end_processes([psutil.Process(pid) for pid in orphans if psutil.pid_exists(pid)])
+            await asyncio.to_thread(end_now, self.run, self.status.orphans if self.status else ())
             self.notify("It is ended.")
 
     def action_leave(self) -> None:
