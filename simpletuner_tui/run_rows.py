@@ -40,9 +40,9 @@ class RunRow:
 
     @property
     def step(self) -> str:
-        """Of the training, while it trains."""
+        """The last that was trained; empty before the first."""
         step = self.now.state.get("step")
-        return "" if step is None or self.phase != "train" else str(step)
+        return "" if step is None else str(step)
 
     @property
     def started(self) -> float | None:

@@ -42,12 +42,19 @@ class Heartbeat:
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
-    def progress(self, phase: str, step: int | None = None) -> None:
-        """The main thread got on."""
+    def progress(self, phase: str, done: int | None = None) -> None:
+        """The main thread got on.
+
+        Args:
+            phase: the one it is in.
+            done: how far it is in that, where it tells: of ``train``, steps; these stand in the heartbeat from then on.
+        """
         now = time.time()
-        if step is not None and phase == self._phase:
+        if done is not None and phase == self._phase:
             self._paces[phase] = max(self._paces.get(phase, 0.0), now - self._progressed)
-        self._phase, self._step, self._progressed = phase, step, now
+        if done is not None and phase == "train":
+            self._step = done
+        self._phase, self._progressed = phase, now
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -63,6 +70,7 @@ class Heartbeat:
         orphaned = False
         who = {**ProcessIdentity.of(os.getpid()).to_json(), "host": socket.gethostname()}
         while True:
+            leaving = self._leaving.is_set()  # asked first: the last beat tells how far it came
             beat = {
                 "time": time.time(),
                 **who,
@@ -76,8 +84,9 @@ class Heartbeat:
             if not orphaned and self._supervisor is not None and not self._supervisor.alive:
                 orphaned = True
                 self._on_orphaned()
-            if self._leaving.wait(INTERVAL):
+            if leaving:
                 return
+            self._leaving.wait(INTERVAL)
 
 
 def supervisor_of_this_process() -> ProcessIdentity | None:

@@ -161,6 +161,7 @@ class Supervisor:
                 self._follow_heartbeat()
                 self._write()
             time.sleep(TICK)
+        self._follow_heartbeat()
         # Whatever the launcher left behind must not go on unnoticed.
         end_processes(processes_of_run(str(self._run.path)))
         self._state = replace(self._state, child_exit=child.returncode)

@@ -73,10 +73,10 @@ class Report:
         LOGGER.warning("%s", message)
         self.event("warning", message=message)
 
-    def beat(self, phase: str, step: int | None = None) -> None:
-        """Tells the supervisor that it got on."""
+    def beat(self, phase: str, done: int | None = None) -> None:
+        """Tells the supervisor that it got on, and how far it is in the phase."""
         if self._heartbeat is not None:
-            self._heartbeat.progress(phase, step)
+            self._heartbeat.progress(phase, done)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Phase]:

@@ -107,9 +107,8 @@ def _cells(row: RunRow, glyphs: Glyphs, now: float) -> tuple[str, ...]:
 def _place(row: RunRow) -> str:
     """Where it is, or came to."""
     if row.now.going:
-        return f"{row.phase} {row.step}".strip()
-    step = row.now.state.get("step")
-    return f"step {step}" if step else ""
+        return f"{row.phase} {row.step}".strip() if row.phase == "train" else row.phase
+    return f"step {row.step}" if row.step else ""
 
 
 def _sign(row: RunRow, glyphs: Glyphs) -> str:

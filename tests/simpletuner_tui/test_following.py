@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import statistics
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -165,21 +164,23 @@ def test_attach_begins_with_the_latest_launch(started):
 
 def test_attach_refreshes_as_often_as_asked(long_run):
     def lateness(seconds: str) -> float:
-        """How late a step is told within two and a half seconds: the median, as a busy machine holds up some."""
-        begun, late = time.time(), []
+        """How late, at the most, a step is told within two and a half seconds, once it reads at all."""
+        late = 0.0
         with subprocess.Popen(
             [CLI, "attach", "cats-1", "--json", "--refresh", seconds], stdout=subprocess.PIPE, text=True
         ) as attached:
+            attached.stdout.readline()
+            begun = time.time()
             while time.time() < begun + 2.5:
                 happened = json.loads(attached.stdout.readline())["time"]
                 if happened > begun:
-                    late.append(time.time() - happened)
+                    late = max(late, time.time() - happened)
             attached.kill()
-        return statistics.median(late)
+        return late
 
     with ThreadPoolExecutor() as pool:
         often, seldom = pool.map(lateness, ("0.05", "2"))
-    assert often < 0.5 < seldom
+    assert often < 1 < seldom
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "1e9", "often"])

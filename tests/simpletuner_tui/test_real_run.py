@@ -17,7 +17,7 @@ from launcher.runs.directory import RunDirectory
 from launcher.runs.marker import why_damaged
 from launcher.runs.readings import read_header, read_rows
 from launcher.runs.removing import removal
-from launcher.runs.state import Status
+from launcher.runs.state import Status, status
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,6 +93,12 @@ def test_the_run_directory_holds_what_the_architecture_says(real_run):
         *("-m", "launcher.train", str(run.path)),
     ]
     assert (run.path.parent / "cache").is_dir()
+
+
+def test_the_step_it_came_to_stays_known_whatever_came_after_the_training(real_run):
+    assert status(real_run.run).state["step"] == STEPS
+    listed = next(line for line in cli("runs").stdout.splitlines() if line.startswith(real_run.run.name))
+    assert listed.split()[1:4] == ["completed", "ended", str(STEPS)]
 
 
 def documented_events() -> dict[str, set[str]]:

@@ -61,11 +61,11 @@ class RunScreen(QuietScreen[None]):
         Binding("slash", "search", "Search"),
         Binding("g", "graphs", "Graphs"),
         Binding("space", "pause", "Pause"),
-        Binding("c", "checkpoint", "Checkpoint"),
+        Binding("c", "checkpoint", "Save"),
         Binding("s", "stop", "Stop"),
-        Binding("k", "stop_now", "Stop now"),
-        Binding("q,escape", "leave", "Leave"),
+        Binding("k", "stop_now", "Kill"),
         Binding("h", "app.hardware", "Hardware"),
+        Binding("q,escape", "leave", "Leave"),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (110, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-short"), (32, "-tall")]
