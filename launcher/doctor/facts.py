@@ -88,14 +88,13 @@ class Facts:
     which: Callable[[str], str | None] = shutil.which
 
 
-def read_facts(asking: Asking, machine: Machine | None = None) -> Facts:
+def read_facts(asking: Asking) -> Facts:
     """Reads this machine.
 
     Args:
         asking: has ended.
-        machine: what a launch asks too; tests give their own.
     """
-    machine = machine or Machine()
+    machine = Machine()  # asks what a launch asks too
     device, cpu_adam = asking.answers()
     toolchain, host, extensions = machine.toolchain(), machine.host(), extensions_folder()
     hardware = this_hardware(host.cores)

@@ -29,7 +29,7 @@ ROCM = "torch is built for AMD's ROCm (7.0): DeepSpeed on GPUs is for CUDA here"
 SLOW = replace(HEALTHY.speed, gpu=replace(HEALTHY.speed.gpu, up_gb_s=3.2))
 LOCK = Path("/venv/torch_extensions/cpu_adam/lock")
 TOO_OLD = device(devices=[], failure="The NVIDIA driver on your system is too old (found version 12060).")
-BROKEN_GPU = [{"name": "NVIDIA H200", "capability": "9.0", "failure": "CUDA error: no kernel image is available"}]
+BROKEN_GPU = [{"capability": "9.0", "failure": "CUDA error: no kernel image is available"}]
 
 
 def package(name: str, wanted: str, installed: str | None) -> tuple[Package, ...]:
