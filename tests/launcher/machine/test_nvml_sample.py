@@ -198,6 +198,16 @@ def test_the_parts_of_a_divided_gpu_are_told_below_it(nvml):
     assert [each.mib for each in second.processes] == [700]
 
 
+def test_a_gpu_that_is_divided_no_more_has_no_parts(nvml):
+    gpu = card(0, parts=[part(0), part(1)])
+    nvml(gpu)
+    read = NvmlReader()
+    assert len(read().gpus) == 3
+    gpu.parts = []
+    (whole,) = read().gpus
+    assert whole.utilisation == 87
+
+
 def test_the_parts_of_a_lost_gpu_are_lost_with_it(nvml):
     gpu = card(0, parts=[part(0), part(1)])
     nvml(gpu)
