@@ -8,7 +8,6 @@ from launcher.config.setting import Level
 from launcher.doctor.diagnosis import Diagnosis, Group, Status
 from launcher.doctor.facts import Facts
 from launcher.doctor.host import UNLOCK
-from launcher.estimate.host import LOCKED
 from launcher.estimate.total import ON_NVME
 from launcher.machine.disk import free_bytes
 from launcher.machine.filesystems import filesystem
@@ -20,6 +19,7 @@ from launcher.preflight import About, Finding
 from launcher.preflight.checks import PACKAGES_OF
 from launcher.preflight.disks import places
 from launcher.preflight.finding import MIB, size
+from launcher.preflight.nvme import locked_mib
 
 TITLES: Mapping[About, str] = {
     About.GPU: "GPUs",
@@ -134,9 +134,8 @@ def _satisfied(plan: Plan, facts: Facts) -> Iterator[tuple[About, str]]:
     free = free_bytes(places(plan)["training.output_dir"]) // MIB
     yield About.DISK, f"needs {size(cost.disk_mib)} of {size(free)} free where the run lies"
     if plan.settings.launch.deepspeed and plan.settings.deepspeed.nvme_parts:
-        each = sum(part.mib for part in cost.host if part.name == LOCKED) // launch.processes_here
         limit = "no limit" if facts.lockable_mib is None else size(facts.lockable_mib)
-        yield About.MEMLOCK, f"each process locks {size(each)}, allowed: {limit}"
+        yield About.MEMLOCK, f"each process locks {size(locked_mib(plan))}, allowed: {limit}"
     if launch.machines is not None and launch.machines.rank == 0:
         yield About.PORT, f"{launch.machines.main_process_port} is free"
 
