@@ -98,8 +98,7 @@ def _mends(finding: Finding, about: About, given: Planned, facts: Facts) -> Iter
         if about is About.HOST_MEMORY and facts.host.total_mib < facts.machine_mib:
             yield f"docker run --memory={plan.estimate.host_mib}m ..."
     elif about is About.DISK:
-        yield f"{again} training.output_dir=DIR"
-        yield f"{again} training.checkpoints_total_limit=1"
+        yield from _elsewhere(finding, given.typed)
     elif about is About.EXTENSION:
         yield install_command(facts.toolchain.missing_packages, facts.which)
         yield f"{again} deepspeed.optimizer.type=AdamW"
@@ -108,7 +107,7 @@ def _mends(finding: Finding, about: About, given: Planned, facts: Facts) -> Iter
             yield install_command(facts.missing_for_nvme, facts.which)
         yield f"simpletuner-tui --replay {given.typed} {in_memory}"
     elif about is About.NVME_DRIVE:
-        yield f"simpletuner-tui --replay {given.typed} --offload_param_path DIR"
+        yield from _elsewhere(finding, given.typed)
         yield f"simpletuner-tui --replay {given.typed} {in_memory}"
     elif about is About.MEMLOCK:
         yield from UNLOCK
@@ -118,6 +117,16 @@ def _mends(finding: Finding, about: About, given: Planned, facts: Facts) -> Iter
         yield f"{again} accelerate.main_process_port=PORT"
     elif about is About.PDSH:
         yield install_command(["pdsh"], facts.which)
+
+
+def _elsewhere(finding: Finding, typed: str) -> Iterator[str]:
+    """Another folder than the finding's, or less in it; a folder that a DeepSpeed file names is changed there alone."""
+    if finding.field == "--run-dir":
+        yield f"simpletuner-tui --replay {typed} --run-dir DIR"
+    elif finding.field != "accelerate.ds_json":
+        yield f"simpletuner-tui --replay {typed} --set {finding.field}=DIR"
+    if finding.field == "training.output_dir" and finding.forceable:  # it is short of room
+        yield f"simpletuner-tui --replay {typed} --set training.checkpoints_total_limit=1"
 
 
 def _satisfied(plan: Plan, facts: Facts) -> Iterator[tuple[About, str]]:

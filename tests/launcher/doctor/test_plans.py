@@ -19,7 +19,7 @@ from launcher.machine.gpus import Gpus
 from launcher.machine.host import Host
 from launcher.machine.toolchain import Toolchain
 from launcher.plan import Plan
-from launcher.preflight import Machine, preflight
+from launcher.preflight import About, Finding, Machine, preflight
 from launcher.preflight import exit_code_of as of_launch
 
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
@@ -99,7 +99,7 @@ AGAINST = {
     "extension": ({"optimizer.type": "Lion"}, BARE, {}, "apt install g++"),
     "tracker": ({"report_to": "wandb"}, HEALTHY, {"has_package": lambda name: False}, "pip install wandb"),
     "nvme-drive": (NVME, HEALTHY, {"why_no_nvme_offload": lambda folder: "the drive vda wants 512"},
-                   "simpletuner-tui --replay a.json --offload_param_path DIR"),
+                   f"{AGAIN} deepspeed.zero_optimization.offload_optimizer.nvme_path=DIR"),
     "async-io": (NVME, BARE, {}, "apt install g++ libaio-dev"),
     "memlock": (NVME, replace(HEALTHY, lockable_mib=8), {}, "ulimit -l unlimited"),
 }  # fmt: skip
@@ -133,6 +133,22 @@ def test_a_disk_without_room_is_told(small):
     assert "needs 1073741824.0 GiB" in found["plan-disk"].what
     assert found["plan-disk"].mend[0] == f"{AGAIN} training.output_dir=DIR"
     assert ends is launched is ExitCode.CANNOT_RUN_HERE
+
+
+@pytest.mark.parametrize(
+    ("field", "mend"),
+    [
+        ("training.output_dir", (f"{AGAIN} training.output_dir=DIR", f"{AGAIN} training.checkpoints_total_limit=1")),
+        ("training.cache_dir", (f"{AGAIN} training.cache_dir=DIR",)),
+        ("accelerate.optimizer_nvme", (f"{AGAIN} accelerate.optimizer_nvme=DIR",)),
+        ("--run-dir", ("simpletuner-tui --replay a.json --run-dir DIR",)),
+        ("accelerate.ds_json", ()),
+    ],
+)
+def test_the_folder_that_has_no_room_is_the_one_to_be_chosen_anew(small, field, mend):
+    full = Finding(field, "is full", exit_code=ExitCode.CANNOT_RUN_HERE, forceable=True, about=About.DISK)
+    found = {each.id: each for each in examine(HEALTHY, Planned(small(), (full,), "a.json"))}
+    assert found["plan-disk"].mend == mend
 
 
 def test_a_port_in_use_is_told_on_the_machine_where_the_others_meet(small):
