@@ -163,8 +163,11 @@ def _offload_paths(plan: Plan, facts: Facts) -> Iterator[Diagnosis]:
     for number, (folder, mib) in enumerate(chosen.items(), 1):
         name = "plan-offload" if number == 1 else f"plan-offload-{number}"
         kind, source = filesystem(folder)
-        what = f"{folder}: {size(mib)} of {size(free_bytes(folder) // MIB)} free, {kind} on {source}"
-        yield Diagnosis(f"{name}-space", Group.PLAN, "offload space", Status.OK, what)
+        free = free_bytes(folder) // MIB
+        what = f"{folder}: {size(mib)} of {size(free)} free, {kind} on {source}"
+        # Whether that stops the run is for the finding about the disk: an earlier one may have left some of it there.
+        status = Status.OK if mib <= free else Status.NOTE
+        yield Diagnosis(f"{name}-space", Group.PLAN, "offload space", status, what)
         drive = measured and measured.drive
         if drive and drive.path == str(folder):
             what = f"{drive.read_gb_s:.1f} GB/s read, {drive.write_gb_s:.1f} written"

@@ -198,9 +198,10 @@ def test_what_is_offloaded_to_a_drive_that_cannot_take_it_goes_to_memory_instead
 def test_an_offload_path_has_its_room_its_filesystem_and_its_speed(small, tmp_path, monkeypatch):
     folder = str(tmp_path / "swap")
     plan = small(**{**NVME, "offload_optimizer_nvme_path": folder})
+    monkeypatch.setattr("launcher.doctor.plan.free_bytes", lambda folder: 2**40)
     found, *_ = seen(plan)
     space, speed = found["plan-offload-space"], found["plan-offload-speed"]
-    assert space.what.startswith(f"{folder}: 38.3 GiB of ")
+    assert (space.status, space.what.startswith(f"{folder}: 38.3 GiB of ")) == (Status.OK, True)
     assert " free, " in space.what
     assert (speed.status, speed.what) == (Status.NOTE, f"{folder} is not measured")
     assert speed.why == "a step moves 41 GB each way, and waits for it"
@@ -209,6 +210,8 @@ def test_an_offload_path_has_its_room_its_filesystem_and_its_speed(small, tmp_pa
     monkeypatch.setattr("launcher.doctor.plan.speed_here", lambda settings: replace(H200, drive=drive))
     speed = seen(plan)[0]["plan-offload-speed"]
     assert (speed.status, speed.what) == (Status.OK, "6.9 GB/s read, 3.4 written")
+    monkeypatch.setattr("launcher.doctor.plan.free_bytes", lambda folder: 2**30)
+    assert seen(plan)[0]["plan-offload-space"].status is Status.NOTE, "more than is free is not called well"
 
 
 def test_on_a_cpu_nobody_cares_about_gpus(small):
