@@ -48,6 +48,8 @@ class Facts:
     """One machine; memory in MiB."""
 
     packages: tuple[Package, ...]
+    deepspeed: str | None
+    """Its version; None: it is not installed."""
     gpus: Gpus
     """Those that CUDA shows."""
     why_not_cuda: str | None
@@ -101,6 +103,7 @@ def read_facts(asking: Asking) -> Facts:
     written = (extensions, cache_folder("probes"))
     return Facts(
         packages=packages(),
+        deepspeed=installed_version("deepspeed"),
         gpus=visible(machine.gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")),
         why_not_cuda=machine.why_not_cuda(),
         amd_is_idle=machine.amd_is_idle(),

@@ -36,10 +36,6 @@ def package(name: str, wanted: str, installed: str | None) -> tuple[Package, ...
     return (*HEALTHY.packages, Package(name, wanted, installed, False))
 
 
-def deepspeed(installed: str | None) -> tuple[Package, ...]:
-    return (HEALTHY.packages[0], Package("deepspeed", "deepspeed<0.20,>=0.19.8", installed, installed is not None))
-
-
 ILL = [
     # packages, torch, DeepSpeed
     ("package-diffusers", "error", {"packages": package("diffusers", "diffusers<0.43", None)},
@@ -49,9 +45,9 @@ ILL = [
     ("packages", "note", {"packages": ()}, "simpletuner-tui is not installed", "pip install ."),
     ("torch", "error", {"device": Answer(failure="ImportError: libcudart.so.13: cannot open")},
      "torch does not work: ImportError: libcudart.so.13", "pip install --force-reinstall torch"),
-    ("deepspeed", "error", {"packages": deepspeed(None)}, "not available: DeepSpeed is not installed",
+    ("deepspeed", "error", {"deepspeed": None}, "not available: DeepSpeed is not installed",
      "pip install 'deepspeed==0.19.8'"),
-    ("deepspeed", "warning", {"packages": deepspeed("0.19.9")},
+    ("deepspeed", "warning", {"deepspeed": "0.19.9"},
      "DeepSpeed 0.19.9 is not tested: judged by what 0.19.8 does", "pip install 'deepspeed==0.19.8'"),
     ("deepspeed", "warning", {"why_not_cuda": ROCM, "torch_hip": "7.0", "gpus": Gpus((), "none")},
      f"0.19.8, available on the CPU alone: {ROCM}", "simpletuner-tui --replay FILE --set accelerate.use_cpu=yes"),
@@ -190,7 +186,7 @@ def test_one_process_needs_no_shared_memory():
         ({"gpus": CPU_ONLY.gpus, "why_not_cuda": ROCM, "torch_hip": "7.0"}, "rocm", "cpu"),
         ({"gpus": CPU_ONLY.gpus, "why_not_cuda": "Apple's GPU (MPS)"}, "mps", "cpu"),
         ({"device": Answer(failure="broken")}, "cuda", None),
-        ({"packages": deepspeed(None)}, "cuda", None),
+        ({"deepspeed": None}, "cuda", None),
         ({"has_ports": False}, "cuda", None),
     ],
 )

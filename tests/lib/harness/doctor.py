@@ -36,6 +36,7 @@ HEALTHY = Facts(
         Package("torch", "torch>=2.11", "2.13.0+cu130", True),
         Package("deepspeed", "deepspeed<0.20,>=0.19.8", "0.19.8", True),
     ),
+    deepspeed="0.19.8",
     gpus=Gpus((h200(0), h200(1)), driver="580.95.05"),
     why_not_cuda=None,
     amd_is_idle=False,
