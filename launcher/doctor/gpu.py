@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from launcher.doctor.diagnosis import Diagnosis, Group, Status
 from launcher.doctor.facts import Facts
+from launcher.machine.gpus import NO_GPU
 from launcher.machine.installing import install_command
 from launcher.preflight.finding import size
 
@@ -33,7 +34,7 @@ def _none(facts: Facts) -> Diagnosis:
         told = f"none of NVIDIA's: {facts.why_not_cuda}"
     elif facts.amd_is_idle:
         told = f"none of NVIDIA's: the GPU of AMD's is not trained on ({facts.gpus.reason})"
-    elif facts.gpus.driver:  # it answers, and is told to show none
+    elif facts.gpus.driver and facts.gpus.reason != NO_GPU:  # it answers, and is told to show none
         mend = ("unset CUDA_VISIBLE_DEVICES",)
     elif facts.is_on_bus:
         told = f"an NVIDIA GPU is on the bus, and {facts.gpus.reason}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from launcher.machine.gpu_processes import processes_on
-from launcher.machine.gpus import is_part, shown_of, why_hidden
+from launcher.machine.gpus import NO_GPU, is_part, shown_of, why_hidden
 from launcher.machine.nvml import GONE, NO_PERMISSION, DriverError, Handle, LostError, Nvml, NvmlError, RefusedError
 from launcher.machine.sample import Figure, GpuSample, GpusSample, Unknown
 
@@ -90,7 +90,7 @@ class NvmlReader:
         assert self._nvml is not None
         there = [device for index in sorted(self._gpus) for device in self._with_parts(self._gpus[index])]
         if not there:
-            return GpusSample((), "the NVIDIA driver finds no GPU")
+            return GpusSample((), NO_GPU)
         shown = shown_of(there, self._names)
         if not shown:
             return GpusSample((), why_hidden(there, self._names))

@@ -12,7 +12,7 @@ from launcher.doctor.facts import Package
 from launcher.errors import ExitCode
 from launcher.machine.build_locks import BuildLock
 from launcher.machine.cuda_toolkit import CudaToolkit
-from launcher.machine.gpus import Gpus
+from launcher.machine.gpus import NO_GPU, Gpus
 from launcher.machine.host import Host
 from launcher.machine.probing import Answer
 from launcher.machine.toolchain import Toolchain
@@ -57,6 +57,8 @@ ILL = [
      "docker run --gpus all ..."),
     ("gpu", "warning", {"gpus": Gpus((), "CUDA_VISIBLE_DEVICES= hides all 2 of them", "580.95")},
      "CUDA_VISIBLE_DEVICES= hides all 2 of them", "unset CUDA_VISIBLE_DEVICES"),
+    ("gpu", "warning", {"gpus": Gpus((), NO_GPU, "580.95")},
+     "an NVIDIA GPU is on the bus, and the NVIDIA driver finds no GPU", "docker run --gpus all ..."),
     ("gpu", "warning", {"gpus": CPU_ONLY.gpus, "why_not_cuda": ROCM}, f"none of NVIDIA's: {ROCM}", None),
     ("gpu", "warning", {"gpus": CPU_ONLY.gpus, "amd_is_idle": True}, "the GPU of AMD's is not trained on", None),
     ("driver", "error", {"torch_cuda": "", "driver_cuda": "12.9"},

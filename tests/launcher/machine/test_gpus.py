@@ -61,7 +61,7 @@ def test_no_driver_is_no_gpu_and_says_why(nvml):
 
 def test_a_machine_without_cards_has_none(nvml):
     nvml()
-    assert list(read_nvml().gpus) == []
+    assert (list(read_nvml().gpus), read_nvml().reason) == ([], "the NVIDIA driver finds no GPU")
 
 
 @pytest.mark.parametrize("shutdown", [0, DRIVER_NOT_LOADED])
