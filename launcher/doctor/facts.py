@@ -48,6 +48,8 @@ class Facts:
     """One machine; memory in MiB."""
 
     packages: tuple[Package, ...]
+    deepspeed: str | None
+    """Its version; None: it is not installed."""
     gpus: Gpus
     """Those that CUDA shows."""
     why_not_cuda: str | None
@@ -88,20 +90,20 @@ class Facts:
     which: Callable[[str], str | None] = shutil.which
 
 
-def read_facts(asking: Asking, machine: Machine | None = None) -> Facts:
+def read_facts(asking: Asking) -> Facts:
     """Reads this machine.
 
     Args:
         asking: has ended.
-        machine: what a launch asks too; tests give their own.
     """
-    machine = machine or Machine()
+    machine = Machine()  # asks what a launch asks too
     device, cpu_adam = asking.answers()
     toolchain, host, extensions = machine.toolchain(), machine.host(), extensions_folder()
     hardware = this_hardware(host.cores)
     written = (extensions, cache_folder("probes"))
     return Facts(
         packages=packages(),
+        deepspeed=installed_version("deepspeed"),
         gpus=visible(machine.gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")),
         why_not_cuda=machine.why_not_cuda(),
         amd_is_idle=machine.amd_is_idle(),

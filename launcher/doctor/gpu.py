@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from launcher.doctor.diagnosis import Diagnosis, Group, Status
 from launcher.doctor.facts import Facts
+from launcher.machine.gpus import NO_GPU
 from launcher.machine.installing import install_command
 from launcher.preflight.finding import size
 
@@ -11,6 +12,7 @@ WITHOUT = "training goes to the CPU, where the demo takes minutes and SDXL hours
 INDEX = "https://download.pytorch.org/whl/cu"
 BUILDS = ("12.6", "12.8", "13.0")
 """CUDA versions that torch is offered for, oldest first."""
+DRIVER = ("nvidia-driver",)
 
 
 def gpu(facts: Facts) -> Iterator[Diagnosis]:
@@ -32,11 +34,11 @@ def _none(facts: Facts) -> Diagnosis:
         told = f"none of NVIDIA's: {facts.why_not_cuda}"
     elif facts.amd_is_idle:
         told = f"none of NVIDIA's: the GPU of AMD's is not trained on ({facts.gpus.reason})"
-    elif facts.gpus.driver:  # it answers, and is told to show none
+    elif facts.gpus.driver and facts.gpus.reason != NO_GPU:  # it answers, and is told to show none
         mend = ("unset CUDA_VISIBLE_DEVICES",)
     elif facts.is_on_bus:
         told = f"an NVIDIA GPU is on the bus, and {facts.gpus.reason}"
-        mend = ("docker run --gpus all ...", install_command(["nvidia-driver"], facts.which))
+        mend = ("docker run --gpus all ...", install_command(DRIVER, facts.which))
     return Diagnosis("gpu", Group.GPU, "GPU", Status.WARNING, told, WITHOUT, mend)
 
 
@@ -51,7 +53,7 @@ def _driver(facts: Facts) -> Diagnosis:
             Status.ERROR,
             f"{driver} is there for an NVIDIA GPU, and torch is built without CUDA",
             f"{WITHOUT}, whatever an estimate says of the GPU",
-            (_torch_for(facts.driver_cuda),),
+            (_torch_for(facts),),
         )
     if not facts.driver_cuda:
         told = f"{driver} does not say which CUDA it runs; torch wants {facts.torch_cuda}"
@@ -62,19 +64,22 @@ def _driver(facts: Facts) -> Diagnosis:
         return Diagnosis("driver", Group.GPU, "driver", Status.OK, told)
     if runs[0] == wants[0]:
         why = "within one major version it works, but for kernels that the driver itself would have to compile"
-        return Diagnosis("driver", Group.GPU, "driver", Status.NOTE, told, why, (_torch_for(facts.driver_cuda),))
+        return Diagnosis("driver", Group.GPU, "driver", Status.NOTE, told, why, (_torch_for(facts),))
     if _failure(facts) is None:
         told += ", through CUDA's compatibility libraries"
         return Diagnosis("driver", Group.GPU, "driver", Status.OK, told)
     why = "torch finds the driver too old and uses no GPU; a newer driver, or an older torch, does"
-    return Diagnosis("driver", Group.GPU, "driver", Status.ERROR, told, why, (_torch_for(facts.driver_cuda),))
+    return Diagnosis("driver", Group.GPU, "driver", Status.ERROR, told, why, (_torch_for(facts),))
 
 
-def _torch_for(driver_cuda: str) -> str:
-    """Installs the newest torch that the driver runs; the newest at all where there is none."""
-    fits = [build for build in BUILDS if driver_cuda and _numbers(build) <= _numbers(driver_cuda)]
-    index = f" --index-url {INDEX}{fits[-1].replace('.', '')}" if fits else ""
-    return f"pip install --force-reinstall torch{index}"
+def _torch_for(facts: Facts) -> str:
+    """Installs the newest torch that the driver runs, or a newer driver where it runs none of them."""
+    if not facts.driver_cuda:
+        return "pip install --force-reinstall torch"
+    fits = [build for build in BUILDS if _numbers(build) <= _numbers(facts.driver_cuda)]
+    if not fits:
+        return install_command(DRIVER, facts.which)
+    return f"pip install --force-reinstall torch --index-url {INDEX}{fits[-1].replace('.', '')}"
 
 
 def _numbers(version: str) -> tuple[int, int]:
@@ -102,7 +107,7 @@ def _computes(facts: Facts) -> Iterator[Diagnosis]:
             Status.ERROR,
             f"torch does not compute on it: {failure}",
             f"a training would stop there; torch is built for {', '.join(told['architectures']) or 'no GPU of these'}",
-            (_torch_for(facts.driver_cuda), "nvidia-smi"),
+            (_torch_for(facts), "nvidia-smi"),
         )
         return
     capabilities = ", ".join(dict.fromkeys(str(each["capability"]) for each in told["devices"]))

@@ -8,6 +8,7 @@ from launcher.preflight.finding import size
 
 NCCL_MIB = 1024
 """What NVIDIA's NCCL asks for in containers (``--shm-size=1g``), where several GPUs exchange gradients."""
+UNLOCK = ("ulimit -l unlimited", "docker run --ulimit memlock=-1 ...")
 
 
 def host(facts: Facts) -> Iterator[Diagnosis]:
@@ -36,9 +37,6 @@ def _memlock(facts: Facts) -> Diagnosis:
     told = f"a process may lock {size(facts.lockable_mib)}"
     why = "NVMe offload locks its buffers, 1.6 GiB and more, and DeepSpeed ends the process without a word beyond it"
     return Diagnosis("memlock", Group.HOST, "memlock limit", Status.NOTE, told, why, UNLOCK)
-
-
-UNLOCK = ("ulimit -l unlimited", "docker run --ulimit memlock=-1 ...")
 
 
 def _shared(facts: Facts) -> Diagnosis:

@@ -8,7 +8,6 @@ from launcher.config.setting import Level
 from launcher.doctor.diagnosis import Diagnosis, Group, Status
 from launcher.doctor.facts import Facts
 from launcher.doctor.host import UNLOCK
-from launcher.estimate.host import LOCKED
 from launcher.estimate.total import ON_NVME
 from launcher.machine.disk import free_bytes
 from launcher.machine.filesystems import filesystem
@@ -20,6 +19,7 @@ from launcher.preflight import About, Finding
 from launcher.preflight.checks import PACKAGES_OF
 from launcher.preflight.disks import places
 from launcher.preflight.finding import MIB, size
+from launcher.preflight.nvme import locked_mib
 
 TITLES: Mapping[About, str] = {
     About.GPU: "GPUs",
@@ -98,8 +98,7 @@ def _mends(finding: Finding, about: About, given: Planned, facts: Facts) -> Iter
         if about is About.HOST_MEMORY and facts.host.total_mib < facts.machine_mib:
             yield f"docker run --memory={plan.estimate.host_mib}m ..."
     elif about is About.DISK:
-        yield f"{again} training.output_dir=DIR"
-        yield f"{again} training.checkpoints_total_limit=1"
+        yield from _elsewhere(finding, given.typed)
     elif about is About.EXTENSION:
         yield install_command(facts.toolchain.missing_packages, facts.which)
         yield f"{again} deepspeed.optimizer.type=AdamW"
@@ -108,7 +107,7 @@ def _mends(finding: Finding, about: About, given: Planned, facts: Facts) -> Iter
             yield install_command(facts.missing_for_nvme, facts.which)
         yield f"simpletuner-tui --replay {given.typed} {in_memory}"
     elif about is About.NVME_DRIVE:
-        yield f"simpletuner-tui --replay {given.typed} --offload_param_path DIR"
+        yield from _elsewhere(finding, given.typed)
         yield f"simpletuner-tui --replay {given.typed} {in_memory}"
     elif about is About.MEMLOCK:
         yield from UNLOCK
@@ -118,6 +117,16 @@ def _mends(finding: Finding, about: About, given: Planned, facts: Facts) -> Iter
         yield f"{again} accelerate.main_process_port=PORT"
     elif about is About.PDSH:
         yield install_command(["pdsh"], facts.which)
+
+
+def _elsewhere(finding: Finding, typed: str) -> Iterator[str]:
+    """Another folder than the finding's, or less in it; a folder that a DeepSpeed file names is changed there alone."""
+    if finding.field == "--run-dir":
+        yield f"simpletuner-tui --replay {typed} --run-dir DIR"
+    elif finding.field != "accelerate.ds_json":
+        yield f"simpletuner-tui --replay {typed} --set {finding.field}=DIR"
+    if finding.field == "training.output_dir" and finding.forceable:  # it is short of room
+        yield f"simpletuner-tui --replay {typed} --set training.checkpoints_total_limit=1"
 
 
 def _satisfied(plan: Plan, facts: Facts) -> Iterator[tuple[About, str]]:
@@ -134,9 +143,8 @@ def _satisfied(plan: Plan, facts: Facts) -> Iterator[tuple[About, str]]:
     free = free_bytes(places(plan)["training.output_dir"]) // MIB
     yield About.DISK, f"needs {size(cost.disk_mib)} of {size(free)} free where the run lies"
     if plan.settings.launch.deepspeed and plan.settings.deepspeed.nvme_parts:
-        each = sum(part.mib for part in cost.host if part.name == LOCKED) // launch.processes_here
         limit = "no limit" if facts.lockable_mib is None else size(facts.lockable_mib)
-        yield About.MEMLOCK, f"each process locks {size(each)}, allowed: {limit}"
+        yield About.MEMLOCK, f"each process locks {size(locked_mib(plan))}, allowed: {limit}"
     if launch.machines is not None and launch.machines.rank == 0:
         yield About.PORT, f"{launch.machines.main_process_port} is free"
 
@@ -155,8 +163,11 @@ def _offload_paths(plan: Plan, facts: Facts) -> Iterator[Diagnosis]:
     for number, (folder, mib) in enumerate(chosen.items(), 1):
         name = "plan-offload" if number == 1 else f"plan-offload-{number}"
         kind, source = filesystem(folder)
-        what = f"{folder}: {size(mib)} of {size(free_bytes(folder) // MIB)} free, {kind} on {source}"
-        yield Diagnosis(f"{name}-space", Group.PLAN, "offload space", Status.OK, what)
+        free = free_bytes(folder) // MIB
+        what = f"{folder}: {size(mib)} of {size(free)} free, {kind} on {source}"
+        # Whether that stops the run is for the finding about the disk: an earlier one may have left some of it there.
+        status = Status.OK if mib <= free else Status.NOTE
+        yield Diagnosis(f"{name}-space", Group.PLAN, "offload space", status, what)
         drive = measured and measured.drive
         if drive and drive.path == str(folder):
             what = f"{drive.read_gb_s:.1f} GB/s read, {drive.write_gb_s:.1f} written"

@@ -55,8 +55,7 @@ def _torch(facts: Facts) -> Diagnosis:
 
 
 def _deepspeed(facts: Facts) -> Diagnosis:
-    package = next((each for each in facts.packages if each.name == "deepspeed"), None)
-    number = package.installed if package else TESTED.version
+    number = facts.deepspeed
     mend = (f"pip install 'deepspeed=={TESTED.version}'",)
     if number is None:
         told = "not available: DeepSpeed is not installed"

@@ -52,6 +52,7 @@ class Device(Protocol):
 
 
 D = TypeVar("D", bound=Device)
+NO_GPU = "the NVIDIA driver finds no GPU"
 
 
 def read_nvml() -> Gpus:
@@ -61,7 +62,8 @@ def read_nvml() -> Gpus:
     except DriverError as error:
         return Gpus((), reason=error.reason)
     try:
-        return Gpus([_read(nvml, index) for index in range(nvml.count())], driver=nvml.driver())
+        found = [_read(nvml, index) for index in range(nvml.count())]
+        return Gpus(found, reason="" if found else NO_GPU, driver=nvml.driver())
     except NvmlError as error:
         return Gpus((), reason=f"the NVIDIA driver fails ({error})")
     finally:

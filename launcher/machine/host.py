@@ -75,7 +75,7 @@ def _cgroup_memory(cgroup: Path) -> tuple[int | None, int]:
 
 
 def oom_kills(
-    cgroup: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup"), machine: Path = Path("/proc/vmstat")
+    cgroup: Path = CGROUP, own: Path = Path("/proc/self/cgroup"), machine: Path = Path("/proc/vmstat")
 ) -> int | None:
     """Processes that the kernel killed for memory so far, of this process's cgroup; else of the machine.
 

@@ -20,7 +20,6 @@ _NAMES: Mapping[str, Mapping[str, str]] = {
     "yum": _FEDORA,
     "zypper": {**_FEDORA, "ninja-build": "ninja"},
     "pacman": {"g++": "gcc", "python3-dev": "python", "ninja-build": "ninja", "libaio-dev": "libaio"},
-    "apk": {},
 }
 """What others call the packages of Debian and Ubuntu, where they call them otherwise."""
 

@@ -18,12 +18,12 @@ def kernel_log(since: float, device: Path = Path("/dev/kmsg")) -> list[str]:
     except OSError:  # a container has none, an ordinary user may not
         return []
     lines = []
+    begin = (since - psutil.boot_time()) * 1e6  # once: a log has thousands of records
     try:
         while record := _next(handle):
             # "priority,sequence,microseconds since boot,flags;text": Documentation/ABI/testing/dev-kmsg
             head, _, text = record.partition(";")
-            happened = psutil.boot_time() + int(head.split(",")[2]) / 1e6
-            if happened >= since and WORTH.search(text):
+            if int(head.split(",")[2]) >= begin and WORTH.search(text):
                 lines.append(text.splitlines()[0])
     except (OSError, ValueError, LookupError):
         return lines

@@ -24,10 +24,11 @@ _REFUSED = {
     25: "needs a newer driver",
 }
 """By ``nvmlReturn_t``: one figure that is not to be had."""
+GONE = "the driver does not find it any more; the machine has to be restarted"
 _LOST = {
     15: "it has fallen off the bus; the machine has to be restarted",
     16: "it has to be reset (nvidia-smi --gpu-reset), or the machine restarted",
-    28: "the driver does not find it any more; the machine has to be restarted",
+    28: GONE,
 }
 """One GPU that does not answer any more."""
 _DEAD = frozenset({1, 9, 12, 18})
@@ -206,7 +207,7 @@ class Nvml:
         except RefusedError:  # the newer of two names
             bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons", device)
         found = tuple(words for bit, words in THROTTLES if bits & bit)
-        return ("the hardware slows it down", *found) if bits & (_SLOWED_BY_HARDWARE | 0xC0) == 8 else found
+        return ("the hardware slows it down", *found) if bits & 0xC8 == _SLOWED_BY_HARDWARE else found
 
     def ecc_errors(self, device: Handle) -> int:
         """Uncorrected ones since the driver was loaded."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from launcher.machine.gpu_processes import processes_on
-from launcher.machine.gpus import is_part, shown_of, why_hidden
-from launcher.machine.nvml import NO_PERMISSION, DriverError, Handle, LostError, Nvml, NvmlError, RefusedError
+from launcher.machine.gpus import NO_GPU, is_part, shown_of, why_hidden
+from launcher.machine.nvml import GONE, NO_PERMISSION, DriverError, Handle, LostError, Nvml, NvmlError, RefusedError
 from launcher.machine.sample import Figure, GpuSample, GpusSample, Unknown
 
 AGAIN = 30.0
@@ -72,8 +72,7 @@ class NvmlReader:
     def _open(self) -> None:
         self._nvml = nvml = Nvml()
         found = {index: device for index in range(nvml.count()) if (device := self._find(nvml, index))}
-        gone = "the driver does not find it any more; the machine has to be restarted"
-        self._gpus = {index: replace(gpu, lost=gone) for index, gpu in self._gpus.items()} | found
+        self._gpus = {index: replace(gpu, lost=GONE) for index, gpu in self._gpus.items()} | found
 
     def _find(self, nvml: Nvml, index: int) -> _Device | None:
         try:
@@ -91,7 +90,7 @@ class NvmlReader:
         assert self._nvml is not None
         there = [device for index in sorted(self._gpus) for device in self._with_parts(self._gpus[index])]
         if not there:
-            return GpusSample((), "the NVIDIA driver finds no GPU")
+            return GpusSample((), NO_GPU)
         shown = shown_of(there, self._names)
         if not shown:
             return GpusSample((), why_hidden(there, self._names))
@@ -102,10 +101,11 @@ class NvmlReader:
         nvml = self._nvml
         assert nvml is not None
         try:
-            parts = None if gpu.lost else nvml.parts(gpu.handle)
-            if parts is not None:
-                gpu = replace(gpu, divided=True)
-                self._parts[gpu.index] = [_Device(gpu.index, nvml.uuid(part), nvml.name(part), part) for part in parts]
+            if not gpu.lost:
+                parts = nvml.parts(gpu.handle)
+                gpu = replace(gpu, divided=parts is not None)
+                found = [_Device(gpu.index, nvml.uuid(part), nvml.name(part), part) for part in parts or ()]
+                self._parts[gpu.index] = found
         except LostError as error:
             gpu = replace(gpu, lost=error.reason)
         except RefusedError:  # a part that is being taken away: as they were last

@@ -45,11 +45,6 @@ class Probe:
         )
 
     @property
-    def pid(self) -> int:
-        """Of its process."""
-        return self._process.pid
-
-    @property
     def ended(self) -> bool:
         """Whether :meth:`answer` is there."""
         return self._process.poll() is not None

@@ -42,8 +42,7 @@ def nvme(plan: Plan, machine: Machine, *, on_gpu: bool) -> Iterator[Finding]:
             exit_code=ExitCode.CANNOT_RUN_HERE,
             about=About.ASYNC_IO,
         )
-    needed = sum(part.mib for part in plan.estimate.host if part.name == LOCKED) // plan.settings.launch.processes_here
-    lockable = machine.lockable_mib()
+    needed, lockable = locked_mib(plan), machine.lockable_mib()
     if lockable is not None and needed > lockable:
         yield Finding(
             device,
@@ -54,6 +53,11 @@ def nvme(plan: Plan, machine: Machine, *, on_gpu: bool) -> Iterator[Finding]:
             exit_code=ExitCode.CANNOT_RUN_HERE,
             about=About.MEMLOCK,
         )
+
+
+def locked_mib(plan: Plan) -> int:
+    """What each process locks of host memory for NVMe offload."""
+    return sum(part.mib for part in plan.estimate.host if part.name == LOCKED) // plan.settings.launch.processes_here
 
 
 def _drives(plan: Plan, machine: Machine) -> Iterator[Finding]:

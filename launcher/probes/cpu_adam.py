@@ -7,7 +7,6 @@ import json
 import os
 import time
 
-from launcher.machine.toolchain import extensions_folder
 from launcher.probes.surroundings import compile_as_a_run_does, stdout_to_stderr
 
 ELEMENTS = 10_007
@@ -28,7 +27,7 @@ def main() -> None:
 
 
 def _built_and_stepped() -> dict[str, object]:
-    """``failure`` (empty: none), ``seconds`` of compiling and loading, ``difference`` from torch's, ``extension``."""
+    """``failure`` (empty: none), ``seconds`` of compiling and loading, ``difference`` from torch's."""
     from launcher.train.extensions import failure_to_build  # noqa: PLC0415 - brings torch and DeepSpeed
 
     begun = time.monotonic()
@@ -37,7 +36,6 @@ def _built_and_stepped() -> dict[str, object]:
         "failure": failure,
         "seconds": round(time.monotonic() - begun, 1),
         "difference": None,
-        "extension": str(extensions_folder() / "cpu_adam/cpu_adam.so"),
     }
     if not failure:
         told["difference"] = difference = _stepped()

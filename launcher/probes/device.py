@@ -46,14 +46,13 @@ def _look(pin: int) -> dict[str, object]:
 
 
 def _device(torch: Any, index: int) -> dict[str, object]:
-    """One GPU: its name, its compute capability, and why it does not compute (empty: it does)."""
-    told = {"name": torch.cuda.get_device_name(index), "failure": ""}
-    told["capability"] = ".".join(map(str, torch.cuda.get_device_capability(index)))
+    """One GPU: its compute capability, and why it does not compute (empty: it does)."""
+    capability, failure = ".".join(map(str, torch.cuda.get_device_capability(index))), ""
     try:
         _multiply(torch, f"cuda:{index}")
     except RuntimeError as error:
-        told["failure"] = _first_line(error)
-    return told
+        failure = _first_line(error)
+    return {"capability": capability, "failure": failure}
 
 
 def _multiply(torch: Any, device: str) -> None:

@@ -34,9 +34,8 @@ def test_cpu_adam_is_built_and_stepped_once_and_remembered(extensions, own_cache
     device, adam = asking.answers()
     assert (adam.failure, adam.told["failure"]) == ("", "")
     assert adam.told["difference"] < 1e-5
-    assert adam.told["extension"] == f"{os.environ['TORCH_EXTENSIONS_DIR']}/cpu_adam/cpu_adam.so"
     assert (device.failure, device.told["failure"]) == ("", "")
-    (kept,) = own_cache.iterdir()
+    (kept,) = own_cache.iterdir()  # only where the extension lies that a run would load
     assert json.loads(kept.read_text())["told"] == adam.told
     again = Asking()
     assert not again.compiles

@@ -12,7 +12,7 @@ from launcher.doctor.facts import Package
 from launcher.errors import ExitCode
 from launcher.machine.build_locks import BuildLock
 from launcher.machine.cuda_toolkit import CudaToolkit
-from launcher.machine.gpus import Gpus
+from launcher.machine.gpus import NO_GPU, Gpus
 from launcher.machine.host import Host
 from launcher.machine.probing import Answer
 from launcher.machine.toolchain import Toolchain
@@ -29,15 +29,11 @@ ROCM = "torch is built for AMD's ROCm (7.0): DeepSpeed on GPUs is for CUDA here"
 SLOW = replace(HEALTHY.speed, gpu=replace(HEALTHY.speed.gpu, up_gb_s=3.2))
 LOCK = Path("/venv/torch_extensions/cpu_adam/lock")
 TOO_OLD = device(devices=[], failure="The NVIDIA driver on your system is too old (found version 12060).")
-BROKEN_GPU = [{"name": "NVIDIA H200", "capability": "9.0", "failure": "CUDA error: no kernel image is available"}]
+BROKEN_GPU = [{"capability": "9.0", "failure": "CUDA error: no kernel image is available"}]
 
 
 def package(name: str, wanted: str, installed: str | None) -> tuple[Package, ...]:
     return (*HEALTHY.packages, Package(name, wanted, installed, False))
-
-
-def deepspeed(installed: str | None) -> tuple[Package, ...]:
-    return (HEALTHY.packages[0], Package("deepspeed", "deepspeed<0.20,>=0.19.8", installed, installed is not None))
 
 
 ILL = [
@@ -49,9 +45,9 @@ ILL = [
     ("packages", "note", {"packages": ()}, "simpletuner-tui is not installed", "pip install ."),
     ("torch", "error", {"device": Answer(failure="ImportError: libcudart.so.13: cannot open")},
      "torch does not work: ImportError: libcudart.so.13", "pip install --force-reinstall torch"),
-    ("deepspeed", "error", {"packages": deepspeed(None)}, "not available: DeepSpeed is not installed",
+    ("deepspeed", "error", {"deepspeed": None}, "not available: DeepSpeed is not installed",
      "pip install 'deepspeed==0.19.8'"),
-    ("deepspeed", "warning", {"packages": deepspeed("0.19.9")},
+    ("deepspeed", "warning", {"deepspeed": "0.19.9"},
      "DeepSpeed 0.19.9 is not tested: judged by what 0.19.8 does", "pip install 'deepspeed==0.19.8'"),
     ("deepspeed", "warning", {"why_not_cuda": ROCM, "torch_hip": "7.0", "gpus": Gpus((), "none")},
      f"0.19.8, available on the CPU alone: {ROCM}", "simpletuner-tui --replay FILE --set accelerate.use_cpu=yes"),
@@ -61,6 +57,8 @@ ILL = [
      "docker run --gpus all ..."),
     ("gpu", "warning", {"gpus": Gpus((), "CUDA_VISIBLE_DEVICES= hides all 2 of them", "580.95")},
      "CUDA_VISIBLE_DEVICES= hides all 2 of them", "unset CUDA_VISIBLE_DEVICES"),
+    ("gpu", "warning", {"gpus": Gpus((), NO_GPU, "580.95")},
+     "an NVIDIA GPU is on the bus, and the NVIDIA driver finds no GPU", "docker run --gpus all ..."),
     ("gpu", "warning", {"gpus": CPU_ONLY.gpus, "why_not_cuda": ROCM}, f"none of NVIDIA's: {ROCM}", None),
     ("gpu", "warning", {"gpus": CPU_ONLY.gpus, "amd_is_idle": True}, "the GPU of AMD's is not trained on", None),
     ("driver", "error", {"torch_cuda": "", "driver_cuda": "12.9"},
@@ -69,7 +67,9 @@ ILL = [
     ("driver", "error", {"driver_cuda": "12.6", "device": TOO_OLD}, "580.95.05 runs CUDA 12.6, torch wants 13.0",
      "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126"),
     ("driver", "error", {"driver_cuda": "11.8", "device": TOO_OLD}, "runs CUDA 11.8",
-     "pip install --force-reinstall torch"),
+     "apt install nvidia-driver"),
+    ("driver", "note", {"driver_cuda": "12.2", "torch_cuda": "12.6"}, "runs CUDA 12.2, torch wants 12.6",
+     "apt install nvidia-driver"),
     ("driver", "note", {"torch_cuda": "13.2"}, "runs CUDA 13.0, torch wants 13.2",
      "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu130"),
     ("driver", "note", {"driver_cuda": ""}, "580.95.05 does not say which CUDA it runs", None),
@@ -188,7 +188,7 @@ def test_one_process_needs_no_shared_memory():
         ({"gpus": CPU_ONLY.gpus, "why_not_cuda": ROCM, "torch_hip": "7.0"}, "rocm", "cpu"),
         ({"gpus": CPU_ONLY.gpus, "why_not_cuda": "Apple's GPU (MPS)"}, "mps", "cpu"),
         ({"device": Answer(failure="broken")}, "cuda", None),
-        ({"packages": deepspeed(None)}, "cuda", None),
+        ({"deepspeed": None}, "cuda", None),
         ({"has_ports": False}, "cuda", None),
     ],
 )

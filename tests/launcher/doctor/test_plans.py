@@ -19,7 +19,7 @@ from launcher.machine.gpus import Gpus
 from launcher.machine.host import Host
 from launcher.machine.toolchain import Toolchain
 from launcher.plan import Plan
-from launcher.preflight import Machine, preflight
+from launcher.preflight import About, Finding, Machine, preflight
 from launcher.preflight import exit_code_of as of_launch
 
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
@@ -99,7 +99,7 @@ AGAINST = {
     "extension": ({"optimizer.type": "Lion"}, BARE, {}, "apt install g++"),
     "tracker": ({"report_to": "wandb"}, HEALTHY, {"has_package": lambda name: False}, "pip install wandb"),
     "nvme-drive": (NVME, HEALTHY, {"why_no_nvme_offload": lambda folder: "the drive vda wants 512"},
-                   "simpletuner-tui --replay a.json --offload_param_path DIR"),
+                   f"{AGAIN} deepspeed.zero_optimization.offload_optimizer.nvme_path=DIR"),
     "async-io": (NVME, BARE, {}, "apt install g++ libaio-dev"),
     "memlock": (NVME, replace(HEALTHY, lockable_mib=8), {}, "ulimit -l unlimited"),
 }  # fmt: skip
@@ -133,6 +133,22 @@ def test_a_disk_without_room_is_told(small):
     assert "needs 1073741824.0 GiB" in found["plan-disk"].what
     assert found["plan-disk"].mend[0] == f"{AGAIN} training.output_dir=DIR"
     assert ends is launched is ExitCode.CANNOT_RUN_HERE
+
+
+@pytest.mark.parametrize(
+    ("field", "mend"),
+    [
+        ("training.output_dir", (f"{AGAIN} training.output_dir=DIR", f"{AGAIN} training.checkpoints_total_limit=1")),
+        ("training.cache_dir", (f"{AGAIN} training.cache_dir=DIR",)),
+        ("accelerate.optimizer_nvme", (f"{AGAIN} accelerate.optimizer_nvme=DIR",)),
+        ("--run-dir", ("simpletuner-tui --replay a.json --run-dir DIR",)),
+        ("accelerate.ds_json", ()),
+    ],
+)
+def test_the_folder_that_has_no_room_is_the_one_to_be_chosen_anew(small, field, mend):
+    full = Finding(field, "is full", exit_code=ExitCode.CANNOT_RUN_HERE, forceable=True, about=About.DISK)
+    found = {each.id: each for each in examine(HEALTHY, Planned(small(), (full,), "a.json"))}
+    assert found["plan-disk"].mend == mend
 
 
 def test_a_port_in_use_is_told_on_the_machine_where_the_others_meet(small):
@@ -182,9 +198,10 @@ def test_what_is_offloaded_to_a_drive_that_cannot_take_it_goes_to_memory_instead
 def test_an_offload_path_has_its_room_its_filesystem_and_its_speed(small, tmp_path, monkeypatch):
     folder = str(tmp_path / "swap")
     plan = small(**{**NVME, "offload_optimizer_nvme_path": folder})
+    monkeypatch.setattr("launcher.doctor.plan.free_bytes", lambda folder: 2**40)
     found, *_ = seen(plan)
     space, speed = found["plan-offload-space"], found["plan-offload-speed"]
-    assert space.what.startswith(f"{folder}: 38.3 GiB of ")
+    assert (space.status, space.what.startswith(f"{folder}: 38.3 GiB of ")) == (Status.OK, True)
     assert " free, " in space.what
     assert (speed.status, speed.what) == (Status.NOTE, f"{folder} is not measured")
     assert speed.why == "a step moves 41 GB each way, and waits for it"
@@ -193,6 +210,8 @@ def test_an_offload_path_has_its_room_its_filesystem_and_its_speed(small, tmp_pa
     monkeypatch.setattr("launcher.doctor.plan.speed_here", lambda settings: replace(H200, drive=drive))
     speed = seen(plan)[0]["plan-offload-speed"]
     assert (speed.status, speed.what) == (Status.OK, "6.9 GB/s read, 3.4 written")
+    monkeypatch.setattr("launcher.doctor.plan.free_bytes", lambda folder: 2**30)
+    assert seen(plan)[0]["plan-offload-space"].status is Status.NOTE, "more than is free is not called well"
 
 
 def test_on_a_cpu_nobody_cares_about_gpus(small):

@@ -1,7 +1,6 @@
 """GPUs as NVML tells of them; the module that asks the driver is the only thing made up here."""
 
 import os
-import sys
 from dataclasses import dataclass
 
 import psutil
@@ -12,26 +11,11 @@ from harness.nvml import (
     GPU_IS_LOST,
     LIBRARY_NOT_FOUND,
     UNKNOWN_ERROR,
-    FakeNvml,
     card,
     process,
 )
-from launcher.machine import gpu_processes
 from launcher.machine.gpu_processes import GpuProcess, read_processes
 from launcher.machine.gpus import Gpu, Gpus, read_nvml, shown_of, visible
-
-
-@pytest.fixture
-def nvml(monkeypatch):
-    """Cards of our own, outside any container."""
-    monkeypatch.setattr(gpu_processes, "in_container", lambda: False)
-
-    def install(*cards, **fails) -> FakeNvml:
-        fake = FakeNvml(*cards, **fails)
-        monkeypatch.setitem(sys.modules, "pynvml", fake)
-        return fake
-
-    return install
 
 
 def test_a_card_is_told_in_mib_without_what_the_driver_keeps_for_itself(nvml):
@@ -77,7 +61,7 @@ def test_no_driver_is_no_gpu_and_says_why(nvml):
 
 def test_a_machine_without_cards_has_none(nvml):
     nvml()
-    assert list(read_nvml().gpus) == []
+    assert (list(read_nvml().gpus), read_nvml().reason) == ([], "the NVIDIA driver finds no GPU")
 
 
 @pytest.mark.parametrize("shutdown", [0, DRIVER_NOT_LOADED])

@@ -1,7 +1,6 @@
 """GPUs look after look: the module that asks the driver is the only thing made up here."""
 
 import os
-import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from harness.nvml import (
     RESET_REQUIRED,
     UNINITIALIZED,
     UNKNOWN_ERROR,
-    FakeNvml,
     card,
     memory,
     part,
@@ -29,19 +27,6 @@ from launcher.machine.nvml_sample import AGAIN, NvmlReader
 from launcher.machine.sample import GpuSample, Unknown
 
 OFF_THE_BUS = "it has fallen off the bus; the machine has to be restarted"
-
-
-@pytest.fixture
-def nvml(monkeypatch):
-    """Cards of our own, outside any container."""
-    monkeypatch.setattr(gpu_processes, "in_container", lambda: False)
-
-    def install(*cards, **fails) -> FakeNvml:
-        fake = FakeNvml(*cards, **fails)
-        monkeypatch.setitem(sys.modules, "pynvml", fake)
-        return fake
-
-    return install
 
 
 def figures(sample: GpuSample) -> dict[str, object]:
@@ -211,6 +196,16 @@ def test_the_parts_of_a_divided_gpu_are_told_below_it(nvml):
     assert first.utilisation == divided.utilisation
     assert first.temperature == first.power_w == first.sent_mib_s == Unknown("told of the whole GPU alone")
     assert [each.mib for each in second.processes] == [700]
+
+
+def test_a_gpu_that_is_divided_no_more_has_no_parts(nvml):
+    gpu = card(0, parts=[part(0), part(1)])
+    nvml(gpu)
+    read = NvmlReader()
+    assert len(read().gpus) == 3
+    gpu.parts = []
+    (whole,) = read().gpus
+    assert whole.utilisation == 87
 
 
 def test_the_parts_of_a_lost_gpu_are_lost_with_it(nvml):

@@ -1,11 +1,10 @@
 """Ports, the driver's CUDA, what is on the bus, and how a package is installed."""
 
 import socket
-import sys
 
 import pytest
 
-from harness.nvml import FakeNvml, card
+from harness.nvml import LIBRARY_NOT_FOUND, UNKNOWN_ERROR, card
 from launcher.machine.availability import NVIDIA, is_on_bus
 from launcher.machine.installing import install_command
 from launcher.machine.nvml import cuda_of_driver
@@ -23,15 +22,13 @@ def test_a_port_at_which_somebody_listens_is_not_free(address):
     assert is_free(0)
 
 
-def test_the_drivers_cuda_is_read_and_a_machine_without_one_has_none(monkeypatch):
-    nvml = FakeNvml(card())
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+def test_the_drivers_cuda_is_read_and_a_machine_without_one_has_none(nvml):
+    fake = nvml(card())
     assert cuda_of_driver() == "12.8"
-    assert nvml.calls == ["nvmlInit", "nvmlSystemGetCudaDriverVersion_v2", "nvmlShutdown"]
-    refusing = FakeNvml(card(), SystemGetCudaDriverVersion_v2=nvml.NVML_ERROR_UNKNOWN)
-    monkeypatch.setitem(sys.modules, "pynvml", refusing)
+    assert fake.calls == ["nvmlInit", "nvmlSystemGetCudaDriverVersion_v2", "nvmlShutdown"]
+    nvml(card(), SystemGetCudaDriverVersion_v2=UNKNOWN_ERROR)
     assert cuda_of_driver() == ""
-    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(fails=nvml.NVML_ERROR_LIBRARY_NOT_FOUND))
+    nvml(fails=LIBRARY_NOT_FOUND)
     assert cuda_of_driver() == ""
 
 

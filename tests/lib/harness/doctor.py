@@ -21,14 +21,14 @@ def h200(index: int, free_mib: int = 143_155) -> Gpu:
 
 def device(**changed: object) -> Answer:
     """What ``launcher.probes.device`` tells of them."""
-    each = {"name": "NVIDIA H200", "capability": "9.0", "failure": ""}
+    each = {"capability": "9.0", "failure": ""}
     told = {"torch": "2.13.0+cu130", "failure": "", "devices": [each, each], "architectures": ["sm_80", "sm_90"]}
     return Answer({**told, "pinned_mib": 1024, **changed})
 
 
 def adam(**changed: object) -> Answer:
     """What ``launcher.probes.cpu_adam`` tells where it was compiled anew."""
-    return Answer({"failure": "", "seconds": 61.4, "difference": 7.2e-7, "extension": "cpu_adam.so", **changed})
+    return Answer({"failure": "", "seconds": 61.4, "difference": 7.2e-7, **changed})
 
 
 HEALTHY = Facts(
@@ -36,6 +36,7 @@ HEALTHY = Facts(
         Package("torch", "torch>=2.11", "2.13.0+cu130", True),
         Package("deepspeed", "deepspeed<0.20,>=0.19.8", "0.19.8", True),
     ),
+    deepspeed="0.19.8",
     gpus=Gpus((h200(0), h200(1)), driver="580.95.05"),
     why_not_cuda=None,
     amd_is_idle=False,
