@@ -8,6 +8,7 @@ from textual.app import App, ComposeResult
 from simpletuner_tui.history import Picture
 from simpletuner_tui.tui.glyphs import ASCII
 from simpletuner_tui.tui.widgets.drawn import Drawn
+from simpletuner_tui.tui.widgets.log_view import KEPT, LogView
 from simpletuner_tui.tui.widgets.picture_view import PictureView
 
 
@@ -45,5 +46,21 @@ def test_the_newest_picture_shows_where_older_ones_are_kept_no_more():
             kept.append(picture(7))
             view.offer(kept)
             assert "step 4, seed 0" in shown(view), "else the oldest there is"
+
+    asyncio.run(run())
+
+
+def test_a_log_that_is_scrolled_back_ends_at_the_oldest_line_that_is_kept():
+    async def run() -> None:
+        view = LogView()
+        async with Shows(view).run_test():
+            view.add([f"old {number}" for number in range(100)])
+            assert view.search("old 50")
+            view.add([f"new {number}" for number in range(2 * KEPT)])
+            assert shown(view)[0] == f"new {KEPT}"
+            view.action_next()
+            assert shown(view)[0] == f"new {KEPT}", "what was found is kept no more"
+            view.action_scroll(-1)
+            assert shown(view)[0] == f"new {KEPT + 1}"
 
     asyncio.run(run())
