@@ -108,7 +108,7 @@ class HardwareScreen(QuietScreen[None]):
         try:
             expected = self._subject.expected()
         except LauncherError:  # the walk says why: what it has so far makes no plan
-            return
+            expected = None
         self.app.call_from_thread(self._expect, expected)
 
     def _expect(self, expected: Expected | None) -> None:
@@ -116,7 +116,7 @@ class HardwareScreen(QuietScreen[None]):
         if expected is not None:
             arrow = ">" if self._glyphs is ASCII else "→"
             self._pane("host").border_subtitle = f"{arrow} {self._subject.name} at its peak"
-            self._want(list(expected.disks))
+        self._want(list(expected.disks) if expected else [])  # not those that were wanted from elsewhere
         self._draw()
 
     def on_resize(self) -> None:
