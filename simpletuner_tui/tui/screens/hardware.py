@@ -81,6 +81,8 @@ class HardwareScreen(QuietScreen[None]):
         """Of each part that has as many as it needs."""
         self._crowded = False
         """Whether there is no room for graphs beside details."""
+        self._several = False
+        """Whether there are GPUs to choose from."""
 
     def compose(self) -> ComposeResult:
         yield Static(f"simpletuner-tui {self._glyphs.between} hardware", id="title", markup=False)
@@ -179,8 +181,8 @@ class HardwareScreen(QuietScreen[None]):
         left = room - listed - details - 2 * FRAME
         crowded = any_gpu and left < GRAPH
         self.set_class(not any_gpu, "-no-gpu")
-        if crowded != self._crowded:
-            self._crowded = crowded
+        if (crowded, gpus > 1) != (self._crowded, self._several):
+            self._crowded, self._several = crowded, gpus > 1
             self.refresh_bindings()
         self.set_class(crowded, "-crowded")
         self.set_class(self.graphs, "-graphs")
@@ -188,7 +190,7 @@ class HardwareScreen(QuietScreen[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A key is shown where it does something."""
         if action == "choose":
-            return self._samples.latest is not None and len(self._samples.latest.gpus) > 1
+            return self._several
         return action != "graphs" or self._crowded
 
     def action_choose(self, step: int) -> None:
