@@ -17,7 +17,7 @@ from launcher.machine.sampler import INTERVAL, Samples
 from simpletuner_tui.hardware import Expected, Subject
 from simpletuner_tui.tui.glyphs import ASCII, Glyphs
 from simpletuner_tui.tui.screens.quiet import QuietScreen
-from simpletuner_tui.tui.widgets.drawn import Draw, Drawn
+from simpletuner_tui.tui.widgets.drawn import Drawn
 from simpletuner_tui.tui.widgets.hardware_lines import (
     gpu_details,
     gpu_lines,
@@ -135,7 +135,7 @@ class HardwareScreen(QuietScreen[None]):
             return
         sample, glyphs = self._samples.latest, self._glyphs
         state = state_line(sample, self._samples.age, self._samples.fault)
-        self._show("state", lambda width, _: [Content.styled(state[:width], "bold $text-warning")])
+        self._pane("state").show(lambda width, _: [Content.styled(state[:width], "bold $text-warning")])
         self.set_class(bool(state), "-state")
         if sample is None:
             return
@@ -143,8 +143,8 @@ class HardwareScreen(QuietScreen[None]):
         chosen = min(self.chosen, max(0, len(gpus) - 1))
         disks = len(sample.disks)
         self._arrange(max(1, len(gpus)), disks, bool(gpus))
-        self._show("gpus", lambda width, height: gpu_lines(sample, expected, chosen, width, height, glyphs))
-        self._show("host", lambda width, _: host_lines(sample, expected, history, width, glyphs))
+        self._pane("gpus").show(lambda width, height: gpu_lines(sample, expected, chosen, width, height, glyphs))
+        self._pane("host").show(lambda width, _: host_lines(sample, expected, history, width, glyphs))
         if gpus:
             self._draw_chosen(gpus[chosen], list(names(gpus))[chosen].strip())
 
@@ -155,13 +155,10 @@ class HardwareScreen(QuietScreen[None]):
         self._title("detail", f"{called} {glyphs.between} {gpu.name}" if gpu.name else called)
         self._title("recent", f"{called} memory, two minutes")
         self._title("whole", f"{called} memory, whole run")
-        self._show("detail", lambda width, height: gpu_details(gpu, subject, expected, width, height))
-        self._show("recent", lambda width, height: two_minutes(recent, uuid, expected, width, height, glyphs))
+        self._pane("detail").show(lambda width, height: gpu_details(gpu, subject, expected, width, height))
+        self._pane("recent").show(lambda width, height: two_minutes(recent, uuid, expected, width, height, glyphs))
         if history is not None:
-            self._show("whole", lambda width, height: whole_run(history, uuid, expected, width, height, glyphs))
-
-    def _show(self, pane: str, draw: Draw) -> None:
-        self._pane(pane).show(draw)
+            self._pane("whole").show(lambda width, height: whole_run(history, uuid, expected, width, height, glyphs))
 
     def _title(self, pane: str, title: str) -> None:
         if self._pane(pane).border_title != title:  # a border is drawn with all that it is around
