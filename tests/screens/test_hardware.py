@@ -224,6 +224,13 @@ async def test_nothing_is_cut_off_at_any_size(gpus, size):
         assert "now" in shown.text("recent")
 
 
+@in_loop
+async def test_two_folders_on_one_disk_take_one_row():
+    disks = (DISK, replace(DISK, folder=Path("/mnt/nvme/runs")))
+    async with Shown(FakeSamples(sample(gpu(), disks=disks))) as shown:
+        assert shown.screen.query_one("#host").content_size.height == len(shown.text("host").splitlines()) == 2
+
+
 # what is said
 
 

@@ -19,6 +19,7 @@ from simpletuner_tui.tui.glyphs import ASCII, Glyphs
 from simpletuner_tui.tui.screens.quiet import QuietScreen
 from simpletuner_tui.tui.widgets.drawn import Drawn
 from simpletuner_tui.tui.widgets.hardware_lines import (
+    disks_told,
     gpu_details,
     gpu_lines,
     host_lines,
@@ -141,7 +142,7 @@ class HardwareScreen(QuietScreen[None]):
             return
         expected, history, gpus = self._expected, self._subject.history, sample.gpus
         chosen = min(self.chosen, max(0, len(gpus) - 1))
-        disks = len(sample.disks)
+        disks = len(disks_told(sample.disks, expected))
         self._arrange(max(1, len(gpus)), disks, bool(gpus))
         self._pane("gpus").show(lambda width, height: gpu_lines(sample, expected, chosen, width, height, glyphs))
         self._pane("host").show(lambda width, _: host_lines(sample, expected, history, width, glyphs))
