@@ -1,5 +1,6 @@
 """``serve`` as a person meets it: pages for whoever has the token, in a real browser, and an orderly end."""
 
+import asyncio
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from textual_serve.download_manager import DownloadManager
 
 from harness.chromium import CHROMIUM, Chromium
 from harness.runs import CLI, cli, end_run, events, gone, wait_for
@@ -19,6 +21,7 @@ from harness.serving import WEBSOCKET, Pages, Served, keep_draft, launch_in_page
 from harness.terminal import Terminal
 from launcher.runs.directory import RunDirectory
 from launcher.runs.state import status
+from simpletuner_tui.serving.server import PageProcess
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "a-token-of-my-own"
@@ -184,6 +187,31 @@ def test_a_terminal_that_goes_away_takes_pages_along(tmp_path):
         pages.close()
     finally:
         terminal.close()
+
+
+def test_an_app_that_hangs_is_ended_once_its_page_is_gone(monkeypatch):
+    monkeypatch.setattr("simpletuner_tui.serving.server.PATIENCE", 0.2)
+    begun = asyncio.Event()
+
+    async def drawn(_: bytes) -> None:
+        begun.set()
+
+    async def closed() -> None:
+        """A browser is not there to agree."""
+
+    async def hang() -> int:
+        page = PageProcess("", write_bytes=drawn, write_str=drawn, close=closed, download_manager=DownloadManager())
+        await page.start(80, 24)
+        await asyncio.wait_for(begun.wait(), 30)
+        page._process.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.wait_for(page.stop(), 5)
+        finally:
+            if page._process.returncode is None:
+                page._process.kill()
+        return page._process.returncode
+
+    assert asyncio.run(hang()) == -signal.SIGKILL
 
 
 # in a browser

@@ -34,7 +34,7 @@ def serve(arguments: Namespace) -> ExitCode:
             f"--host {host}: others on the network could read along, as nothing is encrypted. Over SSH this machine's "
             f"own address is enough: {_tunnel(port)}. --allow-remote serves there all the same"
         )
-    access = Access(token_from(os.environ), frozenset({host, socket.gethostname().lower()}))
+    access = Access(token_from(os.environ), frozenset({host.lower(), socket.gethostname().lower()}))
     from simpletuner_tui.serving.server import PageServer  # noqa: PLC0415 - it brings aiohttp
 
     def begun(port: int) -> None:

@@ -56,7 +56,7 @@ class Access:
 
     token: str
     names: frozenset[str] = field(default_factory=frozenset)
-    """Beside addresses and localhost."""
+    """Beside addresses and localhost, in small letters."""
 
     @property
     def cookie(self) -> str:

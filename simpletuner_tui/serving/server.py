@@ -66,9 +66,9 @@ class PageProcess(AppService):
     async def stop(self) -> None:
         """Asks the app to leave, and ends it where it does not."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
-                await super().stop()
-                if self._process is not None:
+            async with asyncio.timeout(PATIENCE) as patience:
+                await super().stop()  # cut short, it returns as if all was well
+                if self._process is not None and not patience.expired():
                     await self._process.wait()
         if self._process is not None and self._process.returncode is None:
             self._process.kill()

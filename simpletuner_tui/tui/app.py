@@ -54,7 +54,7 @@ class WizardApp(QuietApp):
         self._rehearsing: RehearsalScreen | None = None
         """The one that is under way."""
         self._starting = False
-        """Whether a rehearsal is about to begin: it is asked for once."""
+        """Whether a rehearsal or the run is about to begin: that is asked for once."""
         self.rehearsed: Kept | None = None
         """What the last rehearsal measured."""
 
@@ -208,7 +208,7 @@ class WizardApp(QuietApp):
     async def action_launch(self) -> None:
         """Starts the run after one more question."""
         screen = self._reviewing
-        if screen is not self.screen or screen.review is None or screen.review.prepared is None:
+        if screen is not self.screen or screen.review is None or screen.review.prepared is None or self._starting:
             return
         from simpletuner_tui.launching import start  # noqa: PLC0415
 
@@ -221,16 +221,22 @@ class WizardApp(QuietApp):
         )
         if not await self.push_screen_wait(ConfirmScreen(asked, yes="Launch")):
             return
+        self._starting = True
         try:
             run = await asyncio.to_thread(start, prepared)
         except LauncherError as error:
             self.notify(str(error), severity="error", title="Not started")
             return
+        finally:
+            self._starting = False
         self._saved = self.setup.session.kept_answers
         self.setup.drafts.drop(self._saved)
         self._outcome = left_to_itself(run.name)
         self._launched = run
-        screen.action_home()
+        if screen is self.screen:
+            screen.action_home()
+        else:  # somebody went elsewhere meanwhile; the way home leads to the run
+            self.notify(self._outcome)
 
     def action_interrupt(self) -> None:
         """Ctrl-C stops a rehearsal, and leaves where there is none."""

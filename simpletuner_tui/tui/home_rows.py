@@ -17,7 +17,7 @@ from simpletuner_tui.tui.glyphs import Glyphs
 SHOWN = 5
 """Runs that are over, and set-ups, that are listed before somebody asks for all."""
 RUNS, SETUPS = "Runs", "Set-ups"
-GOES_ON = (Status.STOPPED, Status.FAILED, Status.LOST)
+RESUMABLE = (Status.STOPPED, Status.FAILED, Status.LOST)
 """What a run is that can be continued from its newest checkpoint."""
 
 
@@ -142,4 +142,4 @@ def from_home(path: Path) -> str:
 
 def may_resume(row: RunRow) -> bool:
     """Whether a run is one that a checkpoint could continue."""
-    return row.now.status in GOES_ON and not row.now.going and not row.rehearsal
+    return row.now.status in RESUMABLE and not row.now.going and not row.rehearsal

@@ -69,6 +69,7 @@ async def test_it_opens_from_home_and_the_wizard_and_closes_with_the_same_key(fo
         screen = await opened(wizard)
         assert "GPU 1" in text(screen, "gpus")
         assert "→" not in text(screen, "host"), "nothing is planned"
+        await wizard.until(lambda: "GPU after" in wizard.text("KeyLine"))
         await wizard.press("ctrl+g")
         assert isinstance(wizard.screen, HomeScreen)
         await wizard.press("n", *"./m", "ctrl+g")
@@ -98,6 +99,9 @@ async def test_the_plan_that_is_edited_stands_beside_what_there_is(folder, drive
         ram, disk = text(screen, "host").splitlines()
         assert disk.startswith("test "), "the folder of the run"
         assert ("→" in ram, "→" in disk) == (True, True)
+        await wizard.press("ctrl+g", "ctrl+o")
+        screen = await opened(wizard)
+        await wizard.until(lambda: len(text(screen, "host").splitlines()) == 1)
 
 
 @in_loop
@@ -218,6 +222,13 @@ async def test_nothing_is_cut_off_at_any_size(gpus, size):
             await shown.pilot.press("g")
             await shown.pilot.pause()
         assert "now" in shown.text("recent")
+
+
+@in_loop
+async def test_two_folders_on_one_disk_take_one_row():
+    disks = (DISK, replace(DISK, folder=Path("/mnt/nvme/runs")))
+    async with Shown(FakeSamples(sample(gpu(), disks=disks))) as shown:
+        assert shown.screen.query_one("#host").content_size.height == len(shown.text("host").splitlines()) == 2
 
 
 # what is said

@@ -1,6 +1,7 @@
 """The end of the wizard by its keys: review, saving, leaving, drafts, launching."""
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from textual.widgets import Button, OptionList
 
 from harness.fake_model import write_model, write_pictures
+from harness.made_runs import MadeRun
 from harness.runs import end_run, stand_in_run, wait_for
 from harness.screens import CARD, MACHINE
 from harness.wizard import SDXL, Wizard, ask, in_loop
@@ -296,3 +298,36 @@ async def test_a_launch_asks_starts_and_says_how_to_go_on(folder):
             assert status(run).live, "it goes on without the wizard"
         finally:
             end_run(run)
+
+
+@in_loop
+async def test_who_goes_elsewhere_while_a_run_starts_goes_on_there_and_home_by_the_run(folder, monkeypatch):
+    write_model(folder / "model")
+    write_pictures(folder / "pictures")
+    answers = {
+        **SDXL,
+        "training.pretrained_model_name_or_path": "./model",
+        "training.instance_data_dir": "./pictures",
+        "training.resolution": 64,
+        "accelerate.use_cpu": True,
+    }
+    made = MadeRun(folder / "runs/cats")
+    made.begin()
+    made.write()
+    started = threading.Event()
+    monkeypatch.setattr("simpletuner_tui.launching.start", lambda _: started.wait(20) and made.run)
+    async with Wizard(REGISTRY, answers, size=(100, 30), machine=Machine, run_dir=lambda: made.run.path) as wizard:
+        await wizard.press("f4")
+        try:
+            await wizard.pilot.press("f9")
+            await wizard.until(lambda: isinstance(wizard.screen, ConfirmScreen))
+            await wizard.pilot.press("y", "f9")
+            assert wizard.screen is wizard.review, "it is asked for once"
+            await wizard.pilot.press("f2")
+            await wizard.until(lambda: isinstance(wizard.screen, WizardScreen))
+        finally:
+            started.set()
+        await wizard.until(lambda: any("cats trains by itself" in said for said in wizard.said))
+        assert isinstance(wizard.screen, WizardScreen)
+        await wizard.press("ctrl+o")
+        await wizard.until(lambda: isinstance(wizard.screen, RunScreen))

@@ -16,7 +16,7 @@ from launcher.runs.state import status
 MODEL = "training.pretrained_model_name_or_path"
 FIRST = "Which SDXL model should be fine-tuned?"
 ANEW = "\r"
-"""Down and Enter: the row below the presets."""
+"""Enter: the first row, where there is no draft."""
 TEXTUAL = {"TERM": "xterm-256color", "COLORTERM": ""}
 
 

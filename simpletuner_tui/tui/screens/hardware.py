@@ -17,8 +17,9 @@ from launcher.machine.sampler import INTERVAL, Samples
 from simpletuner_tui.hardware import Expected, Subject
 from simpletuner_tui.tui.glyphs import ASCII, Glyphs
 from simpletuner_tui.tui.screens.quiet import QuietScreen
-from simpletuner_tui.tui.widgets.drawn import Draw, Drawn
+from simpletuner_tui.tui.widgets.drawn import Drawn
 from simpletuner_tui.tui.widgets.hardware_lines import (
+    disks_told,
     gpu_details,
     gpu_lines,
     host_lines,
@@ -81,6 +82,8 @@ class HardwareScreen(QuietScreen[None]):
         """Of each part that has as many as it needs."""
         self._crowded = False
         """Whether there is no room for graphs beside details."""
+        self._several = False
+        """Whether there are GPUs to choose from."""
 
     def compose(self) -> ComposeResult:
         yield Static(f"simpletuner-tui {self._glyphs.between} hardware", id="title", markup=False)
@@ -108,7 +111,7 @@ class HardwareScreen(QuietScreen[None]):
         try:
             expected = self._subject.expected()
         except LauncherError:  # the walk says why: what it has so far makes no plan
-            return
+            expected = None
         self.app.call_from_thread(self._expect, expected)
 
     def _expect(self, expected: Expected | None) -> None:
@@ -116,7 +119,7 @@ class HardwareScreen(QuietScreen[None]):
         if expected is not None:
             arrow = ">" if self._glyphs is ASCII else "→"
             self._pane("host").border_subtitle = f"{arrow} {self._subject.name} at its peak"
-            self._want(list(expected.disks))
+        self._want(list(expected.disks) if expected else [])  # not those that were wanted from elsewhere
         self._draw()
 
     def on_resize(self) -> None:
@@ -133,16 +136,16 @@ class HardwareScreen(QuietScreen[None]):
             return
         sample, glyphs = self._samples.latest, self._glyphs
         state = state_line(sample, self._samples.age, self._samples.fault)
-        self._show("state", lambda width, _: [Content.styled(state[:width], "bold $text-warning")])
+        self._pane("state").show(lambda width, _: [Content.styled(state[:width], "bold $text-warning")])
         self.set_class(bool(state), "-state")
         if sample is None:
             return
         expected, history, gpus = self._expected, self._subject.history, sample.gpus
         chosen = min(self.chosen, max(0, len(gpus) - 1))
-        disks = len(sample.disks)
+        disks = len(disks_told(sample.disks, expected))
         self._arrange(max(1, len(gpus)), disks, bool(gpus))
-        self._show("gpus", lambda width, height: gpu_lines(sample, expected, chosen, width, height, glyphs))
-        self._show("host", lambda width, _: host_lines(sample, expected, history, width, glyphs))
+        self._pane("gpus").show(lambda width, height: gpu_lines(sample, expected, chosen, width, height, glyphs))
+        self._pane("host").show(lambda width, _: host_lines(sample, expected, history, width, glyphs))
         if gpus:
             self._draw_chosen(gpus[chosen], list(names(gpus))[chosen].strip())
 
@@ -153,13 +156,10 @@ class HardwareScreen(QuietScreen[None]):
         self._title("detail", f"{called} {glyphs.between} {gpu.name}" if gpu.name else called)
         self._title("recent", f"{called} memory, two minutes")
         self._title("whole", f"{called} memory, whole run")
-        self._show("detail", lambda width, height: gpu_details(gpu, subject, expected, width, height))
-        self._show("recent", lambda width, height: two_minutes(recent, uuid, expected, width, height, glyphs))
+        self._pane("detail").show(lambda width, height: gpu_details(gpu, subject, expected, width, height))
+        self._pane("recent").show(lambda width, height: two_minutes(recent, uuid, expected, width, height, glyphs))
         if history is not None:
-            self._show("whole", lambda width, height: whole_run(history, uuid, expected, width, height, glyphs))
-
-    def _show(self, pane: str, draw: Draw) -> None:
-        self._pane(pane).show(draw)
+            self._pane("whole").show(lambda width, height: whole_run(history, uuid, expected, width, height, glyphs))
 
     def _title(self, pane: str, title: str) -> None:
         if self._pane(pane).border_title != title:  # a border is drawn with all that it is around
@@ -179,8 +179,8 @@ class HardwareScreen(QuietScreen[None]):
         left = room - listed - details - 2 * FRAME
         crowded = any_gpu and left < GRAPH
         self.set_class(not any_gpu, "-no-gpu")
-        if crowded != self._crowded:
-            self._crowded = crowded
+        if (crowded, gpus > 1) != (self._crowded, self._several):
+            self._crowded, self._several = crowded, gpus > 1
             self.refresh_bindings()
         self.set_class(crowded, "-crowded")
         self.set_class(self.graphs, "-graphs")
@@ -188,7 +188,7 @@ class HardwareScreen(QuietScreen[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A key is shown where it does something."""
         if action == "choose":
-            return self._samples.latest is not None and len(self._samples.latest.gpus) > 1
+            return self._several
         return action != "graphs" or self._crowded
 
     def action_choose(self, step: int) -> None:

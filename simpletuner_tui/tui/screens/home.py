@@ -263,6 +263,8 @@ class HomeScreen(QuietScreen[None]):
         except LauncherError as error:
             self.notify(str(error), severity="error", title="Not resumed")
             return
+        if not self.is_active:  # somebody has begun something else meanwhile
+            return
         if newest is None:
             self.notify(f"{run.name} has no checkpoint to go on from. C begins anew with its answers.")
             return

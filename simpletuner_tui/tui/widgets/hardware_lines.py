@@ -234,7 +234,7 @@ def host_lines(
     host = sample.host
     wanted = expected.host_mib if expected else 0
     rows = [("RAM", host.total_mib - host.available_mib, host.total_mib, wanted, [*_of_run(history), _load(host)])]
-    for disk, mib in _disks(sample.disks, expected):
+    for disk, mib in disks_told(sample.disks, expected):
         rates = f"in {_figure(disk.read_mib_s, '')} out {_figure(disk.written_mib_s, 'MiB/s')}"
         if isinstance(disk.read_mib_s, Unknown):
             rates = f"rates N/A: {disk.read_mib_s.reason}"
@@ -272,8 +272,13 @@ def _fitted(told: str, beside: Sequence[str], width: int) -> str:
     return told
 
 
-def _disks(disks: Sequence[DiskSample], expected: Expected | None) -> list[tuple[DiskSample, int]]:
-    """Each disk once, with what is expected below all its folders; the last folder names it, as it swaps there."""
+def disks_told(disks: Sequence[DiskSample], expected: Expected | None) -> list[tuple[DiskSample, int]]:
+    """Each disk once, with the MiB expected below all its folders; the last folder names it.
+
+    Args:
+        disks: a sample for each folder that is of interest.
+        expected: what a plan or run takes.
+    """
     wanted = expected.disks if expected else {}
     found: dict[tuple[int, int], tuple[DiskSample, int]] = {}
     for disk in disks:

@@ -41,12 +41,12 @@ class LogView(Drawn, can_focus=True):
         return self._above == 0
 
     def add(self, lines: Sequence[str]) -> None:
-        """More of the log; what is looked at stays where it is."""
+        """More of the log; what is looked at stays where it is, as long as it is kept."""
         self._kept.extend(lines)
         if not self.follows:
-            self._above += len(lines)
+            self._above = min(self._above + len(lines), max(1, len(self._kept) - self.content_size.height))
         if self._at is not None:
-            self._at += len(lines)
+            self._at = self._at + len(lines) if self._at + len(lines) < len(self._kept) else None
         if lines and self.display and self.is_on_screen:
             self.show(self._drawn)
 

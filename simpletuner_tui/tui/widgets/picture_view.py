@@ -35,11 +35,14 @@ class PictureView(Drawn, can_focus=True):
         """How many are newer than the one that is shown."""
 
     def offer(self, pictures: Sequence[Picture]) -> None:
-        """All there are, oldest first."""
-        if len(pictures) == len(self._pictures):
+        """All that are kept, oldest first; the one that somebody went back to stays as long as it is among them."""
+        offered = tuple(pictures)
+        if offered == self._pictures:  # not by their number: no more than so many are kept
             return
-        self._back += len(pictures) - len(self._pictures) if self._back else 0
-        self._pictures = tuple(pictures)
+        if self._back:
+            shown = self._pictures[-1 - self._back]
+            self._back = len(offered) - 1 - (offered.index(shown) if shown in offered else 0)
+        self._pictures = offered
         self.show(self._drawn)
 
     def action_go(self, newer: int) -> None:
