@@ -51,6 +51,9 @@ class Series:
         self.latest = math.nan
         """The last value."""
 
+    def __bool__(self) -> bool:
+        return bool(self._bins)
+
     def __len__(self) -> int:
         return sum(1 for each in self._bins if each)
 

@@ -48,7 +48,8 @@ class DiskReader:
             try:
                 existing = nearest_existing(folder)
                 usage = shutil.disk_usage(existing)
-                drive = self._drive(existing)
+                number = existing.stat().st_dev
+                drive = self._drive(existing, number)
                 if isinstance(drive, Unknown):
                     rates: tuple[Figure, Figure] = (drive, drive)
                 else:
@@ -57,11 +58,10 @@ class DiskReader:
                     rates = counted[drive]
             except OSError:
                 continue
-            found.append(DiskSample(folder, usage.total // MIB, usage.free // MIB, *rates))
+            found.append(DiskSample(folder, number, usage.total // MIB, usage.free // MIB, *rates))
         return found
 
-    def _drive(self, existing: Path) -> Path | Unknown:
-        number = existing.stat().st_dev
+    def _drive(self, existing: Path, number: int) -> Path | Unknown:
         if number not in self._drives:
             real = existing.resolve()
             kind, source = filesystem(real, self._mountinfo)

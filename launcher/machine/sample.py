@@ -90,6 +90,8 @@ class DiskSample:
     """The disk below a folder."""
 
     folder: Path
+    filesystem: int
+    """Its number (stat(2), st_dev): the same for folders that lie on one."""
     total_mib: int
     free_mib: int
     read_mib_s: Figure

@@ -157,6 +157,12 @@ def test_the_log_follows_until_somebody_scrolls_and_is_searched(made):
         assert dashboard.text("#log") == before, "what is read stays where it is"
         await dashboard.press("f")
         await dashboard.shows("line 100", "#log")
+        await dashboard.press("space")
+        made.write("line 101")
+        await dashboard.pilot.pause(0.2)
+        assert "line 101" not in dashboard.text("#log"), "a view that is paused is not drawn"
+        await dashboard.press("space")
+        await dashboard.shows("line 101", "#log")
         await dashboard.press("slash", *"LINE 7", "enter")
         assert "line 79" in dashboard.text("#log")
         log = dashboard.screen.query_one(LogView)

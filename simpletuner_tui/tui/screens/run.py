@@ -194,6 +194,8 @@ class RunScreen(QuietScreen[None]):
         show("headline", lambda width, _: [headline(self.run.name, self.status, self.paused, width, glyphs)])
         show("progress", lambda width, _: [progress_line(history, self.status, self._unwell, width, glyphs)])
         self.query_one(PictureView).offer(history.pictures)
+        if self.view == "log":
+            self.query_one(LogView).redraw()
         if self.view == "overview":
             latest = self.latest
             show("loss", lambda width, height: loss_lines(history, latest, width, height, glyphs))

@@ -23,6 +23,10 @@ class Drawn(Widget):
     def show(self, draw: Draw) -> None:
         """Draws something else from now on."""
         self._draw = draw
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Draws the same as it is now."""
         before, self._lines = self._lines, self._made()
         if len(before) != len(self._lines):
             self.refresh()

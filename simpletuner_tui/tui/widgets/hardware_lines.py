@@ -261,7 +261,7 @@ def _load(host: HostSample) -> str:
 def _of_run(history: History | None) -> Iterator[str]:
     for name, words in (("run.resident_mib", "the run's"), ("run.pinned_mib", "pinned")):
         series = history.readings.get(name) if history else None
-        if series is not None and len(series):
+        if series:
             yield f"{words} {size(series.latest)}"
 
 
@@ -280,11 +280,10 @@ def disks_told(disks: Sequence[DiskSample], expected: Expected | None) -> list[t
         expected: what a plan or run takes.
     """
     wanted = expected.disks if expected else {}
-    found: dict[tuple[int, int], tuple[DiskSample, int]] = {}
+    found: dict[int, tuple[DiskSample, int]] = {}
     for disk in disks:
-        key = disk.total_mib, disk.free_mib  # two folders of one disk are looked at in the same moment
-        before = found[key][1] if key in found else 0
-        found[key] = disk, before + wanted.get(disk.folder, 0)
+        _, before = found.get(disk.filesystem, (disk, 0))
+        found[disk.filesystem] = disk, before + wanted.get(disk.folder, 0)
     return list(found.values())
 
 
@@ -338,7 +337,7 @@ def whole_run(
     if place is None:
         return [Content.styled("the run does not use this GPU", "$text-muted")]
     series = history.readings[f"gpu.{place}.used_mib"]
-    if not len(series):
+    if not series:
         return [Content.styled("no reading yet", "$text-muted")]
     end = whole_minutes(series.last)
     values = highs(series.columns(dots_across(width, LABELS, glyphs), 0.0, end))

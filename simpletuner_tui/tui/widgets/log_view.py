@@ -41,14 +41,12 @@ class LogView(Drawn, can_focus=True):
         return self._above == 0
 
     def add(self, lines: Sequence[str]) -> None:
-        """More of the log; what is looked at stays where it is, as long as it is kept."""
+        """More of the log, which is not drawn yet; what is looked at stays where it is, as long as it is kept."""
         self._kept.extend(lines)
         if not self.follows:
             self._above = min(self._above + len(lines), max(1, len(self._kept) - self.content_size.height))
         if self._at is not None:
             self._at = self._at + len(lines) if self._at + len(lines) < len(self._kept) else None
-        if lines and self.display and self.is_on_screen:
-            self.show(self._drawn)
 
     def search(self, text: str) -> bool:
         """Shows the newest line that holds a text, in any case of letters; false where none does."""
@@ -76,7 +74,7 @@ class LogView(Drawn, can_focus=True):
 
     def _go(self, above: int) -> None:
         self._above = max(0, min(above, len(self._kept) - self.content_size.height))
-        self.show(self._drawn)
+        self.redraw()
 
     def _find(self) -> bool:
         begin = 0 if self._at is None else self._at + 1
@@ -85,7 +83,7 @@ class LogView(Drawn, can_focus=True):
             if self._wanted in lines[place].lower():
                 self._at = place
                 self._go(place - self.content_size.height // 2)
-                self.show(self._drawn)
+                self.redraw()
                 return True
         return False
 

@@ -43,11 +43,11 @@ class PictureView(Drawn, can_focus=True):
             shown = self._pictures[-1 - self._back]
             self._back = len(offered) - 1 - (offered.index(shown) if shown in offered else 0)
         self._pictures = offered
-        self.show(self._drawn)
+        self.redraw()
 
     def action_go(self, newer: int) -> None:
         self._back = max(0, min(self._back - newer, len(self._pictures) - 1))
-        self.show(self._drawn)
+        self.redraw()
 
     def _drawn(self, width: int, height: int) -> list[Content]:
         if not self._pictures:

@@ -171,7 +171,7 @@ def _parts_bar(parts: dict[str, float], total: float, width: int, glyphs: Glyphs
 def loss_lines(history: History, latest: bool, width: int, height: int, glyphs: Glyphs) -> list[Content]:
     """The loss over steps, each as it was and smoothed."""
     series = history.loss
-    if not len(series):
+    if not series:
         return [Content.styled("no step yet", "$text-muted")]
     begin, end = series.first, max(series.last, series.first + 10)
     if latest:
@@ -203,10 +203,10 @@ def memory_lines(
         if height - len(bars) - len(told) < LEAST:
             return [*bars, *told][:height]
     used = [history.readings[f"gpu.{place}.used_mib"] for place in range(len(header.gpus))]
-    highest = max([predicted.gpu_mib, *(each.highest for each in used if len(each))])
+    highest = max([predicted.gpu_mib, *(each.highest for each in used if each)])
     total = max(gpu.total_mib for gpu in header.gpus)
     top = axis_top(highest, total)
-    reached = max((each.last for each in used if len(each)), default=0.0)
+    reached = max((each.last for each in used if each), default=0.0)
     begin, end = (max(0.0, reached - LATEST_SECONDS), reached) if latest else (0.0, whole_minutes(reached))
     count = dots_across(width, LABELS, glyphs)
     columns = [highs(each.columns(count, begin, max(end, begin + 1))) for each in used]
@@ -251,7 +251,7 @@ def _gpu_figures(history: History, predicted: Predicted) -> list[Content]:
     """Now and at the most, of the GPU that holds most; and what was predicted of what there is."""
     assert history.header is not None
     used = [history.readings[f"gpu.{place}.used_mib"] for place in range(len(history.header.gpus))]
-    known = [each for each in used if len(each)]
+    known = [each for each in used if each]
     total = max(gpu.total_mib for gpu in history.header.gpus)
     now, peak = (max((getattr(each, name) for each in known), default=0.0) for name in ("latest", "highest"))
     peak = max(peak, history.peak.get("process", 0))
@@ -275,7 +275,7 @@ def _told_memory(history: History, predicted: Predicted) -> list[Content]:
 
 def _host_lines(history: History, predicted: Predicted) -> list[Content]:
     resident, pinned = (history.readings.get(f"run.{name}_mib") for name in ("resident", "pinned"))
-    mib = resident.latest if resident is not None and len(resident) else history.progress.step.get("rss_mib")
+    mib = resident.latest if resident else history.progress.step.get("rss_mib")
     if not mib:
         return []
     whole = f" of {history.header.host_total_mib / 1024:.0f}" if history.header else ""
@@ -283,7 +283,7 @@ def _host_lines(history: History, predicted: Predicted) -> list[Content]:
     if predicted.host_mib:
         said += f", predicted {predicted.host_mib / 1024:.1f}"
     lines = [Content(said)]
-    if pinned is not None and len(pinned) and pinned.latest:
+    if pinned and pinned.latest:
         lines.append(Content(f"of it pinned {pinned.latest / 1024:.1f} GiB"))
     return lines
 
@@ -295,8 +295,8 @@ def _gpu_bars(history: History, predicted: Predicted, width: int, height: int, g
     columns = math.ceil(len(gpus) / height)
     each = (width - 2 * (columns - 1)) // columns
     used = [history.readings[f"gpu.{place}.used_mib"] for place in range(len(gpus))]
-    newest = max((series.last for series in used if len(series)), default=0.0)
-    lost = [not len(series) or newest - series.last > LOST_AFTER for series in used]
+    newest = max((series.last for series in used if series), default=0.0)
+    lost = [not series or newest - series.last > LOST_AFTER for series in used]
     shown = [
         _gpu_bar(gpu.index, math.nan if gone else series.latest, gpu.total_mib, predicted, each, glyphs)
         for gpu, series, gone in zip(gpus, used, lost, strict=True)

@@ -75,7 +75,7 @@ def sample(*gpus: GpuSample, at: float = BEGAN, none: str = "", disks: Sequence[
     return Sample(at, gpus, none, host, None, disks)
 
 
-DISK = DiskSample(Path("/mnt/nvme"), 1_907_000, 911_000, 2_204.0, 1_130.0)
+DISK = DiskSample(Path("/mnt/nvme"), 1, 1_907_000, 911_000, 2_204.0, 1_130.0)
 PLAN = Expected(8_448, frozenset({"GPU-0", "GPU-1"}), 41_270, {Path("/mnt/nvme"): 62_000})
 
 

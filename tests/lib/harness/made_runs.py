@@ -155,7 +155,7 @@ class MadeRun:
     def _sample(self, mib: int) -> Sample:
         gpus = [self._gpu(index, mib) for index in range(self._gpus) if index != self._lost or mib < 10_000]
         host = HostSample(total_mib=98_304, available_mib=34_000, load=4.2, cores=16)
-        disk = DiskSample(Path("/runs"), 900_000, 200_000, 0.0, 12.0)
+        disk = DiskSample(Path("/runs"), 1, 900_000, 200_000, 0.0, 12.0)
         return Sample(self.time, gpus, "", host, TreeSample(4, 61_894, 10_240), [disk])
 
     def _gpu(self, index: int, mib: int) -> GpuSample:

@@ -26,6 +26,6 @@ def machine_sample(time: float, *gpus: GpuSample, folders: tuple[str, ...] = ("/
         no_gpus="" if gpus else "no driver",
         host=HostSample(64000, 40000, 1.5, 8),
         run=TreeSample(3, 2000, Unknown("CUDA")),
-        disks=[DiskSample(Path(folder), 900_000, 500_000, rate, 12.5) for folder in folders],
+        disks=[DiskSample(Path(folder), number, 900_000, 500_000, rate, 12.5) for number, folder in enumerate(folders)],
     )
     return replace(sample, **parts)
