@@ -61,7 +61,7 @@ class Watcher:
             now = self._status()  # asked first: what it tells of its end is then read below
             return Look(now, self._events(), *self._readings(), self._log.read(), self._signs.unwell(now))
         except OSError as error:
-            return Look(None, unwell=f"{self.run.path} cannot be read ({error.strerror})")
+            return Look(None, unwell=f"its directory cannot be read ({error.strerror})")
 
     def _status(self) -> RunStatus:
         """What it is; of one that is lost it is not asked again which processes there are, of which none is its."""
