@@ -174,6 +174,7 @@ def test_a_server_that_is_busy_is_asked_again_and_one_that_refuses_is_not(server
     server.takes = 0.5
     assert post(server.address, message) == "127.0.0.1 was not told: TimeoutError"
     assert post("http://[", message).startswith("the webhook was not told: ")
+    assert post(f"{server.address}/{TOKEN} of mine", message) == "127.0.0.1 was not told: InvalidURL"
     assert post("file:///etc/passwd", message) == f"{WEBHOOK_VARIABLE} does not begin with http:// or https://"
 
 
