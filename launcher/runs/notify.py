@@ -32,7 +32,7 @@ from launcher.runs.rehearsal import rehearsal_of
 
 WEBHOOK_VARIABLE = "SIMPLETUNER_NOTIFY_WEBHOOK"
 """Holds over the setting: an address with a token in it is not to be written down."""
-COMMAND_SECONDS = float(os.environ.get("SIMPLETUNER_NOTIFY_SECONDS", "60"))
+COMMAND_SECONDS = 60.0
 """After which the command is ended."""
 WEBHOOK_SECONDS = 10.0
 """For one try."""
