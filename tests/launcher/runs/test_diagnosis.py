@@ -95,6 +95,12 @@ def test_a_process_that_is_killed(ran):
     assert (known.name, "most likely by the kernel" in known.happened) == ("host-memory-likely", True)
 
 
+def test_a_log_that_takes_nothing_more_keeps_no_end_from_being_told(ran):
+    run = ran(sys.executable, "-c", "import os; os.remove('train.log'); os.mkdir('train.log'); os.kill(os.getpid(), 9)")
+    assert status(run).status is Status.FAILED
+    assert told(run).name == "host-memory-likely"
+
+
 def test_a_package_that_is_missing(ran):
     known = told(ran(sys.executable, "-c", "import no_such.package"))
     assert known.happened == "the Python package no_such is not installed where it trains"
