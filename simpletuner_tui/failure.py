@@ -33,8 +33,7 @@ def why_it_failed(run: RunDirectory, current: RunStatus) -> str:
 
 def advice_for(run: RunDirectory, current: RunStatus, known: Diagnosis) -> tuple[str, ...]:
     """What to do, with what only the interface knows: presets."""
-    event = read_evidence(run, current.state).out_of_memory
-    if known.name != "gpu-memory" or event is None:
+    if known.name != "gpu-memory" or (event := read_evidence(run, current.state).out_of_memory) is None:
         return known.advice
     from simpletuner_tui.cheaper import cheaper  # noqa: PLC0415 - presets are loaded for it alone, and few runs need it
 

@@ -4,6 +4,7 @@ It is a process of its own, which the supervisor starts at the end, or rank 0 wh
 happens once, and neither waits for it. What went wrong with it stands in the run's log.
 """
 
+import http.client
 import json
 import os
 import re
@@ -31,7 +32,7 @@ from launcher.runs.rehearsal import rehearsal_of
 
 WEBHOOK_VARIABLE = "SIMPLETUNER_NOTIFY_WEBHOOK"
 """Holds over the setting: an address with a token in it is not to be written down."""
-COMMAND_SECONDS = float(os.environ.get("SIMPLETUNER_NOTIFY_SECONDS", "60"))
+COMMAND_SECONDS = 60.0
 """After which the command is ended."""
 WEBHOOK_SECONDS = 10.0
 """For one try."""
@@ -178,7 +179,7 @@ def post(address: str, message: Mapping[str, object]) -> str:
             said = f"it answered {error.code}"
             if error.code < 500 and error.code not in TRY_AGAIN:
                 break
-        except (OSError, ValueError) as error:  # the network, or an address that is none
+        except (OSError, ValueError, http.client.HTTPException) as error:  # the network, or an address that is none
             said = str(getattr(error, "reason", "")) or type(error).__name__
         if wait is not None:
             time.sleep(wait)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO
@@ -201,7 +202,7 @@ class Supervisor:
         killed = (oom_kills() or 0) - self._oom_kills
         if killed > 0:
             words.append(f"kernel: processes killed for memory since the start: {killed}")
-        with self._run.log.open("a") as log:
+        with suppress(OSError), self._run.log.open("a") as log:  # its disk may be what the training failed of
             log.writelines(f"{line}\n" for line in words)
 
     def _end_now(self, child: "subprocess.Popen[bytes]", reason: str) -> Outcome:
@@ -248,7 +249,8 @@ class Supervisor:
         )
         withdraw_checkpoint_request(self._run)
         self._write()
-        self._events.emit("end", result=outcome.result, exit_code=outcome.exit_code, message=outcome.message)
+        with suppress(OSError):  # on a full disk state.json has said it, and its owner is still to be told
+            self._events.emit("end", result=outcome.result, exit_code=outcome.exit_code, message=outcome.message)
 
     def _on_signal(self, number: int, _: object) -> None:
         request_stop(self._run, f"the supervisor got {signal.Signals(number).name}")

@@ -49,7 +49,8 @@ PLACES = {
     "zero0": {"stage": 0},
     "zero1": {"stage": 1},
     "zero2": {"stage": 2},
-    "zero3": {"stage": 3},
+    # As people leave it: what this model gathers for a forward pass then stays until its backward pass.
+    "zero3": {"stage": 3, "stage3_max_reuse_distance": DeepSpeedSettings().stage3_max_reuse_distance},
     "zero1-cpu": {"stage": 1, "offload_optimizer_device": "cpu"},
     "zero2-cpu": {"stage": 2, "offload_optimizer_device": "cpu"},
     "zero3-cpu": {"stage": 3, "offload_optimizer_device": "cpu"},

@@ -101,7 +101,7 @@ def diagnose_hang(run: RunDirectory, vital: Vitality) -> Diagnosis | None:
     """
     if vital.phase not in BUILDS or vital.vital not in (Vital.WELL, Vital.STANDS) or vital.seconds < STANDS_FOR:
         return None
-    locks = stale_locks(process.pid for process in processes_of_run(str(run.path)))
+    locks = stale_locks(processes_of_run(str(run.path)))
     if not locks:
         return None
     named = " ".join(map(str, locks))
@@ -124,7 +124,7 @@ def _fits(rule: Rule, evidence: Evidence) -> bool:
 def _told_by(rule: Rule, evidence: Evidence) -> Diagnosis:
     run, outcome, event = evidence.run, evidence.outcome, evidence.out_of_memory
     shown = [line for line in evidence.log if rule.sign_in(line) or any(re.search(each, line) for each in rule.shown)]
-    facts = {"python": _python(run), **rule.unless}
+    facts = {**_of_plan(run), **rule.unless}
     for name, pattern in rule.facts.items():
         found = (re.search(pattern, line) for line in (*evidence.said, *shown) if rule.sign_in(line))
         facts[name] = next((match[1] for match in found if match), facts[name])
@@ -138,6 +138,8 @@ def _told_by(rule: Rule, evidence: Evidence) -> Diagnosis:
     return Diagnosis(rule.name, rule.what, happened, advice, tuple(line[:LONGEST] for line in shown[-SHOWN:]))
 
 
-def _python(run: RunDirectory) -> str:
-    """The interpreter that trains."""
-    return str(((read_json(run.plan_json) or {}).get("argv") or ["python"])[0])
+def _of_plan(run: RunDirectory) -> dict[str, str]:
+    """Facts that its plan has: the interpreter that trains, and the folder that it compiles extensions to."""
+    plan = read_json(run.plan_json) or {}
+    extensions = plan.get("environment", {}).get("TORCH_EXTENSIONS_DIR", "$TORCH_EXTENSIONS_DIR")
+    return {"python": (plan.get("argv") or ["python"])[0], "extensions": extensions}

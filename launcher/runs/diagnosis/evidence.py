@@ -106,10 +106,11 @@ def _is_of(trains: RunDirectory, state: Mapping[str, Any]) -> bool:
 def _out_of_memory(run: RunDirectory) -> dict[str, Any] | None:
     try:
         size = run.events_jsonl.stat().st_size
+        events, _ = read_events(run.events_jsonl, max(0, size - EVENT_BYTES))
     except OSError:
         return None
     found = None
-    for event in read_events(run.events_jsonl, max(0, size - EVENT_BYTES))[0]:
+    for event in events:
         if event["event"] == "start":
             found = None
         elif event["event"] == "out_of_memory":

@@ -15,7 +15,7 @@ class Rule:
     """One known failure.
 
     ``happened`` and ``advice`` may name facts in braces: what the groups of ``facts`` found in the lines with a sign,
-    else what ``unless`` has; and ``python``, the interpreter that trains.
+    else what ``unless`` has; and of its plan: ``python``, which trains, and ``extensions``, the folder it compiles to.
     """
 
     name: str
@@ -96,7 +96,7 @@ RULES: tuple[Rule, ...] = (
         "other-processor",
         "compiled for another processor",
         "an extension has instructions that this processor does not know (signal 4): it was compiled on another one",
-        ("remove the folder of compiled extensions (TORCH_EXTENSIONS_DIR, else ~/.cache/torch_extensions)",),
+        ("remove the folder of compiled extensions (`rm -r {extensions}`) and start the run again",),
         signals=frozenset({4}),
         signs=(r"[Ii]llegal instruction",),
         shown=(r"exitcode *: -4", r"SIGILL"),

@@ -95,6 +95,12 @@ def test_a_process_that_is_killed(ran):
     assert (known.name, "most likely by the kernel" in known.happened) == ("host-memory-likely", True)
 
 
+def test_a_log_that_takes_nothing_more_keeps_no_end_from_being_told(ran):
+    run = ran(sys.executable, "-c", "import os; os.remove('train.log'); os.mkdir('train.log'); os.kill(os.getpid(), 9)")
+    assert status(run).status is Status.FAILED
+    assert told(run).name == "host-memory-likely"
+
+
 def test_a_package_that_is_missing(ran):
     known = told(ran(sys.executable, "-c", "import no_such.package"))
     assert known.happened == "the Python package no_such is not installed where it trains"
@@ -191,7 +197,8 @@ def test_what_is_not_known_keeps_its_words_and_shows_the_end_of_its_log(ran):
 
 @pytest.fixture
 def evidence(tmp_path):
-    run = create(tmp_path / "run", {"plan.json": json.dumps({"argv": ["/env/bin/python"]}).encode()})
+    plan = {"argv": ["/env/bin/python"], "environment": {"TORCH_EXTENSIONS_DIR": "/env/torch_extensions"}}
+    run = create(tmp_path / "run", {"plan.json": json.dumps(plan).encode()})
 
     def of(*log: str, said: str = "", foreseen: bool = False, **more) -> Evidence:
         outcome = Outcome("failed", 1, said, unforeseen=not foreseen) if said else None
@@ -299,6 +306,11 @@ def test_what_a_run_left_without_a_word_is_told_from_its_log(evidence, name):
 def test_what_an_exception_said_is_told_from_it_alone(evidence, name):
     assert explain(evidence("a harmless line", said=RECORDED[name][-1])).name == name
     assert explain(evidence(*RECORDED[name], said="ZeroDivisionError: division by zero")) is None
+
+
+def test_extensions_of_another_processor_are_named_by_the_folder_that_the_run_compiles_to(evidence):
+    (advice,) = explain(evidence(*RECORDED["other-processor"])).advice
+    assert "`rm -r /env/torch_extensions`" in advice
 
 
 def test_a_failure_that_was_foreseen_keeps_its_words(evidence):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -149,6 +150,15 @@ def test_a_slow_command_and_a_server_that_is_not_there_delay_nothing_and_fail_no
         os.killpg(pid, signal.SIGKILL)
 
 
+def test_events_that_cannot_be_written_keep_nobody_from_being_told(tmp_path):
+    code = "import os; os.remove('events.jsonl'); os.mkdir('events.jsonl'); raise SystemExit(7)"
+    plan = {"argv": [sys.executable, "-c", code], "environment": {}}
+    files = {"plan.json": json.dumps(plan).encode(), "training.json": json.dumps({"notify_command": WRITE}).encode()}
+    run = create(tmp_path / "run", files)
+    launch(run)
+    wait_for(lambda: told(run)[2:4] == ["failed", "1"])
+
+
 def test_a_command_that_does_not_end_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "COMMAND_SECONDS", 0.5)
     run = create(tmp_path / "run", {"plan.json": b"{}"})
@@ -174,6 +184,7 @@ def test_a_server_that_is_busy_is_asked_again_and_one_that_refuses_is_not(server
     server.takes = 0.5
     assert post(server.address, message) == "127.0.0.1 was not told: TimeoutError"
     assert post("http://[", message).startswith("the webhook was not told: ")
+    assert post(f"{server.address}/{TOKEN} of mine", message) == "127.0.0.1 was not told: InvalidURL"
     assert post("file:///etc/passwd", message) == f"{WEBHOOK_VARIABLE} does not begin with http:// or https://"
 
 
