@@ -2,6 +2,7 @@
 
 from launcher.runs.diagnosis import Diagnosis, diagnose, last_lines
 from launcher.runs.diagnosis.evidence import read_evidence
+from launcher.runs.diagnosis.rules import AGAIN
 from launcher.runs.directory import RunDirectory
 from launcher.runs.outcome import read_outcome
 from launcher.runs.rehearsal import rehearsal_of
@@ -26,7 +27,8 @@ def why_it_failed(run: RunDirectory, current: RunStatus) -> str:
     lines.append(f"  log  {run.log}")
     if (code := current.state.get("child_exit")) is not None:
         lines.append(f"  exit {code}")
-    if current.status is Status.LOST and not rehearsal_of(run):
+    told = known is not None and AGAIN in known.advice
+    if current.status is Status.LOST and not told and not rehearsal_of(run):
         lines.append("Start it again with the same --run-dir: it continues from its newest checkpoint.")
     return "\n".join(lines)
 

@@ -57,7 +57,7 @@ CASES = [pytest.param(name, marks=[] if name in IN_CI else [pytest.mark.exhausti
 
 def config(**settings) -> dict:
     chosen = DeepSpeedSettings(**{**TINY, **settings})
-    return to_deepspeed_json(chosen, train_batch_size=2, learning_rate=1e-3, warmup_steps=5, total_steps=STEPS)
+    return to_deepspeed_json(chosen, train_batch_size=2, learning_rate=1e-3, warmup_steps=3, total_steps=STEPS)
 
 
 @pytest.fixture(scope="session")
