@@ -93,6 +93,7 @@ async def test_one_that_fails_says_what_a_failed_run_says_and_leads_back(folder,
     async with reviewed("failure") as wizard:
         await wizard.press("f6")
         await over(wizard, TextScreen)
+        await wizard.until(lambda: wizard.screen.query(".text Static"))  # its parts come a moment after it
         left = folder / "runs/.rehearsal-cats"
         said = wizard.text(".text Static")
         assert said.startswith(f"this picture is damaged\n  log  {left / 'train.log'}\n  exit 2\n\nFailed after ")

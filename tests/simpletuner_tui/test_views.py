@@ -55,8 +55,10 @@ def test_a_log_that_is_scrolled_back_ends_at_the_oldest_line_that_is_kept():
         view = LogView()
         async with Shows(view).run_test():
             view.add([f"old {number}" for number in range(100)])
+            view.redraw()
             assert view.search("old 50")
             view.add([f"new {number}" for number in range(2 * KEPT)])
+            view.redraw()
             assert shown(view)[0] == f"new {KEPT}"
             view.action_next()
             assert shown(view)[0] == f"new {KEPT}", "what was found is kept no more"
