@@ -1,6 +1,7 @@
 """What compiling DeepSpeed's extensions takes."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -8,6 +9,9 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
+
+_SAYS_WHY = re.compile(r"\berror: |: not found$|: command not found$")
+"""A line of a compiler's, or of the shell that should have started it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ def read_toolchain(path: str | None = None) -> Toolchain:
     path = os.environ.get("PATH", os.defpath) if path is None else path
     search = os.pathsep.join([str(Path(sys.executable).parent), path])
     return Toolchain(
-        compiler=shutil.which(_compiler(), path=search),
+        compiler=shutil.which(compiler_command()[0], path=search),
         headers=os.access(Path(sysconfig.get_paths()["include"]) / "Python.h", os.R_OK),
         ninja=shutil.which("ninja", path=search),
     )
@@ -66,9 +70,21 @@ def _links_libaio(compiler: str | None) -> bool:
     return subprocess.run(command, input=program, capture_output=True, check=False).returncode == 0
 
 
-def _compiler() -> str:
+def compiler_command() -> list[str]:
     """What torch will call: ``$CXX``, which may carry arguments, or ``c++``."""
+    written = os.environ.get("CXX", "c++")
     try:
-        return shlex.split(os.environ.get("CXX", "c++"))[0]
-    except (ValueError, IndexError):
-        return os.environ["CXX"]
+        return shlex.split(written) or [written]
+    except ValueError:
+        return [written]
+
+
+def first_error(told: str) -> str | None:
+    """The line that says why a build failed; the last one where none does; None where there is none.
+
+    Args:
+        told: by a compiler, ninja or the shell.
+    """
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    # ninja's last line says no more than that something failed.
+    return next((line for line in lines if _SAYS_WHY.search(line)), lines[-1] if lines else None)

@@ -3,7 +3,6 @@
 import fcntl
 import functools
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +17,10 @@ from torch.utils.cpp_extension import get_default_build_root
 from launcher.config.deepspeed import with_overrides
 from launcher.errors import CannotRunHereError
 from launcher.machine.build_locks import LOCK, holder
+from launcher.machine.toolchain import first_error
 from launcher.runs.swap import swap_folders
 from launcher.train.distributed import World
+from launcher.train.offload import fused_adamw
 from launcher.train.report import LOGGER, Report
 
 _get_all_cpu_info = cpuinfo.get_cpu_info
@@ -46,8 +47,6 @@ Beside Muon it is not fused.
 """
 _WITH_ADAM = ("Adam", "AdamW", "Muon")
 """Optimizers whose extension is an Adam's, which torch's can stand in for."""
-_SAYS_WHY = re.compile(r"\berror: |: not found$|: command not found$")
-"""A line of a compiler's, or of the shell that should have started it."""
 
 
 def build_communication() -> None:
@@ -86,6 +85,8 @@ def build_optimizer(
         return dict(config)
     failure = world.from_main(failure_to_build(name) if world.is_main else None)
     if failure is None:
+        if name == "CPUAdamBuilder" and optimizer["type"] != "Muon":
+            _build_fused_adamw(world, report)
         return dict(config)
     if optimizer["type"] not in _WITH_ADAM:
         raise CannotRunHereError(
@@ -98,6 +99,21 @@ def build_optimizer(
         "python3-dev)"
     )
     return with_overrides(config, TORCH_ADAM)
+
+
+def _build_fused_adamw(world: World, report: Report) -> None:
+    """Compiles the update that takes DeepSpeed's place; where it cannot be, the person is told what that costs."""
+    found = world.from_main(_failure_to_build_fused_adamw() if world.is_main else None)
+    if found is not None:
+        report.warning(
+            f"Adam in one pass over host memory does not compile here ({found}); DeepSpeed's does the same in three, "
+            "which takes half as long again. To compile it: install g++ (Debian, Ubuntu: apt install g++)"
+        )
+
+
+def _failure_to_build_fused_adamw() -> str | None:
+    found = fused_adamw.load()
+    return found if isinstance(found, str) else None
 
 
 def build_swapping(config: Mapping[str, Any], run: Path, world: World) -> dict[str, Any]:
@@ -155,9 +171,7 @@ def failure_to_build(name: str) -> str | None:
             builder.load(verbose=False)
     except Exception as error:  # a build fails in as many ways as there are compilers
         LOGGER.exception("%s does not build", name)
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        # ninja's last line says no more than that something failed.
-        return next((line for line in lines if _SAYS_WHY.search(line)), lines[-1] if lines else type(error).__name__)
+        return first_error(str(error)) or type(error).__name__
     return None
 
 
