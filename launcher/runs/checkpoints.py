@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launcher.config.deepspeed import GROUP_ELEMENTS
 from launcher.config.training import AdapterSettings, TrainingSettings
 from launcher.data.draws import buckets_of, order_digest
 from launcher.data.pictures import Picture
@@ -29,6 +30,8 @@ _NAME = re.compile(rf"checkpoint-(\d+)(-{UNIVERSAL})?")
 
 IN_MEMORY = "GPU or host memory"
 """Where an optimizer keeps its states unless it swaps them."""
+WHOLE = "whole"
+"""Groups of parameters that are not split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class Identity:
     lora_alpha: float | None = None
     lora_target_modules: str | None = None
     """Ends of the adapted layers' names, sorted, separated by commas."""
+    parameter_groups: str = WHOLE
+    """How large the optimizer's groups are: each has all that decays alike, or so many elements at most."""
     buckets: Mapping[str, int] | None = None
     """How many pictures each bucket has, by its size; None where they are not known yet."""
     data_order: str | None = None
@@ -75,6 +80,7 @@ MUST_AGREE = {
     "world_size": "number of processes",
     "optimizer_on": "optimizer in",
     "weight_decay_exclude": "weight decay for all but",
+    "parameter_groups": "parameter groups",
     "model_type": "model type",
     "lora_rank": "LoRA rank",
     "lora_alpha": "LoRA alpha",
@@ -83,14 +89,22 @@ MUST_AGREE = {
 """No engine can load a state across these: DeepSpeed fails with an empty message, or needs other files. Across an
 alpha it could, and would go on with another function than the one that was trained."""
 
-EARLIER = {"optimizer_on": IN_MEMORY, "weight_decay_exclude": "none", "model_type": "full"}
+EARLIER = {
+    "optimizer_on": IN_MEMORY,
+    "weight_decay_exclude": "none",
+    "parameter_groups": WHOLE,
+    "model_type": "full",
+}
 """What checkpoints are that do not say it: there was nothing else when they were made."""
 
 CONVERTIBLE = ("AdamW", "Adam", "Adagrad", "Lion")
 """Optimizers whose states can be carried from one engine, stage and number of processes to another."""
 ALIKE = {"Adam": "AdamW"}
 """Optimizers with the states of another."""
-CARRIED = {"zero_stage", "precision", "optimizer", "world_size", "optimizer_on", "weight_decay_exclude"}
+CARRIED = {
+    *("zero_stage", "precision", "optimizer", "world_size"),
+    *("optimizer_on", "weight_decay_exclude", "parameter_groups"),
+}
 """Of :data:`MUST_AGREE`, what a converted checkpoint does not depend on, where the optimizer's states are alike."""
 
 
@@ -156,12 +170,22 @@ def identity(
         pictures=len(pictures),
         optimizer_on="NVMe" if _swaps_optimizer(config) else IN_MEMORY,
         weight_decay_exclude=training.optimization.weight_decay_exclude,
+        parameter_groups=f"up to {size:,} elements" if deepspeed and (size := parameter_groups(config)) else WHOLE,
         prediction_type=training.objective.prediction_type,
         rescale_betas_zero_snr=training.objective.rescale_betas_zero_snr,
         buckets={str(bucket.size): bucket.pictures for bucket in buckets} or None,
         data_order=order_digest(pictures) if pictures else None,
         **_adapter(training.adapter),
     )
+
+
+def parameter_groups(config: Mapping[str, Any]) -> int | None:
+    """Elements at most of the groups that DeepSpeed is given; None where it gets one of each kind.
+
+    Muon's are made by DeepSpeed.
+    """
+    splits = config["zero_optimization"]["stage"] in (1, 2) and config["optimizer"]["type"] != "Muon"
+    return GROUP_ELEMENTS if splits else None
 
 
 def _adapter(settings: AdapterSettings) -> dict[str, Any]:
@@ -205,7 +229,7 @@ def why_not_read(path: Path) -> str | None:
         identity_there = {name for name in Identity.__slots__ if name in facts}
     except (OSError, ValueError, TypeError) as error:
         return f"{FACTS} is unreadable: {error}"
-    if missing := {"zero_stage", *MUST_AGREE} - {"optimizer_on"} - identity_there:
+    if missing := {"zero_stage", *MUST_AGREE} - {"optimizer_on", "parameter_groups"} - identity_there:
         return f"{FACTS} does not say {min(missing)}"
     return None
 

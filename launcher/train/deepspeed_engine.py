@@ -9,8 +9,11 @@ import deepspeed
 import torch
 from deepspeed.utils import safe_get_full_fp32_param
 
+from launcher.runs.checkpoints import parameter_groups
 from launcher.train.extensions import uses_torch_adam
-from launcher.train.groups import decay_groups
+from launcher.train.groups import decay_groups, split_groups
+from launcher.train.offload.optimizers import replacing_deepspeeds
+from launcher.train.offload.pinning import pin_exactly
 from launcher.train.resuming import empty_groups, repeat_bias_corrections, restore_states
 from launcher.train.universal import into_deepspeed
 from launcher.train.universal.filling import Piece
@@ -21,10 +24,17 @@ LAYOUT = "layout"
 """Key in them of what they say for whoever reads them without an engine."""
 
 
-def trainable(model: torch.nn.Module, weight_decay_exclude: str = "none") -> Iterator[Any]:
-    """What is trained, for ``deepspeed.initialize``: parameters, or groups of them where some do not decay.
+def trainable(
+    model: torch.nn.Module, weight_decay_exclude: str = "none", group_elements: int | None = None
+) -> Iterator[Any]:
+    """What is trained, for ``deepspeed.initialize``: parameters or groups of them.
 
     Of what DeepSpeed marked for Muon only matrices stay marked.
+
+    Args:
+        model: its parameters.
+        weight_decay_exclude: which of them do not decay.
+        group_elements: of a group at most; None where DeepSpeed may have them all in one.
 
     For Muon DeepSpeed marks every weight with two dimensions or more that is no embedding, before it reads these: at
     convolutions, which have four, its update stops. Unmarked they go to the Adam beside it, with biases and norms.
@@ -33,7 +43,8 @@ def trainable(model: torch.nn.Module, weight_decay_exclude: str = "none") -> Ite
     for parameter in parameters:
         if getattr(parameter, "use_muon", False):
             parameter.use_muon = parameter.ndim == 2  # type: ignore[attr-defined]
-    yield from decay_groups(parameters, weight_decay_exclude)
+    groups = decay_groups(parameters, weight_decay_exclude)
+    yield from split_groups(groups, group_elements) if group_elements else groups
 
 
 class DeepSpeedEngine:
@@ -43,9 +54,15 @@ class DeepSpeedEngine:
         """Builds optimizer, schedule and partitions; what deepspeed.json says is what DeepSpeed gets."""
         self._unet = unet
         self.torch_adam = uses_torch_adam(config["optimizer"])
-        self._engine, self._optimizer, _, _ = deepspeed.initialize(
-            model=unet, model_parameters=trainable(unet, weight_decay_exclude), config=dict(config)
-        )
+        pin_exactly()
+        if _parts_before_the_gpu(config):
+            deepspeed.zero.Init(module=unet, config_dict_or_path=dict(config))
+        with replacing_deepspeeds(config):
+            self._engine, self._optimizer, _, _ = deepspeed.initialize(
+                model=unet,
+                model_parameters=trainable(unet, weight_decay_exclude, parameter_groups(config)),
+                config=dict(config),
+            )
         self._optimizer_type: str = config["optimizer"]["type"]
         self._names = {parameter: name for name, parameter in unet.named_parameters() if parameter.requires_grad}
 
@@ -135,6 +152,12 @@ class DeepSpeedEngine:
         if self._engine.zero_optimization_stage() > 0:
             return {}
         return dict(into_deepspeed.unpartitioned_masters(self._engine, self._names))
+
+
+def _parts_before_the_gpu(config: Mapping[str, Any]) -> bool:
+    """Whether stage 3 takes the weights apart one by one; left to the engine, all are on the GPU first: 4.8 GiB."""
+    zero = config["zero_optimization"]
+    return bool(zero["stage"] == 3 and zero.get("offload_param", {}).get("device") != "nvme")
 
 
 def _load_trained(src: Mapping[str, torch.Tensor], dst: torch.nn.Module) -> None:

@@ -1,0 +1,113 @@
+"""Gradients in host memory, where an optimizer on the CPU reads them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import deepspeed.comm as dist
+import torch
+from deepspeed.accelerator import get_accelerator
+
+AT_ONCE = 1 << 23
+"""Elements of a copy: enough for PCIe's whole speed, and little on the GPU where micro-batches are added up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Elements that lie one after the other, on the GPU and on the host."""
+
+    source: int
+    """Where they begin on the GPU."""
+    group: int
+    """Which of the host's flat partitions they belong to."""
+    place: int
+    """Where they begin in it."""
+    size: int
+
+
+class HostGradients:
+    """One flat buffer for each group of parameters, and the norm of what came into them."""
+
+    def __init__(self, groups: Sequence[torch.Tensor]) -> None:
+        """Nothing came yet.
+
+        Args:
+            groups: the buffers, flat, in the precision that gradients are computed in; where they are pinned the GPU
+                copies while it computes.
+        """
+        self._groups = groups
+        self._norms: list[torch.Tensor] = []
+
+    def of_group(self, index: int) -> torch.Tensor:
+        """The gradients of a group, flat."""
+        return self._groups[index]
+
+    def take(self, full: torch.Tensor, pieces: Iterable[Run], *, first: bool, last: bool) -> None:
+        """Copies gradients from the GPU, in order on its current stream and without waiting for it.
+
+        Args:
+            full: they lie in, flat. Micro-batches are added up in it.
+            pieces: of it, and where each belongs.
+            first: whether nothing of this step came before.
+            last: whether nothing of this step comes after; its norm is taken then.
+        """
+        for run in merge(pieces, AT_ONCE):
+            part = full.narrow(0, run.source, run.size)
+            kept = self._groups[run.group].narrow(0, run.place, run.size)
+            if not first:
+                part.add_(kept.to(part.device, non_blocking=True))
+            if last:
+                self._norms.append(torch.linalg.vector_norm(part, dtype=torch.float32))
+            kept.copy_(part, non_blocking=True)
+
+    def norm(self, ranks: Any) -> float:
+        """The L2 norm of a step's gradients, which are those since the last call; the GPU must have computed them.
+
+        Args:
+            ranks: process group of those that hold the rest, None where this one holds all.
+        """
+        norms = self._norms or [torch.zeros((), device=get_accelerator().current_device_name())]
+        squares = torch.stack(norms).square().sum()
+        if ranks is not None:
+            dist.all_reduce(squares, group=ranks)
+        self._norms = []
+        return float(squares.sqrt())
+
+
+def merge(pieces: Iterable[Run], at_most: int) -> Iterator[Run]:
+    """The same elements in fewer runs: pieces are put together where one begins as the other ends on both sides.
+
+    Args:
+        pieces: in the order they lie in on the GPU.
+        at_most: elements of a run.
+    """
+    current: Run | None = None
+    for piece in pieces:
+        if current and _follows(current, piece):
+            current = Run(current.source, current.group, current.place, current.size + piece.size)
+        else:
+            if current:
+                yield from _cut(current, at_most)
+            current = piece
+    if current:
+        yield from _cut(current, at_most)
+
+
+def clip_factor(norm: float, largest: float) -> float:
+    """What gradients are multiplied with so that their norm is ``largest`` at the most, as DeepSpeed computes it.
+
+    Args:
+        norm: of the gradients.
+        largest: 0 turns clipping off.
+    """
+    return 1 / max((norm + 1e-6) / largest, 1.0) if largest > 0 else 1.0
+
+
+def _follows(first: Run, second: Run) -> bool:
+    here, there = first.source + first.size, first.place + first.size
+    return (second.source, second.group, second.place) == (here, first.group, there)
+
+
+def _cut(run: Run, at_most: int) -> Iterator[Run]:
+    for start in range(0, run.size, at_most):
+        yield Run(run.source + start, run.group, run.place + start, min(at_most, run.size - start))

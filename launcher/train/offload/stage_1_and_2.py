@@ -1,0 +1,132 @@
+"""ZeRO stages 1 and 2: gradients leave the GPU while the backward pass goes on, and one pass over host memory updates.
+
+DeepSpeed's own way waits for the GPU once for every parameter, to look for infinite gradients, and in every micro-batch
+of an accumulation for every copy. It keeps gradients in fp32 on the host, scales them in one pass, updates in a second
+and rounds the masters in a third. Here a gradient that is not finite shows in the norm, which has to be read anyway,
+and gradients stay in the precision they were computed in: the update widens them without loss.
+"""
+
+import math
+from typing import Any
+
+import deepspeed.comm as dist
+import torch
+from deepspeed.accelerator import get_accelerator
+from deepspeed.runtime.utils import all_gather_dp_groups
+from deepspeed.runtime.zero.stage_1_and_2 import INITIAL_MICRO_STEP_ID, DeepSpeedZeroOptimizer, IPGBucket
+
+from launcher.train.offload.fused_adamw import FusedAdamW
+from launcher.train.offload.gradients import HostGradients, Run, clip_factor
+
+
+class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
+    """DeepSpeed's optimizer of stages 1 and 2, with an Adam on the CPU and weights in bf16 or fp32."""
+
+    def __init__(self, *args: Any, adam: FusedAdamW, **options: Any) -> None:
+        """Takes what DeepSpeed's own takes, and the update."""
+        super().__init__(*args, **options)
+        self._adam = adam
+        self._alone = dist.get_world_size(group=self.dp_process_group) == 1
+        # Of DeepSpeed's own way alone.
+        self.temp_grad_buffer_for_cpu_offload = self.temp_grad_buffer_for_gpu_offload = None
+
+    def initialize_optimizer_states(self) -> None:
+        """Makes room for gradients on the host; DeepSpeed's own would be in fp32."""
+        make = get_accelerator().pin_empty if self.cpu_offload_pin_memory else torch.empty
+        self._gradients = HostGradients([make(int(size), dtype=self.dtype).zero_() for size in self.partition_size])
+
+    def average_tensor(self, tensor: torch.Tensor, communication_data_type: torch.dtype) -> None:
+        """Averages a bucket over the ranks; of one rank it only has to be complete before it is read."""
+        if not self._alone:
+            super().average_tensor(tensor, communication_data_type)
+            return
+        stream = self._reducing
+        for event in self.ipg_buckets[communication_data_type].ready_events.values():
+            stream.wait_event(event)
+        self._record_gradient_stream(tensor, stream)
+
+    def reduce_ipg_grads(self, comm_dtype: torch.dtype | None = None) -> None:
+        """Averages what is in the buckets and hands it over to the host."""
+        for dtype in self.ipg_buckets if comm_dtype is None else (comm_dtype,):
+            bucket = self.ipg_buckets[dtype]
+            if not bucket.params:
+                continue
+            large = self.extra_large_param_to_reduce.pop(dtype, None)  # greater than the bucket, and alone in it
+            full = bucket.buffer[bucket.index].narrow(0, 0, bucket.elements) if large is None else large.grad.view(-1)
+            self.average_tensor(full, dtype)
+            with get_accelerator().stream(self._reducing):
+                self._hand_over(bucket, full)
+                self._record_offload_copy()
+                if large is None:
+                    self._keep_until_copied(bucket)
+            bucket.clear()
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Updates the masters on the host and the weights on the GPU, group by group."""
+        self.micro_step_id = INITIAL_MICRO_STEP_ID
+        self._wait_for_offload_copies()
+        norm = self._gradients.norm(None if self._alone else self.dp_process_group)
+        self.overflow = self.check_grad_overflow and not math.isfinite(norm)
+        self._global_grad_norm = math.inf if self.overflow else norm
+        if self.overflow:
+            return
+        scale, rank = clip_factor(norm, self.clip_grad), dist.get_rank(group=self.dp_process_group)
+        for index, group in enumerate(self.optimizer.param_groups):
+            master = self.single_partition_of_fp32_groups[index]
+            rounded = self.param_buffer_of_bit16_for_cpu_offload_groups[index] if self.dtype == torch.bfloat16 else None
+            state, gradient = self.optimizer.state[master], self._gradients.of_group(index)
+            self._adam.update(
+                *(master, gradient, state, group),
+                adam_w_mode=self.optimizer.adam_w_mode,
+                scale=scale,
+                weights_out=rounded,
+            )
+            # While it goes up the next group is updated.
+            weights = master.detach() if rounded is None else rounded
+            self.parallel_partitioned_bit16_groups[index][rank].data.copy_(weights, non_blocking=True)
+        self._lazy_init_hp_params_optimizer_state()
+        if not self._alone:
+            all_gather_dp_groups(
+                groups_flat=self.bit16_groups_flat,
+                partitioned_param_groups=self.parallel_partitioned_bit16_groups,
+                dp_process_group=self.real_dp_process_group,
+                start_alignment_factor=self.nccl_start_alignment_factor,
+                allgather_bucket_size=self.allgather_bucket_size,
+            )
+
+    @property
+    def _reducing(self) -> Any:
+        """The stream that reduces gradients and brings them to the host; None on a CPU."""
+        return self.reduction_stream if self.overlap_comm else get_accelerator().current_stream()
+
+    def _hand_over(self, bucket: IPGBucket, full: torch.Tensor) -> None:
+        """Brings this rank's part of a bucket to the host, which adds up micro-batches."""
+        pieces, offset = [], 0
+        for group, index, number in bucket.params:
+            param = self.bit16_groups[group][index]
+            if self.is_param_in_current_partition[number]:
+                _, start, place, size = self.grad_position[number]
+                pieces.append(Run(offset + start, group, place, size))
+            offset += param.numel()
+            self.params_already_reduced[number] = True
+            self.clear_grad_attribute(param)
+        first = self.micro_step_id == 0
+        if not first and not self.cpu_offload_pin_memory:
+            self._wait_for_offload_copies()  # pageable memory may be read before the GPU has written it
+        self._gradients.take(full, pieces, first=first, last=self.is_gradient_accumulation_boundary())
+
+    def _keep_until_copied(self, bucket: IPGBucket) -> None:
+        """The next bucket that is filled in the same place waits for this one's copies."""
+        if not get_accelerator().resolves_data_dependency():
+            event = get_accelerator().Event()
+            event.record()
+            bucket.reuse_events[bucket.index] = event
+
+    def _get_offload_gradient_dict(self) -> None:
+        """Where ``safe_get_full_grad`` finds each parameter's gradient."""
+        for group, params in enumerate(self.params_in_partition):
+            places = (self.grad_position[self.get_param_id(param)] for param in params)
+            self.offload_gradient_dict[group] = [
+                self._gradients.of_group(group).narrow(0, place, size) for _, _, place, size in places
+            ]

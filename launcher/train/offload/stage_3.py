@@ -1,0 +1,100 @@
+"""ZeRO stage 3 with the optimizer on the CPU: gradients come to the host once, and one pass over its memory updates.
+
+DeepSpeed's own way brings each gradient to the host, uploads it again, and brings it down a second time in fp32; then
+it scales in one pass, updates in a second and rounds the masters in a third.
+"""
+
+from itertools import groupby
+from typing import Any
+
+import deepspeed.comm as dist
+import torch
+from deepspeed.accelerator import get_accelerator
+from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
+
+from launcher.train.offload.fused_adamw import FusedAdamW
+from launcher.train.offload.gradients import HostGradients, Run, clip_factor
+
+
+class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
+    """DeepSpeed's optimizer of stage 3, with an Adam on the CPU and weights in bf16 or fp32."""
+
+    def __init__(self, *args: Any, adam: FusedAdamW, **options: Any) -> None:
+        """Takes what DeepSpeed's own takes, and the update."""
+        super().__init__(*args, **options)
+        self._adam = adam
+
+    def initialize_optimizer_states(self) -> None:
+        """Nothing: DeepSpeed's own makes room for gradients in fp32, and states come with the first update."""
+
+    @torch.no_grad()
+    def partition_grads(self, params_to_release: list[Any], grad_partitions: list[torch.Tensor]) -> None:
+        """Brings this rank's parts of a bucket to the host, which adds up micro-batches.
+
+        Args:
+            params_to_release: whose gradients they are.
+            grad_partitions: of each this rank's part, flat; views of the bucket.
+        """
+        parts = []
+        for param, part in zip(params_to_release, grad_partitions, strict=True):
+            if param.partition_numel() * self._get_param_partition_rank(param) < param.ds_numel:
+                group, place, _ = self.grad_position[self.get_param_id(param)]
+                parts.append((part, Run(int(part.storage_offset()), group, place, part.numel())))
+        first, last = self.micro_step_id == 0, self.is_gradient_accumulation_boundary()
+        if not first and not self.offload_optimizer_pin_memory:
+            # Pageable memory may be read before the GPU has written it.
+            get_accelerator().current_stream().synchronize()
+        for _, together in groupby(parts, key=lambda pair: pair[0].untyped_storage().data_ptr()):
+            pairs = list(together)
+            storage = pairs[0][0].untyped_storage()
+            full = torch.empty(0, dtype=pairs[0][0].dtype, device=pairs[0][0].device).set_(storage)
+            self._gradients.take(full, (run for _, run in pairs), first=first, last=last)
+        for param in params_to_release:
+            if not get_accelerator().is_synchronized_device():
+                param.grad.record_stream(get_accelerator().current_stream())
+            param.grad = None
+
+    def unscale_and_clip_grads(self, sub_group_id: int, total_norm: torch.Tensor) -> None:
+        """Leaves the gradients as they are: the update scales them on its way."""
+        self._scale = clip_factor(float(total_norm), self.clip_grad)
+
+    def _setup_for_real_optimizer(self) -> None:
+        super()._setup_for_real_optimizer()
+        self._alone = dist.get_world_size(group=self.dp_process_group) == 1
+        # DeepSpeed's place for gradients between micro-batches holds all there is of them, one group after another.
+        self._gradients = HostGradients(self.grad_partitions_flat_buffer.split(self.fp16_partitioned_groups_flat_numel))
+
+    def _DeepSpeedZeroOptimizer_Stage3__avg_scatter_grads(  # noqa: N802 - DeepSpeed's name, as Python stores it
+        self, params_to_reduce: list[Any], communication_data_type: torch.dtype
+    ) -> list[torch.Tensor]:
+        """Averages gradients over the ranks; of one rank they are what they are."""
+        if self._alone:
+            return [param.grad.reshape(-1) for param in params_to_reduce]
+        averaged: list[torch.Tensor] = DeepSpeedZeroOptimizer_Stage3._DeepSpeedZeroOptimizer_Stage3__avg_scatter_grads(
+            self, params_to_reduce, communication_data_type
+        )
+        return averaged
+
+    def _get_norm_groups(self) -> list[torch.Tensor]:
+        return [torch.tensor(self._gradients.norm(None if self._alone else self.dp_process_group))]
+
+    def _optimizer_step(self, sub_group_id: int) -> None:
+        master = self.fp32_partitioned_groups_flat[sub_group_id]
+        self._adam.update(
+            master,
+            self._gradients.of_group(sub_group_id),
+            self.optimizer.state[master],
+            self.optimizer.param_groups[self.sub_group_to_group_id[sub_group_id]],
+            adam_w_mode=self.optimizer.adam_w_mode,
+            scale=self._scale,
+            weights_out=self._weights_on_host(sub_group_id),
+        )
+
+    def _reassign_or_swap_out_partitioned_parameters(self, sub_group_id: int) -> None:
+        if self._weights_on_host(sub_group_id) is None:
+            super()._reassign_or_swap_out_partitioned_parameters(sub_group_id)
+
+    def _weights_on_host(self, sub_group_id: int) -> torch.Tensor | None:
+        """The weights of a group where they lie in host memory in bf16: the update rounds the masters into them."""
+        weights: torch.Tensor = self.fp16_partitioned_groups_flat[sub_group_id]
+        return weights if self.offload_param and weights.dtype == torch.bfloat16 else None
