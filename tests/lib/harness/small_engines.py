@@ -3,6 +3,7 @@
 import tempfile
 
 import torch
+from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.zero.partition_parameters import Init
 
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json, with_overrides
@@ -49,10 +50,10 @@ def train(engine, steps: int, dtype=torch.float32, first: int = 0, average=None)
 
     Returns each step's loss.
     """
-    losses = []
+    losses, device = [], get_accelerator().current_device_name()
     for step in range(first, first + steps):
-        batch = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(step)).to(dtype)
-        loss = engine(batch, torch.ones((), dtype=dtype)).float().square().mean()
+        batch = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(step)).to(device, dtype)
+        loss = engine(batch, torch.ones((), device=device, dtype=dtype)).float().square().mean()
         losses.append(loss.item())
         engine.backward(loss)
         if average:
