@@ -16,6 +16,7 @@ from deepspeed.accelerator import get_accelerator
 from deepspeed.comm import init_distributed
 
 from launcher.errors import CannotRunHereError
+from launcher.train.single_process import join_alone
 
 R = TypeVar("R")
 LONGEST_WAIT = timedelta(hours=12)
@@ -36,7 +37,7 @@ class World:
 
     @classmethod
     def join(cls) -> "World":
-        """Joins the processes that ``accelerate launch`` started; DeepSpeed picks NCCL or gloo."""
+        """Joins the processes that ``accelerate launch`` started; for several DeepSpeed picks NCCL or gloo."""
         if "RANK" not in os.environ:
             # A single process without DeepSpeed is started as it is, and told nothing.
             with socket.socket() as free:
@@ -49,7 +50,10 @@ class World:
         accelerator.set_device(local_rank)
         if os.environ.get("ACCELERATE_CPU_AFFINITY") == "1":
             set_numa_affinity(local_rank)
-        init_distributed(timeout=LONGEST_WAIT)
+        if os.environ.get("WORLD_SIZE") == "1":
+            join_alone(LONGEST_WAIT)
+        else:
+            init_distributed(timeout=LONGEST_WAIT)
         return cls(
             rank=torch.distributed.get_rank(),
             world_size=torch.distributed.get_world_size(),

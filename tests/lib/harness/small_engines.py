@@ -3,6 +3,7 @@
 import tempfile
 
 import torch
+from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.zero.partition_parameters import Init
 
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json, with_overrides
@@ -44,16 +45,23 @@ def new_engine(world, stage, precision="no", overrides=None, swap=None, exclude=
     return PlainEngine(unet, config, world, exclude) if stage is None else DeepSpeedEngine(unet, config, exclude)
 
 
-def train(engine, steps: int, dtype=torch.float32, first: int = 0, average=None) -> None:
-    """Steps as the loop takes them, from the one after ``first``; their batches follow from their numbers."""
+def train(engine, steps: int, dtype=torch.float32, first: int = 0, average=None) -> list[float]:
+    """Steps as the loop takes them, from the one after ``first``; their batches follow from their numbers.
+
+    Returns each step's loss.
+    """
+    losses, device = [], get_accelerator().current_device_name()
     for step in range(first, first + steps):
-        batch = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(step)).to(dtype)
-        engine.backward(engine(batch, torch.ones((), dtype=dtype)).float().square().mean())
+        batch = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(step)).to(device, dtype)
+        loss = engine(batch, torch.ones((), device=device, dtype=dtype)).float().square().mean()
+        losses.append(loss.item())
+        engine.backward(loss)
         if average:
             average.wait()
         engine.step()
         if average:
             average.update(step + 1)
+    return losses
 
 
 def masters(engine) -> dict[str, torch.Tensor]:
