@@ -79,7 +79,8 @@ class MemoryMeter:
 
 
 def release(device: torch.device) -> None:
-    """Gives back what nobody holds any more, so that what nvidia-smi shows is in use."""
+    """Gives back what nobody holds any more, pinned host memory too: what nvidia-smi and the host show is in use."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+        torch._C._host_emptyCache()  # torch.accelerator.empty_host_cache, in torch 2.11 as well

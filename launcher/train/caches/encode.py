@@ -6,16 +6,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+from diffusers.hooks import apply_group_offloading
 
 from launcher.data.pictures import Picture
 from launcher.errors import RunFailedError
 from launcher.train.caches.shards import ShardWriter
+from launcher.train.caches.strips import encode_in_strips
 from launcher.train.memory import release
 from launcher.train.models import ModelSource
 from launcher.train.pictures import load_pixels
 from launcher.train.report import Phase
 
-PROMPTS_AT_ONCE = 16
+PROMPTS_AT_ONCE = 32
+"""While a GPU computes so many captions, the next layer's weights come: fewer would wait for them."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -41,7 +44,9 @@ def encode_prompts(
         phase: told of progress.
         stopping: asked now and then; what is encoded by then is stored.
     """
-    pipeline = model.prompt_pipeline().to(device)
+    pipeline = model.prompt_pipeline()
+    if device.type != "cpu":
+        _stream_weights((pipeline.text_encoder, pipeline.text_encoder_2), device)
     captions = list(keys)
     for first in range(0, len(captions), PROMPTS_AT_ONCE):
         if stopping():
@@ -53,6 +58,15 @@ def encode_prompts(
         phase.progress(first + len(some), len(captions))
     del pipeline
     release(device)
+
+
+def _stream_weights(encoders: Iterable[torch.nn.Module], device: torch.device) -> None:
+    """Weights stay in pinned host memory; each layer's come to the GPU while the layer before it computes.
+
+    accelerate's hooks, which enable_sequential_cpu_offload sets, would empty torch's cache after every tensor.
+    """
+    for encoder in encoders:
+        apply_group_offloading(encoder, onload_device=device, offload_type="leaf_level", use_stream=True)
 
 
 @torch.no_grad()
@@ -82,7 +96,11 @@ def encode_latents(
     Raises:
         RunFailedError: the VAE gives numbers that are not finite.
     """
-    vae = model.vae().to(device)
+    vae = model.vae()
+    encode_in_strips(vae.encoder)
+    for part in (vae.encoder, vae.quant_conv):
+        if part is not None:
+            part.to(device)
     damaged: list[str] = []
 
     def decode(picture: Picture) -> torch.Tensor | None:
