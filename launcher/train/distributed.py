@@ -16,6 +16,7 @@ from deepspeed.accelerator import get_accelerator
 from deepspeed.comm import init_distributed
 
 from launcher.errors import CannotRunHereError
+from launcher.train.cuda_context import limit_stacks
 from launcher.train.single_process import join_alone
 
 R = TypeVar("R")
@@ -52,6 +53,8 @@ class World:
             set_numa_affinity(local_rank)
         if os.environ.get("WORLD_SIZE") == "1":
             join_alone(LONGEST_WAIT)
+            if accelerator.device_name() == "cuda":
+                limit_stacks()
         else:
             init_distributed(timeout=LONGEST_WAIT)
         return cls(

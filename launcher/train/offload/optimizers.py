@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 from deepspeed.runtime import engine
+from deepspeed.runtime.superoffload import superoffload_stage3  # noqa: F401 - inherits from what is replaced below
 from deepspeed.runtime.zero import stage3
 
 from launcher.train.extensions import uses_torch_adam
