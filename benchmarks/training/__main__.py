@@ -147,7 +147,7 @@ def main() -> None:
     out = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     place = Place(out, arguments.steps, arguments.tiny, gpus)
-    results = Results(arguments.results or out / "measured.json", machine_id(gpus))
+    results = Results(arguments.results or out / "measured.json", machine_id(gpus), tiny=arguments.tiny)
     session = Session(place, results, arguments.only)
     place.make()
     if not results.has_machine():

@@ -98,7 +98,7 @@ def environment_of(gpus: Sequence[Gpu]) -> dict[str, str]:
     own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", os.defpath)])  # ninja
     own["PYTHONPATH"] = os.pathsep.join([str(ROOT), own.get("PYTHONPATH", "")]).strip(os.pathsep)
     own |= {"TORCH_EXTENSIONS_DIR": str(extensions_folder()), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    own["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in gpus)
+    own["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu.index) for gpu in gpus)
     return own if gpus else own | {"DS_ACCELERATOR": "cpu"}
 
 

@@ -10,17 +10,18 @@ Asked = dict[str, Any]
 
 
 class Results:
-    """``machines`` by id, and ``ours``, ``stock``, ``bare`` and ``peers``, each by name."""
+    """``machines`` by id, ``caches``, and ``ours``, ``stock``, ``bare`` and ``peers``, each by name; whether it is ``tiny``."""
 
-    def __init__(self, file: Path, machine: str) -> None:
+    def __init__(self, file: Path, machine: str, *, tiny: bool) -> None:
         """Goes on with a file that is there.
 
         Args:
             file: the JSON.
             machine: id of the one that measures now.
+            tiny: whether rows are measured in their tiny form.
         """
         self._file, self._machine = file, machine
-        self.content: dict[str, Any] = json.loads(file.read_bytes()) if file.exists() else {}
+        self.content: dict[str, Any] = json.loads(file.read_bytes()) if file.exists() else {"tiny": tiny}
 
     def has_machine(self) -> bool:
         """Whether this machine is described."""
