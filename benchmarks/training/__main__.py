@@ -20,7 +20,6 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -32,84 +31,106 @@ from benchmarks.training.rows import PEERS, ROWS, STOCK, WARM_UP, Peer, Row, Set
 from launcher.machine.packages import is_installed
 
 KINDS = ("ours", "stock", "bare", "peers")
+TOLD = ("code", "seconds", "process_mib", "device_mib", "torch_mib", "host_mib", "engine_seconds", "step_seconds")
+"""Of a measurement, at once; the JSON has it all."""
 
 
-@dataclass(frozen=True, slots=True)
 class Session:
     """One invocation."""
 
-    place: Place
-    results: Results
-    only: Sequence[str]
+    def __init__(
+        self, place: Place, results: Results, rows: Sequence[Row], peers: Sequence[Peer], only: Sequence[str]
+    ) -> None:
+        """Measures nothing yet.
 
-    def prepare(self, rows: Sequence[Row], peers: Sequence[Peer]) -> None:
-        """What all share; it counts for nothing but the peak of making caches, where any were made."""
-        wanted = {each.setting: self.place.answers(each.setting, each.answers or {}) for each in (*peers, *rows)}
-        measured = measure(self.place.preparing(wanted), self.place.gpus)
+        Args:
+            place: where.
+            results: what is known, and gets the rest.
+            rows: that are wanted.
+            peers: that are wanted.
+            only: the kinds of measurement that are.
+        """
+        self._place, self._results, self._rows, self._peers, self._only = place, results, rows, peers, only
+        self._prepared = False
+
+    def run(self) -> None:
+        """Everything that is not known yet."""
+        for setting in dict.fromkeys(row.setting for row in self._rows):
+            self._setting(setting, [row for row in self._rows if row.setting == setting])
+        for peer in self._peers:
+            self._peer(peer)
+
+    def _prepare(self) -> None:
+        """What all share, before the first measurement; it counts for the peak of making caches alone."""
+        if self._prepared:
+            return
+        self._place.make()
+        if not self._results.has_machine():
+            self._results.put_machine(
+                describe(self._place.gpus, self._place.out / "bandwidths.json", tiny=self._place.tiny)
+            )
+        wanted = {
+            each.setting: self._place.answers(each.setting, each.answers or {}) for each in (*self._peers, *self._rows)
+        }
+        measured = measure(self._place.preparing(wanted), self._place.gpus)
         if measured["code"]:
             sys.exit(f"preparing failed:\n{measured['log']}")
         if "latents" in measured["phases"]:
-            self.results.put("caches", "caches", {"settings": [setting.name for setting in wanted]}, measured)
+            self._results.put("caches", "caches", {"settings": [setting.name for setting in wanted]}, measured)
+        self._prepared = True
 
-    def setting(self, setting: Setting, rows: Sequence[Row]) -> None:
+    def _setting(self, setting: Setting, rows: Sequence[Row]) -> None:
         """Stock directly beside the rows of its setting: after the first, before the others."""
         first, *others = rows
-        begun = self.row(first)
-        kept = [self.results.has("ours", row.name, self.asked(row)) for row in others]
-        asked: Asked = {"command": STOCK, "steps": self.place.steps}
+        begun = self._row(first)
+        kept = [self._results.has("ours", row.name, self._asked(row)) for row in others]
+        asked: Asked = {"command": STOCK, "steps": self._place.steps}
         # Ours is held against stock of the same machine.
-        self.take("stock", setting.name, asked, lambda: self.place.loop(setting, STOCK), here=begun or not all(kept))
+        self._take("stock", setting.name, asked, lambda: self._place.loop(setting, STOCK), here=begun or not all(kept))
         for row in others:
-            self.row(row)
-        for row in rows:
-            if row.bare and self.place.run(row.name).plan_json.exists():  # else it was measured elsewhere
-                self.take("bare", row.name, self.asked(row), lambda row=row: self.place.bare(row.name, setting))
+            self._row(row)
+        for row in reversed(rows):
+            if row.bare and self._place.run(row.name).plan_json.exists():  # else it was measured elsewhere
+                self._take("bare", row.name, self._asked(row), lambda row=row: self._place.bare(row.name, setting))
 
-    def row(self, row: Row) -> bool:
+    def _row(self, row: Row) -> bool:
         """Whether it was measured now."""
-        return self.take("ours", row.name, self.asked(row), lambda: self.place.ours(row.name, row.setting, row.answers))
+        return self._take(
+            "ours", row.name, self._asked(row), lambda: self._place.ours(row.name, row.setting, row.answers)
+        )
 
-    def asked(self, row: Row) -> Asked:
+    def _asked(self, row: Row) -> Asked:
         """What a row's measurements depend on."""
-        return {"answers": row.answers, "steps": self.place.steps}
+        return {"answers": row.answers, "steps": self._place.steps}
 
-    def peer(self, peer: Peer) -> None:
+    def _peer(self, peer: Peer) -> None:
         """What is not installed is said."""
-        asked: Asked = {"answers": peer.answers, "command": peer.command, "steps": self.place.steps}
+        asked: Asked = {"answers": peer.answers, "command": peer.command, "steps": self._place.steps}
         if peer.package and not is_installed(peer.package):
-            self.results.put("peers", peer.name, asked, {"code": None, "missing": peer.package})
+            self._results.put("peers", peer.name, asked, {"code": None, "missing": peer.package})
             return
-        self.take(
+        self._take(
             "peers",
             peer.name,
             asked,
             lambda: (
-                self.place.loop(peer.setting, peer.command)
+                self._place.loop(peer.setting, peer.command)
                 if peer.answers is None
-                else self.place.ours(peer.name, peer.setting, peer.answers)
+                else self._place.ours(peer.name, peer.setting, peer.answers)
             ),
         )
 
-    def take(self, kind: str, name: str, asked: Asked, command: Callable[[], Command], *, here: bool = False) -> bool:
+    def _take(self, kind: str, name: str, asked: Asked, command: Callable[[], Command], *, here: bool = False) -> bool:
         """Measures what is not known yet; whether it did."""
-        if kind not in self.only or self.results.has(kind, name, asked, here=here):
+        if kind not in self._only or self._results.has(kind, name, asked, here=here):
             return False
+        self._prepare()
         made = command()
-        measured = measure(made, self.place.gpus)
+        measured = measure(made, self._place.gpus)
         if made.run:
             shutil.rmtree(made.run.path / "checkpoints", ignore_errors=True)
-        self.results.put(kind, name, asked, measured)
-        told = (
-            "code",
-            "seconds",
-            "process_mib",
-            "device_mib",
-            "torch_mib",
-            "host_mib",
-            "engine_seconds",
-            "step_seconds",
-        )
-        print(kind, name, json.dumps({key: measured[key] for key in told}), flush=True)
+        self._results.put(kind, name, asked, measured)
+        print(kind, name, json.dumps({key: measured[key] for key in TOLD}), flush=True)
         if measured["code"]:
             print(measured["log"], flush=True)
         return True
@@ -125,7 +146,8 @@ def chosen(patterns: Sequence[str], gpus: int) -> tuple[list[Row], list[Peer]]:
     return rows, [peer for name, peer in PEERS.items() if is_wanted(name)]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures what the command line names; the process's own by default."""
     made = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     made.add_argument("out", type=Path, help="a folder; it takes some 20 GB")
     made.add_argument("--rows", nargs="+", default=["*"], metavar="NAME", help="of rows or peers, with * and ?")
@@ -135,7 +157,7 @@ def main() -> None:
     made.add_argument(
         "--tiny", action="store_true", help="a tiny SDXL on the CPU: for the shape of it all, not its times"
     )
-    arguments = made.parse_args()
+    arguments = made.parse_args(argv)
     gpus = [] if arguments.tiny else gpus_here()
     rows, peers = chosen(arguments.rows, len(gpus))
     if not gpus and not arguments.tiny:
@@ -148,15 +170,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     place = Place(out, arguments.steps, arguments.tiny, gpus)
     results = Results(arguments.results or out / "measured.json", machine_id(gpus), tiny=arguments.tiny)
-    session = Session(place, results, arguments.only)
-    place.make()
-    if not results.has_machine():
-        results.put_machine(describe(gpus, out / "bandwidths.json", tiny=arguments.tiny))
-    session.prepare(rows, peers)
-    for setting in dict.fromkeys(row.setting for row in rows):
-        session.setting(setting, [row for row in rows if row.setting == setting])
-    for peer in peers:
-        session.peer(peer)
+    Session(place, results, rows, peers, arguments.only).run()
 
 
 if __name__ == "__main__":

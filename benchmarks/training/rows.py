@@ -154,5 +154,6 @@ TINY: Answers = {
 
 def tiny(row: Row) -> Row:
     """Its shape, in seconds on a CPU."""
-    setting = replace(row.setting, resolution=64, batch=min(row.setting.batch, 2))
+    resolution, batch = max(32, row.setting.resolution // 16), min(row.setting.batch, 2)
+    setting = replace(row.setting, resolution=resolution, batch=batch)
     return replace(row, setting=setting, answers=row.answers | TINY)

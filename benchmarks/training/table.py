@@ -10,9 +10,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from benchmarks.training.rows import PEERS, ROWS, Row, Setting, tiny
+from benchmarks.training.rows import PEERS, ROWS, WARM_UP, Row, Setting, tiny
 
 MEASURED = Path(__file__).parent / "h200.json"
 """What the README's table is made of."""
@@ -117,14 +118,18 @@ def _bare(content: Measured, rows: Sequence[Row]) -> Iterator[str]:
     shown = [row for row in rows if row.name in content.get("bare", {})]
     if not shown:
         return
-    yield from _head("loop over its engine", "a step, s", "engine alone", "more", "may be", "", "losses apart")
+    # Of two runs' times differences of a few per cent are chance; what is not in the engine's calls is told by one run.
+    yield from _head(
+        "loop over its engine", "a step, s", "engine alone", "more", "may be", "",
+        "outside the engine's calls, ms", "losses apart",
+    )  # fmt: skip
     for row in shown:
         ours, bare = _of(content, "ours", row.name), _of(content, "bare", row.name)
         ratio = _ratio(seconds(ours), seconds(bare))
         more = None if ratio is None else ratio - 1
         yield _line(
             row.name, _two(seconds(ours), 3), _two(seconds(bare), 3), _percent(more), _percent(MOST_OVERHEAD),
-            _within(more and round(more, 3), MOST_OVERHEAD), _small(apart(ours, bare)),
+            _within(more and round(more, 3), MOST_OVERHEAD), _two(_outside(ours), 1), _small(apart(ours, bare)),
         )  # fmt: skip
 
 
@@ -141,6 +146,14 @@ def _peers(content: Measured) -> Iterator[str]:
             peer.name, note or peer.setting.name, _whole(figure(measured)), _two(seconds(measured)), _host(measured),
             peer.not_exact, _small(apart(measured, _of(content, "stock", peer.setting.name))),
         )  # fmt: skip
+
+
+def _outside(measured: Measured | None) -> float | None:
+    """Milliseconds of a step, the median after the warm-up: data, what is told, and what waits for neither."""
+    if not measured or not measured["step_seconds"]:
+        return None
+    engine = ("forward", "backward", "optimizer")
+    return 1000 * median(step["total"] - sum(step[name] for name in engine) for step in measured["steps"][WARM_UP:])
 
 
 def _head(*names: str) -> Iterator[str]:
