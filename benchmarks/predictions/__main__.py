@@ -12,69 +12,30 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from queue import Queue
-from threading import Event, Lock, Thread
+from threading import Lock
 from typing import Any
 
 import psutil
 import pynvml
 import torch
 
+from benchmarks.making import make_sdxl
 from benchmarks.predictions.settings import CALIBRATION, HOLD_OUT, PRESETS
+from benchmarks.sampling import Sampler
+from launcher.machine.gpus import read_nvml
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import read_events
 
-ROOT = Path(__file__).parents[2]
-MIB = 2**20
 LONGEST = 280.0
 """Seconds of a setting."""
-INTERVAL = 0.02
-"""Seconds between two looks from outside."""
-
-
-class Sampler:
-    """The GPUs' used memory beyond what it was before, at the most, and the run's host memory."""
-
-    def __init__(self, gpus: list[int], run: Path) -> None:
-        self._handles = [pynvml.nvmlDeviceGetHandleByIndex(gpu) for gpu in gpus]
-        self._run, self._over = str(run), Event()
-        self._before = [self._used(handle) for handle in self._handles]
-        self.gpu_mib = [0] * len(gpus)
-        self.rss_mib = 0
-        self._threads = [Thread(target=self._gpus), Thread(target=self._host)]
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        for thread in self._threads:
-            thread.start()
-        yield
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _gpus(self) -> None:
-        while not self._over.wait(INTERVAL):
-            for place, handle in enumerate(self._handles):
-                self.gpu_mib[place] = max(self.gpu_mib[place], self._used(handle) - self._before[place])
-
-    def _host(self) -> None:
-        """Of the training processes alone."""
-        while not self._over.wait(0.5):
-            resident = 0
-            for process in psutil.process_iter(["cmdline", "memory_info"]):
-                line = process.info["cmdline"] or []
-                if self._run in line and "launcher.train" in line and "accelerate.commands.launch" not in line:
-                    resident += process.info["memory_info"].rss // MIB
-            self.rss_mib = max(self.rss_mib, resident)
-
-    @staticmethod
-    def _used(handle: Any) -> int:
-        return int(pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2).used // MIB)
+LAUNCH = "accelerate.commands.launch"
+"""In the command line of what starts the training processes, beside theirs."""
+COPIES = 4
+"""Of each of the eight square pictures: more than any setting's step takes."""
 
 
 def told(run: RunDirectory, name: str) -> list[dict[str, Any]]:
@@ -100,7 +61,9 @@ def measure(out: Path, name: str, answers: dict[str, Any], gpus: list[int]) -> d
         "--replay", folder / "answers.json", "--run-dir", run.path, "--force",
     ]  # fmt: skip
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))}
-    sampler, began = Sampler(gpus, run.path), time.monotonic()
+    uuids, path = [read_nvml().gpus[gpu].uuid for gpu in gpus], str(run.path)
+    sampler = Sampler(uuids, lambda line: path in line and "launcher.train" in line and LAUNCH not in line)
+    began = time.monotonic()
     with (folder / "log.txt").open("wb") as log, sampler.running():
         try:
             code = subprocess.run(
@@ -118,8 +81,8 @@ def measure(out: Path, name: str, answers: dict[str, Any], gpus: list[int]) -> d
         "gpus": len(gpus),
         "code": code,
         "took": round(time.monotonic() - began, 1),
-        "from_outside_mib": sampler.gpu_mib,
-        "from_outside_rss_mib": sampler.rss_mib,
+        "from_outside_mib": sampler.device_mib(),
+        "from_outside_rss_mib": sampler.host_mib,
         "phases": [{key: event.get(key) for key in ("phase", "seconds", "vram_mib", "rss_mib")} for event in ended],
         "cost": told(run, "cost")[-1:],
         "steps": [{key: event[key] for key in ("seconds", "vram_mib", "rss_mib")} for event in steps],
@@ -143,11 +106,7 @@ def main() -> None:
     every = CALIBRATION | HOLD_OUT | PRESETS
     wanted = sys.argv[2:] or list(every)
     out.mkdir(parents=True, exist_ok=True)
-    subprocess.run([sys.executable, ROOT / "benchmarks/random_sdxl.py", out], check=True)
-    (out / "square").mkdir(exist_ok=True)
-    for file in (out / "pictures").glob("0[0-7].*"):  # the first eight are square
-        for copy in range(4):
-            shutil.copy(file, out / "square" / f"{copy}-{file.name}")
+    make_sdxl(out, COPIES)
     print("made", flush=True)
     pynvml.nvmlInit()
     kept, lock = Path(os.environ.get("OUT", out)) / "measured.json", Lock()

@@ -6,13 +6,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.answers import settings_of
 from benchmarks.predictions.settings import CALIBRATION, HOLD_OUT, PRESETS
 from launcher.estimate import SDXL, Estimate, estimate
 from launcher.machine.bandwidths import Bandwidths
-from simpletuner_tui.answers import read_answers, read_resolved
-from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import resolve
-from simpletuner_tui.session import probe_machine
 
 MEASURED = Path(__file__).parent / "h200.json"
 
@@ -49,10 +46,7 @@ class Pair:
 
 def predict(answers: dict[str, Any]) -> Estimate:
     """What the launcher says of these answers for SDXL, as this machine has it or not."""
-    file = json.dumps({"schema": 1, "answers": {"training.instance_data_dir": ".", **answers}}).encode()
-    given = read_answers(file, Path.cwd(), "answers")
-    resolved = resolve(REGISTRY, given.values, probe_machine())
-    settings = read_resolved(resolved, given.base).settings
+    settings = settings_of({"training.instance_data_dir": ".", **answers})
     return estimate(settings, SDXL, speed=_speed(settings.launch.num_processes))
 
 
