@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.predictions.settings import COMMON, TWO
+from launcher.config.deepspeed import BLOCKS
 
 WARM_UP = 2
 """Steps before those whose seconds count."""
@@ -17,7 +18,11 @@ STREAMED: Answers = {
     f"{ZERO}reduce_bucket_size": 30_000_000,
     f"{ZERO}stage3_prefetch_bucket_size": 40_000_000,
     f"{ZERO}stage3_max_live_parameters": 120_000_000,
-    f"{ZERO}stage3_max_reuse_distance": 0,
+    f"{ZERO}stage3_max_reuse_distance": 10_000_000,
+    f"{ZERO}overlap_comm": True,
+    "deepspeed.extra": {
+        "zero_optimization": {"leaf_module": {"classes": list(BLOCKS)}, "memory_efficient_linear": False}
+    },
 }
 """Weights are on the GPU only while they are used."""
 RESIDENT: Answers = {

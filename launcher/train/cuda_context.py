@@ -14,7 +14,7 @@ any, and a kernel that is known to need more still gets it."""
 def limit_stacks() -> None:
     """Gives back most of what CUDA sets aside for stacks: 1,024 bytes for every thread that fits on the GPU.
 
-    On an H200, which holds 270,336 threads, that leaves 198 MiB more of the card. Wherever CUDA refuses nothing changes.
+    On an H200, which holds 270,336 threads, that leaves 198 MiB more of the card. Where CUDA refuses nothing changes.
     """
     torch.cuda.init()
     torch.cuda.synchronize()  # makes the context of the current device, where there is none yet
