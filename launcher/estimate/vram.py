@@ -40,12 +40,18 @@ BEFORE_MIB = 20
 """Held for what was there before the engine."""
 AVERAGE = "moving average"
 
-ENCODERS, ENCODERS_MIB = "text encoders", 3286
-"""SDXL's, in fp32."""
-ENCODING, DECODING = "VAE and a picture while it is encoded", "VAE and a picture while it is decoded"
-VAE_MIB, ENCODING_PEAK, DECODING_PEAK = 319, 3091.0, 4882.0
-"""MiB of SDXL's VAE in fp32, and what it takes to encode and to decode one picture of 1024 x 1024: linear in pixels."""
-HELD_WHILE_CODING = 1.17
+CAPTIONS = "captions and layers of the text encoders"
+CAPTIONS_MIB, LAYERS_MIB, WORDS_MIB = 513, 50, 387
+"""MiB of a batch of captions in SDXL's text encoders, in fp32; of the layers that compute and come next; and what torch
+holds for such layers: as much as the largest take, the vectors of the words."""
+ENCODING, ENCODER_MIB, ENCODING_PEAK, STRIPS_MIB = "VAE and a picture while it is encoded", 130, 1036.0, 98
+"""MiB of the half of SDXL's VAE that encodes, in fp32; of a picture of 1024 x 1024 between convolutions, linear in
+pixels; and at the most of the strips that are convolved, with cuDNN's workspace."""
+HELD_WHILE_ENCODING = 1.05
+"""What torch holds while it does, in times of it."""
+DECODING, VAE_MIB, DECODING_PEAK = "VAE and a picture while it is decoded", 319, 4882.0
+"""MiB of SDXL's VAE in fp32, and what it takes to decode one picture of 1024 x 1024: linear in pixels."""
+HELD_WHILE_DECODING = 1.17
 """What torch holds while it does, in times of it."""
 TILE = 512
 """Side of the tiles in which a picture is decoded where there is no room for it whole."""
@@ -165,11 +171,12 @@ def _by_formula(settings: Settings, model: ModelFacts) -> _Engine:
 
 
 def _encoding(settings: Settings) -> _Inside:
-    """The text encoders, then the VAE: whichever takes more."""
-    pixels = largest_picture(settings.training) / 1024**2
-    picture = {CUBLAS: CUBLAS_BYTES / MIB, ENCODING: VAE_MIB + ENCODING_PEAK * pixels}
-    held = sum(picture.values()) * HELD_WHILE_CODING
-    return _Inside(picture, held) if held > ENCODERS_MIB else _Inside({ENCODERS: ENCODERS_MIB})
+    """Captions, then pictures: whichever take more."""
+    cublas, between = CUBLAS_BYTES / MIB, ENCODING_PEAK * largest_picture(settings.training) / 1024**2
+    captions = _Inside({CUBLAS: cublas, CAPTIONS: CAPTIONS_MIB + LAYERS_MIB}, held=cublas + CAPTIONS_MIB + WORDS_MIB)
+    picture = {CUBLAS: cublas, ENCODING: ENCODER_MIB + between + min(between, STRIPS_MIB)}
+    pictures = _Inside(picture, held=sum(picture.values()) * HELD_WHILE_ENCODING)
+    return max(captions, pictures, key=lambda inside: inside.reserved)
 
 
 def _decoding(settings: Settings, resident: Mapping[str, float]) -> _Inside:
@@ -177,7 +184,7 @@ def _decoding(settings: Settings, resident: Mapping[str, float]) -> _Inside:
     side = settings.training.validation.validation_resolution or settings.training.data.resolution
     whole, tile = (DECODING_PEAK * (pixels / 1024) ** 2 for pixels in (side, min(side, TILE)))
     before = sum(resident.values()) + VAE_MIB
-    return _Inside({**resident, DECODING: VAE_MIB + tile}, held=before + whole * HELD_WHILE_CODING)
+    return _Inside({**resident, DECODING: VAE_MIB + tile}, held=before + whole * HELD_WHILE_DECODING)
 
 
 def _deepspeed_saves(settings: Settings) -> bool:

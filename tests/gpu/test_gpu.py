@@ -25,11 +25,16 @@ def events_of(run_dir: Path, kind: str) -> list[dict]:
     return [event for event in read_events(RunDirectory(run_dir).events_jsonl)[0] if event["event"] == kind]
 
 
+def ended(run_dir: Path) -> list[dict]:
+    """The phases that are over."""
+    return [event for event in events_of(run_dir, "phase") if event["state"] == "end"]
+
+
 def report(run_dir: Path) -> None:
     """What a closing note needs; shown with ``-s``."""
     for event in events_of(run_dir, "model") + events_of(run_dir, "evaluation") + events_of(run_dir, "checkpoint"):
         print(event)
-    phases = {event["phase"]: event["seconds"] for event in events_of(run_dir, "phase") if event["state"] == "end"}
+    phases = {event["phase"]: event["seconds"] for event in ended(run_dir)}
     print("phases", phases)
     for event in events_of(run_dir, "step")[-5:]:
         print({key: event[key] for key in ("step", "loss", "grad_norm", "seconds", "vram_mib", "rss_mib")})
@@ -77,3 +82,6 @@ def test_the_true_sdxl_trains_at_1024_px_from_its_caches(tmp_path):
     assert (model["parameters"], model["zero_stage"], model["dtype"]) == (2_567_463_684, 2, "bfloat16")
     (checkpoint,) = events_of(run_dir, "checkpoint")
     assert checkpoint["bytes"] > 14 * 2_567_463_684
+    held = {event["phase"]: event["vram_mib"]["reserved"] for event in ended(run_dir) if "vram_mib" in event}
+    assert held["captions"] < 1600  # of 3,119 that the text encoders' weights take
+    assert held["latents"] < 2200

@@ -12,7 +12,6 @@ from launcher.data.pictures import Picture
 from launcher.errors import RunFailedError
 from launcher.train.caches.shards import ShardWriter
 from launcher.train.caches.strips import encode_in_strips
-from launcher.train.memory import release
 from launcher.train.models import ModelSource
 from launcher.train.pictures import load_pixels
 from launcher.train.report import Phase
@@ -36,7 +35,7 @@ def encode_prompts(
     """The pipeline's own encode_prompt: its padding, truncation, penultimate states and pooled embedding.
 
     Args:
-        model: brings the text encoders, which are gone afterwards.
+        model: brings the text encoders; what is left of them on the GPU is for the caller to release.
         keys: by caption.
         dtype: of what is stored.
         device: computes.
@@ -56,8 +55,6 @@ def encode_prompts(
         for caption, one, one_pooled in zip(some, embeds, pooled, strict=True):
             writer.add(keys[caption], {"prompt_embeds": one.to(dtype), "pooled": one_pooled.to(dtype)})
         phase.progress(first + len(some), len(captions))
-    del pipeline
-    release(device)
 
 
 def _stream_weights(encoders: Iterable[torch.nn.Module], device: torch.device) -> None:
@@ -82,7 +79,7 @@ def encode_latents(
     """Encodes the pictures that can be decoded.
 
     Args:
-        model: brings the VAE, which is gone afterwards.
+        model: brings the VAE; what is left of it on the GPU is for the caller to release.
         keys: by picture.
         device: computes.
         workers: threads that decode pictures ahead of the VAE.
@@ -124,8 +121,6 @@ def encode_latents(
             )
         writer.add(keys[picture], {"mean": mean, "std": std})
         phase.progress(done, len(keys))
-    del vae
-    release(device)
     return damaged
 
 

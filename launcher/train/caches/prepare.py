@@ -21,6 +21,7 @@ from launcher.train.caches.shards import Entry as ShardEntry
 from launcher.train.dataset import tell_long_captions
 from launcher.train.distributed import World
 from launcher.train.known import KnownFiles
+from launcher.train.memory import release
 from launcher.train.models import ModelSource, cache_key
 from launcher.train.report import Report
 
@@ -84,12 +85,14 @@ def prepare(
     if missing_prompts:
         with report.phase("captions") as phase, ShardWriter(embeds) as writer:
             encode_prompts(model, _share(missing_prompts, world), dtype, world.device, writer, phase, stopping)
+        release(world.device)
         _exchange(writer, known, world)
     if missing_latents and not any(world.from_all(stopping())):
         workers = training.runtime.max_workers or min(MOST_WORKERS, torch.get_num_threads())
         mine = _share(missing_latents, world)
         with report.phase("latents") as phase, ShardWriter(latents) as writer:
             faults = encode_latents(model, mine, world.device, workers, writer, phase, stopping)
+        release(world.device)
         _exchange(writer, known, world)
         if damaged := [fault for each in world.from_all(faults) for fault in each]:
             raise InvalidInputError(f"these pictures are damaged; replace or remove them:\n  {listed(sorted(damaged))}")

@@ -8,7 +8,7 @@ from launcher.data.extent import Extent
 from launcher.estimate import SDXL, Estimate, ModelFacts, Verdict, estimate, verdict
 from launcher.estimate.gpu import CUBLAS
 from launcher.estimate.total import checkpoint_mib
-from launcher.estimate.vram import CONTEXT, CONTEXT_MIB, CUDNN, KERNELS, NCCL, PAGES
+from launcher.estimate.vram import CAPTIONS, CONTEXT, CONTEXT_MIB, CUDNN, ENCODING, KERNELS, NCCL, PAGES
 
 MIB = 2**20
 GB = 1e9
@@ -158,6 +158,17 @@ def test_phases_are_those_of_a_run(cost):
     drawn = {"validation_steps": 10, "num_validation_images": 1}
     assert [phase.name for phase in cost(**drawn).gpu] == ["caching", "load", "init", "step", "validation", "save"]
     assert [phase.name for phase in cost(UNTRACED).gpu] == ["load", "init", "step", "save"]
+
+
+def test_caches_take_of_captions_a_batch_and_of_a_picture_two_tensors(cost):
+    for resolution, at_most in ((128, 1600), (1024, 2200)):
+        least = cost(**PARAMETERS_TOO, resolution=resolution).phase("caching")
+        assert least.allocated_mib < least.reserved_mib < at_most
+    captions, pictures = ({part.name for part in cost(resolution=side).phase("caching").parts} for side in (512, 1024))
+    assert CAPTIONS in captions
+    assert ENCODING in pictures
+    small, large = (cost(resolution=side).phase("caching").allocated_mib for side in (1024, 2048))
+    assert large - small == pytest.approx(3 * 2 * 512, rel=0.02)
 
 
 # NVMe
