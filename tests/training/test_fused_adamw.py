@@ -215,8 +215,12 @@ while [ $(ls {tmp_path}/compiling | wc -l) -lt 2 ]; do sleep 0.05; done
 exec c++ "$@" """
     monkeypatch.setenv("CXX", compiler(tmp_path, both))
     cache = tmp_path / "cache"
-    code = "import sys, pathlib; from launcher.train.offload.fused_adamw import load; print(load(pathlib.Path(sys.argv[1])))"
-    with subprocess.Popen([sys.executable, "-c", code, str(cache)], stdout=subprocess.PIPE, text=True) as other:
+    code = f"""
+from pathlib import Path
+from launcher.train.offload import fused_adamw
+print(fused_adamw.load(Path({str(cache)!r})))
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
         assert isinstance(fused_adamw.load(cache), FusedAdamW)
         told, _ = other.communicate(timeout=120)
     assert "FusedAdamW object" in told
