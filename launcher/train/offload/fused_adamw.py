@@ -131,6 +131,8 @@ def _compile(library: Path) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as own:
         built = Path(own, library.name)
         _run(*compiler_command(), *FLAGS, str(SOURCE), "-o", str(built))
+        with built.open("rb+") as file:
+            os.fsync(file.fileno())  # a library that a power failure cut short would end the process that loads it
         built.rename(library)
 
 

@@ -10,6 +10,8 @@ from deepspeed.accelerator import get_accelerator
 
 AT_ONCE = 1 << 23
 """Elements of a copy: enough for PCIe's whole speed, and little on the GPU where micro-batches are added up."""
+_SUMS = {True: torch.float32, False: torch.float64}
+"""In which a norm is summed up: a GPU, which needs no copy for fp32, adds in a tree, a CPU one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class HostGradients:
             if not first:
                 part.add_(kept.to(part.device, non_blocking=True))
             if last:
-                self._norms.append(torch.linalg.vector_norm(part, dtype=torch.float32))
+                self._norms.append(torch.linalg.vector_norm(part, dtype=_SUMS[part.is_cuda]))
             kept.copy_(part, non_blocking=True)
 
     def norm(self, ranks: Any) -> float:
@@ -67,7 +69,7 @@ class HostGradients:
             ranks: process group of those that hold the rest, None where this one holds all.
         """
         norms = self._norms or [torch.zeros((), device=get_accelerator().current_device_name())]
-        squares = torch.stack(norms).square().sum()
+        squares = torch.stack(norms).double().square().sum()
         if ranks is not None:
             dist.all_reduce(squares, group=ranks)
         self._norms = []
