@@ -14,6 +14,7 @@ from benchmarks.training.reading import BEFORE, BETWEEN, result
 from benchmarks.training.results import Results
 from benchmarks.training.rows import PEERS, ROWS, STREAMED
 from benchmarks.training.table import BEGIN, END, MEASURED, markdown, written
+from harness.h200 import H200
 from harness.nvml import FakeNvml, card, memory, process
 from harness.runs import wait_for
 from launcher.runs.events import read_events
@@ -185,10 +186,20 @@ def figures(mib: int, seconds: float, host_mib: int = 40_000, machine: str = "a"
 
 
 @pytest.fixture
-def made_up(measured) -> dict:
-    """A machine's, in the form that the command writes."""
+def made_up() -> dict:
+    """In the form that the command writes."""
+    machine = {
+        "gpu": "NVIDIA H200",
+        "gpus": 2,
+        "driver": "580.159.04",
+        "cpu": "a CPU",
+        "cores": 32,
+        "ram_gib": 256,
+        "versions": {"torch": "2.11.0", "deepspeed": "0.19.8"},
+        "bandwidths": H200.to_json(),
+    }
     return {
-        "machines": measured["machines"],
+        "machines": {"a": machine},
         "ours": {
             "1024x8 streamed": figures(8_300, 2.0, loss=1.0002),
             "1024x8 resident": figures(12_401, 1.95, host_mib=48_000),
@@ -212,6 +223,7 @@ def made_up(measured) -> dict:
 
 def test_the_table_holds_every_row_against_stock_and_its_limits(made_up):
     lines = markdown(made_up).splitlines()
+    assert lines[0].startswith("On 2 x NVIDIA H200 (driver 580.159.04), a CPU, 32 cores, 256 GiB; torch 2.11.0, ")
     for line in (
         "| 1024x8 streamed | 8,300 | 16,684 | 8,300 | yes | train | 2.00 | 2.00 | 1.00 | 1.00 | yes "
         "| 39.1 | 39.1 | 2.0e-04 |",
