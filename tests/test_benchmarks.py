@@ -1,6 +1,7 @@
 """``python -m benchmarks.training`` in its tiny form, and what is made of its figures."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -263,3 +264,16 @@ def test_the_readmes_table_is_what_was_measured():
         assert written(readme, markdown(json.loads(MEASURED.read_bytes()))) == readme, again
     else:
         assert BEGIN not in readme
+
+
+# a CUDA context
+
+
+def test_without_a_gpu_a_context_is_not_measured():
+    command = [sys.executable, "-m", "benchmarks.context"]
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=hidden, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("there is no GPU to measure: ")

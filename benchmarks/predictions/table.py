@@ -23,9 +23,14 @@ class Pair:
     measured: dict[str, Any]
 
     @property
+    def gpu_mib(self) -> int:
+        """Of the process at its peak, as measured: without NCCL where one process still created it then."""
+        return self.measured["process_mib"] - self.measured.get("nccl_mib", 0)
+
+    @property
     def gpu_error(self) -> float:
-        """Of the process at its peak, relative to what was measured."""
-        return self.predicted.gpu_mib / self.measured["process_mib"] - 1
+        """Of that."""
+        return self.predicted.gpu_mib / self.gpu_mib - 1
 
     @property
     def host_error(self) -> float:
@@ -73,7 +78,7 @@ def main() -> None:
         print(f"| {title} | process, MiB | predicted | | peak in | host, MiB | predicted | | a step, s | predicted | |")
         print("|" + " --- |" * 11)
         for pair in pairs(settings):
-            gpu, host = pair.measured["process_mib"], pair.measured["host_mib"]
+            gpu, host = pair.gpu_mib, pair.measured["host_mib"]
             cells = [
                 pair.name, f"{gpu:,}", f"{pair.predicted.gpu_mib:,}", f"{pair.gpu_error:+.1%}",
                 pair.predicted.gpu_peak.name, f"{host:,}", f"{pair.predicted.host_mib:,}", f"{pair.host_error:+.1%}",

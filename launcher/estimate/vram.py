@@ -25,8 +25,8 @@ CONTEXT, CONTEXT_MIB = "CUDA context", 518
 KERNELS, KERNELS_MIB, TRAINING_KERNELS_MIB = "kernels and libraries of CUDA", 168, 78
 """MiB that stay of them in memory: once pictures are encoded, and more once it trains."""
 NCCL, NCCL_MIB, MORE_NCCL_MIB, SEVERAL_NCCL_MIB = "NCCL", 560, 390, 844
-"""MiB with DeepSpeed, on one GPU too; more at stage 3, or once DeepSpeed has written a checkpoint; and what several
-GPUs take beside that from the beginning."""
+"""MiB on each of several GPUs with DeepSpeed's engine; more at stage 3, or once DeepSpeed has written a checkpoint; and
+what they take beside that from the beginning. One process creates none (``launcher.train.single_process``)."""
 PAGES = "page tables of pinned memory"
 PAGE, PAGE_ENTRY = 4096, 8
 """Bytes: the GPU keeps an entry for each page of host memory that is pinned. nvidia-smi counts it to no process."""
@@ -65,15 +65,11 @@ def gpu_phases(settings: Settings, model: ModelFacts, pinned_mib: float) -> tupl
         model: its sizes.
         pinned_mib: host memory that a process pins.
     """
-    deepspeed = settings.launch.deepspeed
-    several = SEVERAL_NCCL_MIB if settings.launch.num_processes > 1 else 0
-    nccl = several + (NCCL_MIB if deepspeed else 0)
-    if deepspeed and settings.deepspeed.stage == 3:
-        nccl += MORE_NCCL_MIB
-    before = {CONTEXT: CONTEXT_MIB, KERNELS: KERNELS_MIB, NCCL: several}
-    init = {**before, NCCL: nccl, PAGES: pinned_mib * PAGE_ENTRY / PAGE}
+    joined, started, wrote = _nccl(settings)
+    before = {CONTEXT: CONTEXT_MIB, KERNELS: KERNELS_MIB, NCCL: joined}
+    init = {**before, NCCL: started, PAGES: pinned_mib * PAGE_ENTRY / PAGE}
     training = {**init, KERNELS: KERNELS_MIB + TRAINING_KERNELS_MIB}
-    saved = {**training, NCCL: several + NCCL_MIB + MORE_NCCL_MIB} if _deepspeed_saves(settings) else training
+    saved = {**training, NCCL: wrote}
 
     trace = find(step_of(settings, model))
     inside = _played(trace, settings, model) if trace else _by_formula(settings, model)
@@ -185,6 +181,17 @@ def _decoding(settings: Settings, resident: Mapping[str, float]) -> _Inside:
     whole, tile = (DECODING_PEAK * (pixels / 1024) ** 2 for pixels in (side, min(side, TILE)))
     before = sum(resident.values()) + VAE_MIB
     return _Inside({**resident, DECODING: VAE_MIB + tile}, held=before + whole * HELD_WHILE_DECODING)
+
+
+def _nccl(settings: Settings) -> tuple[int, int, int]:
+    """MiB on each GPU: from the beginning, once the engine is there, and once it has saved."""
+    if settings.launch.num_processes == 1:
+        return 0, 0, 0
+    if not settings.launch.deepspeed:
+        return SEVERAL_NCCL_MIB, SEVERAL_NCCL_MIB, SEVERAL_NCCL_MIB
+    most = SEVERAL_NCCL_MIB + NCCL_MIB + MORE_NCCL_MIB
+    started = most if settings.deepspeed.stage == 3 else most - MORE_NCCL_MIB
+    return SEVERAL_NCCL_MIB, started, most if _deepspeed_saves(settings) else started
 
 
 def _deepspeed_saves(settings: Settings) -> bool:

@@ -16,7 +16,7 @@ def limit_stacks() -> None:
 
     On an H200, which holds 270,336 threads, that leaves 198 MiB more of the card. Where CUDA refuses nothing changes.
     """
-    torch.cuda.init()
+    torch.cuda.init()  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()  # makes the context of the current device, where there is none yet
     try:
         refused = ctypes.CDLL("libcuda.so.1").cuCtxSetLimit(STACK, ctypes.c_size_t(STACK_BYTES))

@@ -40,9 +40,9 @@ def test_it_chooses_tells_why_and_writes_answers_that_replay(home):
 
 
 def test_a_machine_reads_the_same(home):
-    done = cli(*TWELVE, "--accumulation", "2", "--json", "--set", "training.use_ema=true", cwd=home)
-    told = json.loads(done.stdout)
-    assert told["budget"] == {"vram_mib": 12288, "ram_mib": 65536, "disk_mib": 102400}
+    options = ("--vram", "11GiB", "--accumulation", "2", "--json", "--set", "training.use_ema=true")
+    told = json.loads(cli(*TWELVE, *options, cwd=home).stdout)
+    assert told["budget"] == {"vram_mib": 11264, "ram_mib": 65536, "disk_mib": 102400}
     assert (told["chosen"]["zero_stage"], told["chosen"]["gradient_accumulation_steps"]) == (3, 2), (
         "stage 2 would accumulate in host RAM"
     )
@@ -58,7 +58,7 @@ def test_an_impossible_budget_names_the_smallest_that_works(home):
     said = done.stdout.splitlines()
     where = said.index("The smallest that works:")
     assert said[where + 1].startswith("  ZeRO stage 3, optimizer and weights on the CPU, batch 1")
-    assert said[where + 2] == "    needs 6.6 GiB of VRAM at the start, 4.0 GiB are there: 2.6 GiB short"
+    assert said[where + 2] == "    needs 5.6 GiB of VRAM at the start, 4.0 GiB are there: 1.6 GiB short"
     assert not (home / "answers.json").exists()
 
 

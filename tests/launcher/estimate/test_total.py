@@ -446,6 +446,18 @@ def test_the_json_has_totals_phases_and_parts(cost):
     assert content["gpu_least_mib"] == max(phase["least_mib"] for phase in phases.values())
 
 
+@pytest.mark.parametrize("stage", [2, 3])
+def test_nccl_takes_memory_between_gpus_and_none_of_one_alone(cost, stage):
+    def of_nccl(gpus: int) -> dict[str, int]:
+        phases = cost(num_processes=gpus, zero_stage=stage).gpu
+        return {phase.name: sum(part.mib for part in phase.parts if part.name == NCCL) for phase in phases}
+
+    assert set(of_nccl(1).values()) == {0}
+    two = of_nccl(2)
+    assert 0 < two["load"] < two["init"] <= two["save"]
+    assert (two["init"] < two["save"]) is (stage == 2), "stage 3 has both groups from the beginning"
+
+
 def test_the_three_figures_of_a_phase_follow_from_each_other(cost):
     for phase in cost(train_batch_size=8).gpu:
         outside = sum(part.mib for part in phase.parts if part.name in (CONTEXT, KERNELS, NCCL, PAGES))
