@@ -125,4 +125,6 @@ def _has_no_effect(field: Field, view: View) -> bool:
         return known is not None and field.path.rpartition(".")[2] not in known
     if field.path == "zero_optimization.offload_param.buffer_size":
         return view.device("offload_param") != "nvme"
+    if field.path == "zero_optimization.offload_param.pin_memory" and view.device("offload_param") == "none":
+        return True
     return field.stages is not None and view.stage not in field.stages and not field.path.endswith(".device")

@@ -133,6 +133,7 @@ def test_what_else_is_answered_stays_and_counts():
 def test_stage_3_fetches_blocks_whole_but_for_a_lora_and_other_stages_do_not():
     eight = recommend(base(), SDXL, gib(8, 64, 100)).chosen.settings.deepspeed
     assert (eight.stage, eight.fetched_whole) == (3, frozenset(BLOCKS))
+    assert eight.keeps_linear_weights, "blocks are recomputed"
     twelve = recommend(base(stage=3, extra=eight.extra), SDXL, PLENTY).chosen.settings.deepspeed
     assert (twelve.stage, twelve.extra) == (2, {})
     settings = base()
