@@ -269,7 +269,9 @@ def _zero(settings: DeepSpeedSettings) -> dict[str, Any]:
     for part in ("offload_optimizer", "offload_param"):
         device = getattr(settings, f"{part}_device")
         if device != "none":
-            keys += [f"{part}_device", f"{part}_pin_memory"]
+            keys.append(f"{part}_device")
+        if device != "none" and (part == "offload_optimizer" or settings.stage == 3):
+            keys.append(f"{part}_pin_memory")
         if device == "nvme":
             keys.append(f"{part}_nvme_path")
     paths = {JSON_PATHS[key]: getattr(settings, key) for key in keys}

@@ -58,7 +58,7 @@ def _has(parameter: str) -> Condition:
 
 CONDITIONS: dict[str, Condition] = {
     "offload_optimizer_pin_memory": Is("accelerate.offload_optimizer", "cpu", "nvme"),
-    "offload_param_pin_memory": Is("accelerate.offload_param", "cpu", "nvme"),
+    "offload_param_pin_memory": AllOf(STAGE_3, Is("accelerate.offload_param", "cpu", "nvme")),
     "offload_param_buffer_size": AllOf(STAGE_3, Is("accelerate.offload_param", "nvme")),
     "reduce_bucket_size": PARTITIONED,
     "allgather_bucket_size": FLAT,

@@ -91,7 +91,8 @@ def test_a_precision_enables_its_section(precision, sections):
 @pytest.mark.parametrize("part", ["offload_optimizer", "offload_param"])
 def test_an_offload_section_names_device_pinning_and_path(part, device, section):
     changed = {f"{part}_device": device, f"{part}_pin_memory": False, f"{part}_nvme_path": "/nvme"}
-    assert written(stage=2, **changed)["zero_optimization"].get(part) == section
+    below = {key: value for key, value in (section or {}).items() if part == "offload_optimizer" or key != "pin_memory"}
+    assert written(stage=2, **changed)["zero_optimization"].get(part, {}) == below
     if (part, device) == ("offload_param", "nvme"):
         section = {**section, "buffer_size": 30_408_704}
     assert written(stage=3, **changed)["zero_optimization"].get(part) == section
