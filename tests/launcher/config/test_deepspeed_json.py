@@ -18,7 +18,7 @@ from launcher.config.deepspeed import (
 from launcher.config.setting import declarations
 from launcher.deepspeed.installed import TESTED
 from launcher.deepspeed.normalise import normalise
-from launcher.deepspeed.run_facts import RunFacts
+from launcher.deepspeed.run_facts import SDXL_LARGEST_PARAMETER, RunFacts
 
 STAGE_3_ONLY = {
     "sub_group_size",
@@ -61,6 +61,10 @@ def test_a_stage_gets_its_own_keys_only(stage, offload, keys):
     content = written(stage=stage, offload_optimizer_device=offload)
     assert set(content["zero_optimization"]) == keys
     assert content["zero_optimization"]["stage"] == stage
+
+
+def test_the_bucket_holds_sdxls_largest_parameter_and_little_more():
+    assert SDXL_LARGEST_PARAMETER <= DeepSpeedSettings().reduce_bucket_size < 1.05 * SDXL_LARGEST_PARAMETER
 
 
 def test_what_the_run_determines_is_written():
