@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.predictions.settings import UNTUNED
 from launcher.data.extent import Extent
 from launcher.estimate import SDXL, Estimate, ModelFacts, Verdict, estimate, verdict
 from launcher.estimate.gpu import CUBLAS
@@ -22,7 +23,7 @@ PREFETCH = "zero_optimization.stage3_prefetch_bucket_size"
 OVERLAP = "zero_optimization.overlap_comm"
 OPTIMIZER = "optimizer.type"
 B = 50_000_000
-"""Our bucket."""
+"""The bucket."""
 NONE = {"offload_optimizer_device": "none"}
 PARAMETERS_TOO = {"zero_stage": 3, "offload_param_device": "cpu"}
 LIBRARIES, ON_THEIR_WAY = "Python, torch and CUDA libraries", "weights on their way"
@@ -38,7 +39,7 @@ A_FORMULAS = "GPU memory is a formula's,"
 @pytest.fixture
 def cost(make_settings):
     def cost(model: ModelFacts = SDXL, pictures: int = 0, in_rows: int = 0, **changed: object) -> Estimate:
-        return estimate(make_settings(**changed), model, Extent(pictures, in_rows))
+        return estimate(make_settings(**{**UNTUNED, **changed}), model, Extent(pictures, in_rows))
 
     return cost
 
