@@ -31,8 +31,8 @@ class Run:
 class HostGradients:
     """One flat buffer for each group of parameters, and the norm of what came into them.
 
-    A parameter without a gradient in a step counts as one whose gradient is zero, as under DeepSpeed without offload.
-    Its own offload would apply the gradient of an earlier step once more.
+    A parameter without a gradient in a step counts as one whose gradient is zero, as at DeepSpeed's stages 1 and 2
+    without offload. With it, and at stage 3, DeepSpeed applies the gradient of an earlier step once more.
     """
 
     def __init__(self, groups: Sequence[torch.Tensor]) -> None:
