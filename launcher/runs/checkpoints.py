@@ -182,10 +182,12 @@ def identity(
 def parameter_groups(config: Mapping[str, Any]) -> int | None:
     """Elements at most of the groups that DeepSpeed is given; None where it gets one of each kind.
 
-    Muon's are made by DeepSpeed.
+    Muon's are made by DeepSpeed, and torch's Adagrad it puts into one group, then looks for the others.
     """
-    splits = config["zero_optimization"]["stage"] in (1, 2) and config["optimizer"]["type"] != "Muon"
-    return GROUP_ELEMENTS if splits else None
+    zero, kind = config["zero_optimization"], config["optimizer"]["type"]
+    on_gpu = zero.get("offload_optimizer", {}).get("device", "none") == "none"
+    whole = kind == "Muon" or (kind == "Adagrad" and on_gpu)
+    return GROUP_ELEMENTS if zero["stage"] in (1, 2) and not whole else None
 
 
 def _adapter(settings: AdapterSettings) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from deepspeed.utils import safe_get_full_fp32_param
 
 from launcher.runs.checkpoints import parameter_groups
 from launcher.train.extensions import uses_torch_adam
-from launcher.train.groups import decay_groups, split_groups
+from launcher.train.groups import decay_groups, dimensions, split_groups
 from launcher.train.offload.optimizers import replacing_deepspeeds
 from launcher.train.offload.pinning import pin_exactly
 from launcher.train.resuming import empty_groups, repeat_bias_corrections, restore_states
@@ -42,7 +42,7 @@ def trainable(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in parameters:
         if getattr(parameter, "use_muon", False):
-            parameter.use_muon = parameter.ndim == 2  # type: ignore[attr-defined]
+            parameter.use_muon = dimensions(parameter) == 2  # type: ignore[attr-defined]
     groups = decay_groups(parameters, weight_decay_exclude)
     yield from split_groups(groups, group_elements) if group_elements else groups
 
