@@ -12,7 +12,6 @@ from typing import Any
 import deepspeed.comm as dist
 import torch
 from deepspeed.accelerator import get_accelerator
-from deepspeed.runtime.utils import all_gather_dp_groups
 from deepspeed.runtime.zero.stage_1_and_2 import INITIAL_MICRO_STEP_ID, DeepSpeedZeroOptimizer, IPGBucket
 
 from launcher.train.offload.fused_adamw import FusedAdamW
@@ -38,14 +37,18 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
         self._gradients = HostGradients([make(int(size), dtype=self.dtype).zero_() for size in self.partition_size])
 
     def average_tensor(self, tensor: torch.Tensor, communication_data_type: torch.dtype) -> None:
-        """Averages a bucket over the ranks; of one rank it only has to be complete before it is read."""
-        if not self._alone:
-            super().average_tensor(tensor, communication_data_type)
-            return
+        """Averages a bucket over the ranks where it lies; of one rank it only has to be complete before it is read.
+
+        DeepSpeed's own copies it twice, and with ``overlap_comm`` waits for the whole GPU before each.
+        """
         stream = self._reducing
         for event in self.ipg_buckets[communication_data_type].ready_events.values():
             stream.wait_event(event)
         self._record_gradient_stream(tensor, stream)
+        if not self._alone:
+            with get_accelerator().stream(stream):
+                tensor.div_(dist.get_world_size(group=self.dp_process_group))
+                dist.all_reduce(tensor, group=self.dp_process_group)
 
     def reduce_ipg_grads(self, comm_dtype: torch.dtype | None = None) -> None:
         """Averages what is in the buckets and hands it over to the host."""
@@ -87,21 +90,15 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
                 scale=scale,
                 weights_out=rounded,
             )
-            # While it goes up the next group is updated.
-            weights = master.detach() if rounded is None else rounded
-            self.parallel_partitioned_bit16_groups[index][rank].data.copy_(weights, non_blocking=True)
+            # While it goes up, and to the other ranks, the next group is updated.
+            weights = self.parallel_partitioned_bit16_groups[index][rank].detach()
+            weights.copy_(master.detach() if rounded is None else rounded, non_blocking=True)
+            if not self._alone:
+                dist.all_gather_into_tensor(self.bit16_groups_flat[index], weights, group=self.dp_process_group)
         self._lazy_init_hp_params_optimizer_state()
         if not in_bf16 and not get_accelerator().resolves_data_dependency():
             # The masters may change as soon as this returns: a moving average is exchanged for them.
             get_accelerator().current_stream().synchronize()
-        if not self._alone:
-            all_gather_dp_groups(
-                groups_flat=self.bit16_groups_flat,
-                partitioned_param_groups=self.parallel_partitioned_bit16_groups,
-                dp_process_group=self.real_dp_process_group,
-                start_alignment_factor=self.nccl_start_alignment_factor,
-                allgather_bucket_size=self.allgather_bucket_size,
-            )
 
     @property
     def _reducing(self) -> Any:
