@@ -8,8 +8,8 @@ import deepspeed.comm as dist
 import torch
 from deepspeed.accelerator import get_accelerator
 
-AT_ONCE = 1 << 23
-"""Elements of a copy: enough for PCIe's whole speed, and little on the GPU where micro-batches are added up."""
+from launcher.config.engine import COPIED_AT_ONCE
+
 _SUMS = {True: torch.float32, False: torch.float64}
 """In which a norm is summed up: a GPU, which needs no copy for fp32, adds in a tree, a CPU one after the other."""
 
@@ -53,7 +53,7 @@ class HostGradients:
             first: whether nothing of this step came before.
             last: whether nothing of this step comes after; its norm is taken then.
         """
-        for run in merge(pieces, AT_ONCE):
+        for run in merge(pieces, COPIED_AT_ONCE):
             part = full.narrow(0, run.source, run.size)
             kept = self._groups[run.group].narrow(0, run.place, run.size)
             if not first:
