@@ -6,8 +6,8 @@ from typing import Any
 from launcher.config.deepspeed import GROUP_ELEMENTS
 
 COPIED_AT_ONCE = 1 << 23
-"""Elements of a gradient's copy to the host: enough for PCIe's whole speed, and little on the GPU where micro-batches are
-added up."""
+"""Elements of a gradient's copy to the host: enough for PCIe's whole speed, and little on the GPU where micro-batches
+are added up."""
 _OTHERWISE = ("data_types", "torch_autocast", "communication_data_type")
 """Sections of DeepSpeed's JSON under which gradients are kept or sent in another precision than the weights'."""
 
@@ -18,9 +18,10 @@ def uses_torch_adam(optimizer: Mapping[str, Any]) -> bool:
 
 
 def updates_in_one_pass(config: Mapping[str, Any]) -> bool:
-    """Whether ``launcher.train.offload`` trains: an Adam on the CPU, weights in bf16 or fp32, all states in host memory.
+    """Whether ``launcher.train.offload`` trains.
 
-    Everything else is DeepSpeed's own. So is this where the update does not compile, which nobody knows beforehand.
+    It does for an Adam on the CPU with weights in bf16 or fp32, and all states in host memory. Everything else is
+    DeepSpeed's own. So is this where the update does not compile; whoever asks here assumes that it does.
     """
     zero, optimizer, bf16 = config["zero_optimization"], config["optimizer"], config.get("bf16", {})
     offload = zero.get("offload_optimizer", {})

@@ -118,7 +118,7 @@ class _Pool:
         return address - self.ends.get(address, 0)
 
     def _room(self, address: int) -> float:
-        """Bytes from an address on that nothing lies in: free, given back, or beyond the end, where there is no limit."""
+        """Bytes from an address on that nothing lies in: free, given back, or beyond the end, which has no limit."""
         begin = address
         while address != self.end:
             size = self.begins.get(address) or self.gone.get(address)

@@ -61,8 +61,8 @@ class Fetching:
         self._ahead = {whole: _Ahead(units.reach if whole else self._units, units) for whole in set(units.whole)}
         self._here: dict[int, Tensor] = {}
         self._late: deque[tuple[int, Tensor]] = deque()
-        """What is released, by the pass it was: on a stream of its own it is free once the GPU is through, and the thread
-        that launches is ahead of it."""
+        """What is released, by the pass it was: on a stream of its own it is free once the GPU is through, which the
+        thread that launches is ahead of."""
         self._under_way: dict[int, tuple[Tensor, list[int]]] = {}
         """What arrives together in one tensor, by each weight in it."""
         self._learnt = False

@@ -1,8 +1,8 @@
 """Host memory of a run, by the allocation rules of DeepSpeed and of ``launcher.train.offload``.
 
-P parameters, N ranks, L the largest tensor, c bytes of a weight in training (2 in half precision, 4 in fp32). The rules
-of DeepSpeed's own were measured by counting tensors after a step at N = 1 and read in the code for N > 1; what torch and
-the libraries take beside them was measured on an H200.
+P parameters, N ranks, L the largest tensor, c bytes of a weight in training (2 in half precision, 4 in fp32). The
+rules of DeepSpeed's own were measured by counting tensors after a step at N = 1 and read in the code for N > 1; what
+torch and the libraries take beside them was measured on an H200.
 """
 
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ PARAMETERS = "parameters, pinned"
 LOCKED = "buffers for NVMe, locked"
 """The share of host memory that no swapping and no limit may take away."""
 LIBRARIES, SEVERAL_LIBRARIES, PLAIN_LIBRARIES = 2145, 2650, 2250
-"""MiB of Python, torch and the libraries of CUDA for each process that trains, with DeepSpeed alone (measured on two runs of
-2026-11-27), with DeepSpeed and NCCL, and without DeepSpeed (measured on runs before)."""
+"""MiB of Python, torch and the libraries of CUDA for each process that trains, with DeepSpeed alone (measured on two
+runs of this engine), with DeepSpeed and NCCL, and without DeepSpeed (measured on runs of the engine before)."""
 BEFORE_THE_ENGINE = 1750
 """The same while the model is loaded; measured."""
 HEAP_KEEPS, REUSED = 0.84, 0.61

@@ -1,7 +1,7 @@
 """What ZeRO stage 3 keeps on a GPU: weights are fetched for each module, some ahead, and released after it.
 
-Source: ``stage3.py``, ``partition_parameters.py`` and ``runtime/comm/coalesced_collectives.py`` of DeepSpeed 0.19.8, and
-``launcher.train.offload``.
+Source: ``stage3.py``, ``partition_parameters.py`` and ``runtime/comm/coalesced_collectives.py`` of DeepSpeed 0.19.8,
+and ``launcher.train.offload``.
 """
 
 from launcher.config.engine import COPIED_AT_ONCE

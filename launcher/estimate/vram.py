@@ -24,8 +24,9 @@ from launcher.estimate.traces import find, step_of
 CONTEXT, CONTEXT_MIB, SEVERAL_CONTEXT_MIB = "CUDA context", 320, 518
 """MiB: a process alone leaves CUDA's stacks small (``launcher.train.cuda_context``)."""
 KERNELS, KERNELS_MIB, TRAINING_KERNELS_MIB = "kernels and libraries of CUDA", 238, 76
-"""MiB that stay of them in memory: once captions and pictures are encoded (measured on a run that did nothing else), and
-more once it trains (measured on two runs that found their caches: 94 before the engine, 162 with it, 314 in steps)."""
+"""MiB that stay of them in memory: once captions and pictures are encoded (measured on a run that did nothing else),
+and more once it trains (measured on two runs that found their caches: 94 before the engine, 162 with it, 314 in
+steps)."""
 NCCL, NCCL_MIB, MORE_NCCL_MIB, SEVERAL_NCCL_MIB = "NCCL", 560, 390, 844
 """MiB on each of several GPUs with DeepSpeed's engine; more at stage 3, or once DeepSpeed has written a checkpoint; and
 what they take beside that from the beginning. One process creates none (``launcher.train.single_process``)."""

@@ -54,7 +54,7 @@ class WholeWeights:
         self._has_states = False
 
     def start(self) -> None:
-        """Weights come; stages 1 and 2 flatten them group by group, and clone this rank's share to make masters of it."""
+        """Weights come; stages 1 and 2 flatten them group by group, and clone this rank's share for its masters."""
         gpu, facts, width = self._gpu, self._facts, self._facts.weight_bytes
         gpu.take(WEIGHTS, width * self._frozen)
         weights = [gpu.take(WEIGHTS, width * size) for size in self._parameters]
