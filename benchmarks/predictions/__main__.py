@@ -1,9 +1,10 @@
-"""``python -m benchmarks.predictions OUT [NAME ...]``: what settings take on the GPUs at hand.
+"""``python -m benchmarks.predictions OUT [NAME ...]``: what settings take on the GPUs at hand; all of them without NAME.
 
 SDXL's true architecture with random weights and square pictures are made in OUT; every setting trains a few steps through
 the command a person types, in processes of its own, one setting on each GPU side by side. OUT/measured.json gets what
-the run itself tells (its events), what NVML says from outside every 20 ms, and the machine. The table beside
-predictions is made by ``python -m benchmarks.predictions.table``, on any machine.
+the run itself tells (its events), what NVML says from outside every 20 ms, and the machine with its bandwidths. What is
+there already is not measured again. ``python -m benchmarks.predictions.keep OUT/measured.json`` makes data of it, and
+``python -m benchmarks.predictions.table`` a table beside predictions, on any machine.
 """
 
 import json
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from queue import Queue
@@ -42,6 +44,20 @@ def told(run: RunDirectory, name: str) -> list[dict[str, Any]]:
     return [event for event in read_events(run.events_jsonl)[0] if event["event"] == name]
 
 
+def on_cores(gpus: list[int]) -> list[str]:
+    """The beginning of a command that has the share of the cores which these GPUs are of all."""
+    share = (psutil.cpu_count() or 1) // torch.cuda.device_count()
+    return ["taskset", "-c", ",".join(f"{gpu * share}-{gpu * share + share - 1}" for gpu in gpus)]
+
+
+def bandwidths(out: Path, gpus: int) -> Any:
+    """Of so many GPUs and their share of the cores, as ``launcher.probes.bandwidths`` tells."""
+    file, threads = out / "bandwidths.json", (psutil.cpu_count(logical=False) or 1) // torch.cuda.device_count() * gpus
+    probe = [sys.executable, "-m", "launcher.probes.bandwidths", file, "--threads", str(threads)]
+    subprocess.run([*on_cores(list(range(gpus))), *probe], check=True)
+    return json.loads(file.read_bytes())
+
+
 def measure(out: Path, name: str, answers: dict[str, Any], gpus: list[int]) -> dict[str, Any]:
     """Trains one setting on these GPUs."""
     folder = out / name.replace(" ", "-")
@@ -53,10 +69,8 @@ def measure(out: Path, name: str, answers: dict[str, Any], gpus: list[int]) -> d
     }
     (folder / "answers.json").write_text(json.dumps({"schema": 1, "answers": answers | places}))
     run = RunDirectory(folder / "run")
-    share = (psutil.cpu_count() or 1) // torch.cuda.device_count()
-    cores = ",".join(f"{gpu * share}-{gpu * share + share - 1}" for gpu in gpus)
     command = [
-        "taskset", "-c", cores, sys.executable, "-c",
+        *on_cores(gpus), sys.executable, "-c",
         "from simpletuner_tui.cli import main; raise SystemExit(main())",
         "--replay", folder / "answers.json", "--run-dir", run.path, "--force",
     ]  # fmt: skip
@@ -117,7 +131,10 @@ def main() -> None:
         "driver": pynvml.nvmlSystemGetDriverVersion(),
         "cores": psutil.cpu_count(logical=False),
         **{package: version(package) for package in ("torch", "deepspeed", "diffusers")},
+        "day": date.today().isoformat(),
+        "bandwidths": {str(count): bandwidths(out, count) for count in {1, min(2, torch.cuda.device_count())}},
     }
+    wanted = [name for name in wanted if results["settings"].get(name, {}).get("code") != 0]
     gpus: Queue[int] = Queue()
     for gpu in range(torch.cuda.device_count()):
         gpus.put(gpu)

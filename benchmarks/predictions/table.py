@@ -24,8 +24,8 @@ class Pair:
 
     @property
     def gpu_mib(self) -> int:
-        """Of the process at its peak, as measured: without NCCL where one process still created it then."""
-        return self.measured["process_mib"] - self.measured.get("nccl_mib", 0)
+        """Of the process at its peak, as measured: without what the launcher has done away with since."""
+        return self.measured["process_mib"] - self.measured.get("less_mib", 0)
 
     @property
     def gpu_error(self) -> float:
@@ -39,7 +39,7 @@ class Pair:
 
     @property
     def step_seconds(self) -> float | None:
-        """Measured once it goes evenly; None where other runs shared the machine's cores and memory."""
+        """Measured once it goes evenly; None where others shared the machine's cores and memory."""
         return median(self.measured["step_seconds"][2:]) if self.measured.get("alone") else None
 
     @property
@@ -49,22 +49,25 @@ class Pair:
         return predicted / seconds - 1 if seconds and predicted else None
 
 
-def predict(answers: dict[str, Any]) -> Estimate:
-    """What the launcher says of these answers for SDXL, as this machine has it or not."""
+def predict(answers: dict[str, Any], speed: str) -> Estimate:
+    """What the launcher says of these answers for SDXL.
+
+    Args:
+        answers: by id.
+        speed: the file beside this one that ``launcher.probes.bandwidths`` wrote on the machine.
+    """
     settings = settings_of({"training.instance_data_dir": ".", **answers})
-    return estimate(settings, SDXL, speed=_speed(settings.launch.num_processes))
-
-
-def _speed(gpus: int) -> Bandwidths:
-    """Of the machine with so many GPUs, as ``launcher.probes.bandwidths`` wrote it."""
-    cores = {1: 16, 2: 32}[gpus]
-    return Bandwidths.from_bytes((MEASURED.parent / f"bandwidths-{cores}-cores.json").read_bytes())
+    return estimate(settings, SDXL, speed=Bandwidths.from_bytes((MEASURED.parent / speed).read_bytes()))
 
 
 def pairs(settings: dict[str, dict[str, Any]]) -> list[Pair]:
     """Of those that were measured."""
     measured = json.loads(MEASURED.read_text())["settings"]
-    return [Pair(name, predict(settings[name]), measured[name]) for name in settings if name in measured]
+    return [
+        Pair(name, predict(settings[name], measured[name]["speed"]), measured[name])
+        for name in settings
+        if name in measured
+    ]
 
 
 def _step(pair: Pair) -> tuple[str, str, str]:

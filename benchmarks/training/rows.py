@@ -3,34 +3,12 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from benchmarks.predictions.settings import COMMON, TWO
-from launcher.config.deepspeed import BLOCKS
+from benchmarks.predictions.settings import COMMON, RESIDENT, STREAMED, TWO
 
 WARM_UP = 2
 """Steps before those whose seconds count."""
 Answers = dict[str, Any]
 ZERO = "deepspeed.zero_optimization."
-
-STREAMED: Answers = {
-    "accelerate.zero_stage": 3,
-    "accelerate.offload_param": "cpu",
-    f"{ZERO}offload_param.pin_memory": False,
-    f"{ZERO}reduce_bucket_size": 30_000_000,
-    f"{ZERO}stage3_prefetch_bucket_size": 40_000_000,
-    f"{ZERO}stage3_max_live_parameters": 120_000_000,
-    f"{ZERO}stage3_max_reuse_distance": 10_000_000,
-    f"{ZERO}overlap_comm": True,
-    "deepspeed.extra": {
-        "zero_optimization": {"leaf_module": {"classes": list(BLOCKS)}, "memory_efficient_linear": False}
-    },
-}
-"""Weights are on the GPU only while they are used."""
-RESIDENT: Answers = {
-    "accelerate.zero_stage": 2,
-    f"{ZERO}reduce_bucket_size": 30_000_000,
-    f"{ZERO}overlap_comm": True,
-}
-"""Weights stay on the GPU, the optimizer on the CPU."""
 PLAIN: Answers = {"accelerate.use_deepspeed": False}
 
 

@@ -25,7 +25,10 @@ def speed(facts: Facts) -> Iterator[Diagnosis]:
     host = found.host
     told = f"{host.copy_gb_s:.1f} GB/s read and written, measured {when}"
     yield Diagnosis("speed-host", Group.SPEED, "host memory", Status.OK, told)
-    told = f"{host.adam_elements_s / 1e6:,.0f} million elements a second, {host.adam}"
+    if host.one_pass_elements_s is not None:
+        told = f"{host.one_pass_elements_s / 1e6:,.0f} million elements a second, Adam in one pass"
+    else:
+        told = f"{host.adam_elements_s / 1e6:,.0f} million elements a second, {host.adam}"
     yield Diagnosis("speed-adam", Group.SPEED, "optimizer", Status.OK, told)
     if found.gpu is None:
         return

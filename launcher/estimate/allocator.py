@@ -7,6 +7,7 @@ are joined with free neighbours and stay reserved. Each stream has its own block
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
+from math import inf
 
 MIB = 2**20
 ROUNDED_TO = 512
@@ -31,6 +32,8 @@ class _Pool:
     """Size of the free block that begins at an address."""
     ends: dict[int, int] = field(default_factory=dict)
     """The same for where it ends."""
+    gone: dict[int, int] = field(default_factory=dict)
+    """Size of the pages given back that begin at an address: address space which is taken first where it suffices."""
 
     def take(self, size: int) -> tuple[int, int, int]:
         """Address and size of a block, and by how much the pool grew for it."""
@@ -66,6 +69,7 @@ class _Pool:
             if first < end:
                 given += end - first
                 self._forget(size, address)
+                self._leave(first, end - first)
                 if first > address:
                     self._remember(first - address, address)
                 if address + size > end:
@@ -84,16 +88,50 @@ class _Pool:
         return SMALL_PAGES if self.small else LARGE_PAGES
 
     def _grow(self, size: int) -> int:
-        pages = self._pages
         if self.expandable:
-            grown = _up(size - self.ends.get(self.end, 0), pages)
-            address = self.end
-        else:
-            grown = pages if self.small or size < OWN_SEGMENT else _up(size, SMALL_PAGES)
-            address = self.end + ROUNDED_TO
+            return self._map(size)
+        grown = self._pages if self.small or size < OWN_SEGMENT else _up(size, SMALL_PAGES)
+        address = self.end + ROUNDED_TO
         self.end = address + grown
         self.give(address, grown)
         return grown
+
+    def _map(self, size: int) -> int:
+        """Makes a free block of at least this size where address space of it is lowest; returns by how much it grew."""
+        begin = next(each for each in (*sorted(self.gone), self.end) if self._room(self._free_before(each)) >= size)
+        start, grown = self._free_before(begin), 0
+        while (held := self.begins.get(start, 0)) < size:
+            address, wanted = start + held, _up(size - held, self._pages)
+            if address == self.end:
+                self.end += wanted
+            else:
+                there = self.gone.pop(address)
+                wanted = min(there, wanted)
+                if there > wanted:
+                    self.gone[address + wanted] = there - wanted
+            self.give(address, wanted)
+            grown += wanted
+        return grown
+
+    def _free_before(self, address: int) -> int:
+        """Where the free block begins that ends at an address; the address itself where none does."""
+        return address - self.ends.get(address, 0)
+
+    def _room(self, address: int) -> float:
+        """Bytes from an address on that nothing lies in: free, given back, or beyond the end, which has no limit."""
+        begin = address
+        while address != self.end:
+            size = self.begins.get(address) or self.gone.get(address)
+            if size is None:
+                return address - begin
+            address += size
+        return inf
+
+    def _leave(self, address: int, size: int) -> None:
+        """Remembers the address space of pages that are given back."""
+        for begin in [each for each, of in self.gone.items() if each + of == address]:
+            address, size = begin, size + self.gone.pop(begin)
+        self.gone[address] = size + self.gone.pop(address + size, 0)
 
     def _remember(self, size: int, address: int) -> None:
         insort(self.free, (size, address))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from launcher.config.deepspeed import BLOCKS, DeepSpeedSettings
+from launcher.config.engine import parameter_groups, parts_before_the_gpu, updates_in_one_pass
 from launcher.config.settings import Settings
 from launcher.estimate.adapter import Trained
 
@@ -38,8 +39,14 @@ class EngineFacts:
     sub_group: int
     leaf_blocks: bool = False
     """Whether transformer blocks and resnets are fetched whole."""
-    weights_begin_whole: bool = True
+    one_pass: bool = False
+    """Whether ``launcher.train.offload`` brings gradients to the host and updates there, in place of DeepSpeed."""
+    group: int | None = None
+    """Of a group of parameters at stages 1 and 2, at most; None where one holds all."""
+    weights_begin_whole: bool = False
     """Whether stage 3 takes the model apart on the GPU."""
+    linear_keeps: bool = False
+    """Whether linear layers keep their weights from the forward to the backward pass at stage 3, released or not."""
 
 
 def engine_facts(settings: Settings, of: Trained) -> EngineFacts:
@@ -49,7 +56,8 @@ def engine_facts(settings: Settings, of: Trained) -> EngineFacts:
         settings: of the run.
         of: what of the model is trained.
     """
-    ds, deepspeed = settings.deepspeed, settings.launch.deepspeed
+    ds, deepspeed, config = settings.deepspeed, settings.launch.deepspeed, settings.deepspeed_json()
+    stage_3 = deepspeed and ds.stage == 3
     return EngineFacts(
         deepspeed=deepspeed,
         stage=ds.stage if deepspeed else 0,
@@ -68,6 +76,10 @@ def engine_facts(settings: Settings, of: Trained) -> EngineFacts:
         persistence_threshold=ds.stage3_param_persistence_threshold,
         sub_group=ds.sub_group_size,
         leaf_blocks=len(ds.fetched_whole) == len(BLOCKS),
+        one_pass=deepspeed and updates_in_one_pass(config),
+        group=parameter_groups(config) if deepspeed else None,
+        weights_begin_whole=stage_3 and not parts_before_the_gpu(config),
+        linear_keeps=stage_3 and not config["zero_optimization"].get("memory_efficient_linear", True),
     )
 
 

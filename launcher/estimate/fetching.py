@@ -5,13 +5,14 @@ first step: in it nothing is fetched ahead, and everything is released.
 """
 
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from itertools import accumulate
 from math import inf
 
 from launcher.estimate.engine_facts import EngineFacts
 from launcher.estimate.gpu import GATHERED, Gpu, Tensor
+from launcher.estimate.trace import Kind
 from launcher.estimate.units import Units
 
 STREAM = 1
@@ -49,6 +50,8 @@ class Fetching:
         """
         self._gpu, self._facts = gpu, facts
         self._stream = STREAM if facts.overlap else 0
+        self._backward, self._saving = _last_and_saving(units) if facts.linear_keeps else (set(), set())
+        self._matrices, self._saved = units.matrices, dict[int, Tensor]()
         self._units, self._sizes, self._passes, self._whole = units.members, units.sizes, units.passes, units.whole
         self.staying = sum(size for size in self._sizes if size <= facts.persistence_threshold)
         """Elements of weights that are never released."""
@@ -57,6 +60,9 @@ class Fetching:
         # For a block that is fetched whole, DeepSpeed looks into all that comes after it, parts of parts included.
         self._ahead = {whole: _Ahead(units.reach if whole else self._units, units) for whole in set(units.whole)}
         self._here: dict[int, Tensor] = {}
+        self._late: deque[tuple[int, Tensor]] = deque()
+        """What is released, by the pass it was: on a stream of its own it is free once the GPU is through, which the
+        thread that launches is ahead of."""
         self._under_way: dict[int, tuple[Tensor, list[int]]] = {}
         """What arrives together in one tensor, by each weight in it."""
         self._learnt = False
@@ -65,6 +71,8 @@ class Fetching:
     def begin(self, number: int) -> None:
         """A pass through a unit begins: what it takes is fetched and waited for, and more is fetched ahead."""
         self._begun = number + 1
+        while self._late and self._late[0][0] < number:
+            self._gpu.give(self._late.popleft()[1])
         unit = self._units[self._passes[number]]
         self._fetch([each for each in unit if self._is_away(each)])
         for each in unit:
@@ -82,8 +90,10 @@ class Fetching:
         """The pass is over: what is not used again soon is released."""
         unit = self._passes[number]
         for each in self._units[unit]:
+            if number in self._backward and each in self._saved:
+                self._gpu.give(self._saved.pop(each))
             if each in self._here and not (self._learnt and self._is_used_soon(each, unit)):
-                self._release(each)
+                self._release(each, saved=number in self._saving and self._matrices[each])
 
     def over(self) -> None:
         """The backward pass is over: everything is released."""
@@ -91,6 +101,8 @@ class Fetching:
             self._wait(each)
         for each in list(self._here):
             self._release(each)
+        while self._late:
+            self._gpu.give(self._late.popleft()[1])
         self._learnt = True
         self._begin_step()
 
@@ -149,6 +161,26 @@ class Fetching:
             self._here[arrived] = self._gpu.take(GATHERED, size, self._stream)
         self._gpu.give(together)
 
-    def _release(self, each: int) -> None:
-        self._gpu.give(self._here.pop(each))
+    def _release(self, each: int, *, saved: bool = False) -> None:
+        tensor = self._here.pop(each)
+        if saved:
+            self._saved[each] = tensor
+        elif self._stream:
+            self._late.append((self._begun, tensor))
+        else:
+            self._gpu.give(tensor)
         self._available -= self._sizes[each]
+
+
+def _last_and_saving(units: Units) -> tuple[set[int], set[int]]:
+    """Passes that end last of a unit's, which are backward, and those in which autograd saves matrices for them.
+
+    A block that is computed again stops before its end, and is whole when the pass backward ends: it saves none.
+    """
+    ends: dict[int, list[int]] = {}
+    for kind, number in units.events:
+        if kind == Kind.LEAVE:
+            ends.setdefault(units.passes[number], []).append(number)
+    begun = Counter(units.passes)
+    whole = {unit: numbers for unit, numbers in ends.items() if len(numbers) == begun[unit]}
+    return {numbers[-1] for numbers in whole.values()}, {numbers[-2] for numbers in whole.values() if numbers[1:]}

@@ -5,12 +5,14 @@ code for more. Of a LoRA, gradients, masters and states are those of its matrice
 weights are, at stage 3 in partitions.
 """
 
+from launcher.config.engine import COPIED_AT_ONCE
 from launcher.config.settings import Settings
 from launcher.data.sources import largest_picture
 from launcher.estimate.adapter import trained
-from launcher.estimate.engine_facts import master_bytes, moments
+from launcher.estimate.engine_facts import EngineFacts, engine_facts
 from launcher.estimate.gpu import ACTIVATIONS, STATES, WEIGHTS
 from launcher.estimate.model import ModelFacts
+from launcher.estimate.partitioned_weights import COPIES
 from launcher.estimate.parts import MIB
 
 CHECKPOINTED_PEAK = 691.0
@@ -25,46 +27,59 @@ SMALLEST_PEAK = 62.0
 
 def step_bytes(settings: Settings, model: ModelFacts) -> dict[str, float]:
     """Bytes by part while it trains."""
-    ds, ranks, of = settings.deepspeed, settings.launch.num_processes, trained(settings.training.adapter, model)
-    c, parameters = 4 if ds.precision == "no" else 2, of.parameters
+    of = trained(settings.training.adapter, model)
+    facts, parameters = engine_facts(settings, of), of.parameters
+    c, stage, ranks = facts.weight_bytes, facts.stage, facts.ranks
     parts = {ACTIVATIONS: _activations(settings, model) * MIB}
-    if ds.stage == 3 and ds.offload_param_device != "none":
-        live = min(ds.stage3_max_live_parameters, of.held)
-        parts["gathered parameters"] = c * (live + ds.stage3_prefetch_bucket_size)
+    if stage == 3 and facts.offload_param:
+        parts["gathered parameters"] = c * (min(facts.max_live, of.held) + facts.prefetch_bucket)
     else:
-        share = ranks if ds.stage == 3 else 1
-        parts[WEIGHTS] = c * of.held / share
-        if ds.stage == 3 and ranks > 1:
-            parts["gathered parameters"] = c * min(ds.stage3_max_live_parameters, of.held)
-    if ds.stage > 0:
-        buckets = 2 if ds.overlap_comm and ds.stage < 3 else 1
-        parts["reduce bucket"] = c * ds.reduce_bucket_size * buckets
-    if ds.stage in (1, 2) and ds.offloads:
+        parts[WEIGHTS] = c * of.held / (ranks if stage == 3 else 1)
+        if stage == 3 and ranks > 1:
+            parts["gathered parameters"] = c * min(facts.max_live, of.held)
+    if stage:
+        parts["reduce bucket"] = c * facts.reduce_bucket * (2 if facts.overlap and stage < 3 else 1)
+    if facts.one_pass and facts.accumulation > 1:
+        parts["gradients from the host"] = c * min(COPIED_AT_ONCE, parameters)
+    elif stage in (1, 2) and facts.offload_optimizer and not facts.one_pass:
         parts["gradient on its way to the host"] = c * of.largest_tensor
-    parts["gradients"] = _gradients(settings, parameters, c)
-    if not ds.offloads:
-        states = (master_bytes(settings) + 4 * moments(ds)) * parameters
-        parts[STATES] = states / ranks if ds.stage else states
-        if ds.stage in (1, 2):
-            parts["gradients in fp32 at the step"] = 4 * parameters / ranks
-        elif not settings.launch.deepspeed and c == 2:
+    parts["gradients"] = _gradients(facts, parameters)
+    if not facts.offload_optimizer:
+        states = (facts.master_bytes + 4 * facts.moments) * parameters
+        parts[STATES] = states / ranks if stage else states
+        if stage in (1, 2):
+            parts["gradients in fp32 at the step"] = 4 * _largest_group(facts, parameters) / ranks
+        elif not facts.deepspeed and c == 2:
             parts["gradients in fp32 at the step"] = 4 * parameters
     return parts
 
 
-def _gradients(settings: Settings, parameters: int, c: int) -> float:
+def _gradients(facts: EngineFacts, parameters: int) -> float:
     """Bytes of gradients that stay on the GPU until the step."""
-    ds, ranks = settings.deepspeed, settings.launch.num_processes
-    if ds.stage < 2:
-        return c * parameters
-    return 0 if ds.offloads else c * parameters / ranks
+    if facts.stage < 2:
+        return facts.weight_bytes * parameters
+    return 0 if facts.offload_optimizer else facts.weight_bytes * parameters / facts.ranks
+
+
+def _largest_group(facts: EngineFacts, parameters: int) -> int:
+    """Elements, at the most."""
+    return min(facts.group or parameters, parameters)
 
 
 def start_bytes(settings: Settings, model: ModelFacts) -> dict[str, float]:
-    """Bytes by part while the engine is built: stages 1 and 2 flatten the weights on the card, three copies in all."""
-    c, of = 4 if settings.deepspeed.precision == "no" else 2, trained(settings.training.adapter, model)
-    copies = 3 if settings.deepspeed.stage in (1, 2) else 1
-    return {"weights while flattening": c * (of.frozen + copies * of.parameters)}
+    """Bytes by part while the engine is built.
+
+    Stages 1 and 2 flatten the weights on the card, with two copies of a group beside them; stage 3 takes them apart.
+    """
+    of = trained(settings.training.adapter, model)
+    facts = engine_facts(settings, of)
+    elements: float = of.held
+    if facts.stage == 3 and not facts.weights_begin_whole:
+        elements = 0 if facts.offload_param else of.held / facts.ranks
+        elements += COPIES * of.largest_tensor
+    elif facts.stage in (1, 2):
+        elements += 2 * _largest_group(facts, of.parameters)
+    return {"weights while flattening": facts.weight_bytes * elements}
 
 
 def _activations(settings: Settings, model: ModelFacts) -> float:

@@ -13,8 +13,8 @@ from launcher.estimate.whole_weights import WholeWeights
 CUBLAS_BYTES = 33 * 2**20
 """What torch allocates for cuBLAS, for the thread that computes forward and for the one that computes backward: on an
 H200 with torch 2.11."""
-STEPS = 2
-"""The first makes optimizer states, and teaches stage 3 the order of modules."""
+STEPS, PARTITIONED_STEPS = 2, 3
+"""The first makes optimizer states, and teaches stage 3 the order of modules, which fetches ahead from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def play(trace: Trace, facts: EngineFacts, *, pictures: int, latents: int, expan
     start = gpu.phase()
     backward: Tensor | None = None
     sizes = [size.at(pictures, latents) for size in trace.sizes]
-    for _ in range(STEPS):
+    for _ in range(PARTITIONED_STEPS if facts.stage == 3 else STEPS):
         tensors: list[Tensor] = []
         gradient: int | None = None
         for kind, index in units.events:

@@ -1,9 +1,10 @@
 """How long an optimizer step takes, from what this machine moves and computes in a second.
 
 A phase waits for the slower of what is under way at once: the GPU's computing, Python and torch starting its kernels,
-at stage 3 the transfers too. What DeepSpeed does tensor by tensor, waiting for each, comes on top. Overheads are in
-launches of a small op, which the probe times, so a slower core makes them longer; fitted to what a stock loop around
-DeepSpeed took on an H200 (``tests/launcher/estimate/test_step_time.py``), those of several GPUs to a run on two.
+at stage 3, and where ``launcher.train.offload`` trains, the transfers too. What DeepSpeed does tensor by tensor,
+waiting for each, comes on top. Overheads are in launches of a small op, which the probe times, so a slower core makes
+them longer; fitted to what a stock loop around DeepSpeed and this launcher's engine took on an H200
+(``tests/launcher/estimate/test_step_time.py``), those of several GPUs to a run on two.
 """
 
 from collections import defaultdict
@@ -33,6 +34,8 @@ ADAPTED_FORWARD, ADAPTED_BACKWARD = 40, 80
 """For each layer with a LoRA: peft's own forward, two products, scale and sum; and twice that."""
 OFFLOADED = 29
 """For each tensor at stages 1 and 2 whose gradient goes to the host: norm, check, conversion, and a wait."""
+HANDED_OVER = 9
+"""The same where gradients come to the host without a wait, at stage 3 too."""
 REDUCED = 11
 """For each tensor that is reduced and stays."""
 SHARED = 38
@@ -41,6 +44,8 @@ MODULE, FETCHED, PARTITIONED = 57, 36, 36
 """At stage 3, for each module that is entered, each weight fetched from the host and each gradient handed over."""
 UPDATED_ON_HOST, UPDATED_ON_GPU = 13, 25
 """For each tensor at DeepSpeed's update: norms, and weights that are views of the new ones."""
+IN_ONE_PASS, IN_ONE_PASS_AT_STAGE_3 = 2, 11
+"""For each tensor at the update in one pass."""
 UPDATED_PLAINLY = 3
 """The same without ZeRO."""
 
@@ -136,7 +141,7 @@ class _Step:
     def _forward(self) -> Spent:
         if self._facts.stage == 3:
             return self._fetching(self._moved.forward, backward=False)
-        return _slowest({COMPUTES: self._computing(backward=False), LAUNCHES: self._launching(backward=False)})
+        return _slowest({COMPUTES: self._computing(backward=False)}, {LAUNCHES: self._launching(backward=False)})
 
     def _backward(self) -> Spent:
         facts, tensors = self._facts, self._of.tensors
@@ -145,7 +150,9 @@ class _Step:
         launching = self._launching(backward=True)
         if facts.stage == 2 and not facts.offload_optimizer:
             launching += facts.accumulation * self._launches(REDUCED * tensors)
-        spent = _slowest({COMPUTES: self._computing(backward=True), LAUNCHES: launching})
+        if facts.one_pass:
+            return self._handing_over(launching)
+        spent = _slowest({COMPUTES: self._computing(backward=True)}, {LAUNCHES: launching})
         if facts.offload_optimizer:
             times = facts.accumulation if facts.stage == 2 else 1  # stage 1 hands over what was accumulated
             spent[ENGINE] += times * self._launches(OFFLOADED * tensors / facts.ranks)
@@ -154,13 +161,24 @@ class _Step:
             spent[ENGINE] += facts.accumulation * self._launches(SHARED * tensors)
         return spent
 
+    def _handing_over(self, launching: float) -> Spent:
+        """Stages 1 and 2 in one pass: copies follow the kernels, on a stream of their own where they overlap."""
+        facts, times = self._facts, self._facts.accumulation if self._facts.stage == 2 else 1
+        own = times * self._launches((HANDED_OVER + SHARED * (facts.ranks > 1)) * self._of.tensors)
+        computing, transferring = self._computing(backward=True), self._over_pcie(self._moved.backward)
+        if not self._settings.deepspeed.offload_optimizer_pin_memory:  # the thread waits for pageable memory
+            return _spent({LAUNCHES: launching, ENGINE: own, TRANSFERS: transferring})
+        thread = {LAUNCHES: launching, ENGINE: own}
+        if facts.overlap:
+            return _slowest({COMPUTES: computing}, {TRANSFERS: transferring}, thread)
+        return _slowest({COMPUTES: computing, TRANSFERS: transferring}, thread)
+
     def _fetching(self, moved: Transfer, *, backward: bool) -> Spent:
         """Stage 3: transfers have streams of their own, hooks and launches one thread."""
         both = passes_of_sdxl(self._granularity, self._facts)
         taken = both[backward]
-        launches = (
-            MODULE * taken.modules + FETCHED * taken.tensors + (PARTITIONED * self._of.tensors if backward else 0)
-        )
+        partitioned = HANDED_OVER if self._facts.one_pass else PARTITIONED
+        launches = MODULE * taken.modules + FETCHED * taken.tensors + backward * partitioned * self._of.tensors
         launching, own = self._launching(backward=backward), self._facts.accumulation * self._launches(launches)
         computing, transferring, waiting = self._computing(backward=backward), self._over_pcie(moved), 0.0
         if backward and self._facts.offload_optimizer and not self._settings.deepspeed.offload_optimizer_pin_memory:
@@ -168,9 +186,8 @@ class _Step:
             weights = self._moved.forward.up * taken.elements / both[0].elements
             gradients = Transfer(up=moved.up - weights, down=moved.down)
             waiting, transferring = self._pageable(gradients), self._over_pcie(Transfer(up=weights))
-        spent = _slowest({COMPUTES: computing, TRANSFERS: transferring, ENGINE: launching + own + waiting})
-        if spent[ENGINE]:
-            spent = _spent({LAUNCHES: launching, ENGINE: own, TRANSFERS: waiting})
+        thread = {LAUNCHES: launching, ENGINE: own, TRANSFERS: waiting}
+        spent = _slowest({COMPUTES: computing}, {TRANSFERS: transferring}, thread)
         if self._moved.nvme_fetched and self._speed.drive:
             share = taken.elements / sum(each.elements for each in both)
             spent[DRIVE] += share * self._moved.nvme_fetched / self._speed.drive.read_gb_s / GB
@@ -180,6 +197,8 @@ class _Step:
         facts, moved, host = self._facts, self._moved, self._speed.host
         if not facts.offload_optimizer:
             return self._update_on_gpu()
+        if facts.one_pass and host.one_pass_elements_s:
+            return self._update_in_one_pass(host.one_pass_elements_s)
         each = (3 + 2 * facts.moments) / 7 / host.adam_elements_s  # measured with two moments
         each += 1 / host.scale_elements_s if clips(self._settings) else 0
         if facts.stage == 3 and not facts.offload_param:  # converted on its way
@@ -193,6 +212,20 @@ class _Step:
         if moved.nvme_written and self._speed.drive:
             states = (moved.nvme_read - moved.nvme_fetched) / self._speed.drive.read_gb_s
             spent[DRIVE] = (states + moved.nvme_written / self._speed.drive.write_gb_s) / GB
+        return spent
+
+    def _update_in_one_pass(self, elements_s: float) -> Spent:
+        """While a group goes up from pinned memory the next is updated; stage 3 converts weights on their way."""
+        facts, up = self._facts, self._moved.optimizer
+        updating = self._of.parameters / self._settings.launch.machine_count / elements_s
+        if facts.stage == 3:
+            spent = _spent({UPDATE: updating, TRANSFERS: up.up / self._gpu.up_converted_gb_s / GB})
+        elif self._settings.deepspeed.offload_optimizer_pin_memory:
+            spent = _slowest({UPDATE: updating}, {TRANSFERS: self._over_pcie(up)})
+        else:
+            spent = _spent({UPDATE: updating, TRANSFERS: self._over_pcie(up)})
+        each = IN_ONE_PASS_AT_STAGE_3 if facts.stage == 3 else IN_ONE_PASS
+        spent[ENGINE] = self._launches(each * self._of.tensors / facts.ranks)
         return spent
 
     def _update_on_gpu(self) -> Spent:
@@ -271,7 +304,6 @@ def _spent(seconds: Mapping[str, float]) -> Spent:
     return defaultdict(float, seconds)
 
 
-def _slowest(under_way: Mapping[str, float]) -> Spent:
+def _slowest(*under_way: Mapping[str, float]) -> Spent:
     """What others wait for, of what is under way at once."""
-    name = max(under_way, key=lambda each: under_way[each])
-    return _spent({name: under_way[name]})
+    return _spent(max(under_way, key=lambda each: sum(each.values())))

@@ -62,6 +62,8 @@ class Trace:
     """The module that each is part of; -1 for the U-Net."""
     blocks: Sequence[bool]
     """Whether a module is a transformer block or a resnet."""
+    linears: Sequence[bool]
+    """Whether a module is a linear layer, whose first parameter is the matrix."""
 
     @property
     def frozen(self) -> int:

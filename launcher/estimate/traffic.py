@@ -1,7 +1,8 @@
 """What an optimizer step moves: over PCIe, through host memory, and from and to NVMe.
 
 Source: ``copy_grads_in_partition``, ``async_accumulate_grad_in_cpu_via_gpu`` and ``step`` of ``stage_1_and_2.py``,
-``partition_grads`` and ``step`` of ``stage3.py``, DeepSpeed 0.19.8. What GPUs send each other is not counted.
+``partition_grads`` and ``step`` of ``stage3.py``, DeepSpeed 0.19.8, and ``launcher.train.offload``. What GPUs send each
+other is not counted.
 """
 
 from dataclasses import dataclass
@@ -123,10 +124,13 @@ def _fetched(settings: Settings, model: ModelFacts, held: int, facts: EngineFact
 
 
 def _gradients(facts: EngineFacts, share: float) -> tuple[float, float]:
-    """Bytes up and down: the optimizer gets fp32; what is accumulated before is in the format of the weights."""
+    """Bytes up and down: DeepSpeed's optimizer gets fp32; all else is in the format of the weights."""
     if not facts.offload_optimizer:
         return 0, 0
     width, micro_batches = facts.weight_bytes, facts.accumulation
+    if facts.one_pass:
+        times = 1 if facts.stage == 1 else micro_batches  # stage 1 adds up on the GPU
+        return width * (times - 1) * share, width * times * share
     up = down = 0
     if facts.stage == 2 and micro_batches > 1:
         up, down = micro_batches - 1, micro_batches
@@ -145,11 +149,14 @@ def _update_bytes(settings: Settings, facts: EngineFacts) -> float:
     """What the CPU reads and writes for each parameter that it updates."""
     if not facts.offload_optimizer:
         return 0
-    width = facts.weight_bytes
+    width, converted = facts.weight_bytes, facts.stage == 3 and not facts.offload_param
+    if facts.one_pass:  # reads masters, gradients and moments, writes masters, moments and weights
+        each = FP32 * (2 + 2 * facts.moments) + width
+        return each + (FP32 + 5 * width if converted else width)
     each = FP32 * (3 + 2 * facts.moments)  # reads master, gradient and moments, writes all but the gradient
     each += 2 * FP32 if clips(settings) else 0
     each += FP32 + 2 * width  # converts it; a line of memory is read before it is written
-    if facts.stage == 3 and not facts.offload_param:
+    if converted:
         each += 3 * width  # what was converted is copied to where the GPU can take it from
     return each
 

@@ -13,6 +13,8 @@ class Units:
 
     sizes: Sequence[int]
     """Elements of each weight."""
+    matrices: Sequence[bool]
+    """Whether a weight is the matrix of a linear layer."""
     members: Sequence[Sequence[int]]
     """The weights that a unit holds itself, or all in it where it is a block that is fetched whole."""
     reach: Sequence[Sequence[int]]
@@ -34,6 +36,11 @@ def units_of(trace: Trace, *, leaf_blocks: bool) -> Units:
     """
     numbers = count()
     sizes = [size for module in trace.modules for size in module]
+    matrices = [
+        linear and first
+        for linear, module in zip(trace.linears, trace.modules, strict=True)
+        for first in (place == 0 for place in range(len(module)))
+    ]
     own = [[next(numbers) for _ in module] for module in trace.modules]
     reach = [list(each) for each in own]
     inside = [False] * len(own)
@@ -45,7 +52,7 @@ def units_of(trace: Trace, *, leaf_blocks: bool) -> Units:
         inside[module] = whole[parent] or inside[parent]
     members = [reach[module] if whole[module] else own[module] for module in range(len(own))]
     passes, events = _passes(trace, inside)
-    return Units(sizes, members, reach, whole, passes, events)
+    return Units(sizes, matrices, members, reach, whole, passes, events)
 
 
 def _passes(trace: Trace, inside: Sequence[bool]) -> tuple[list[int], list[tuple[int, int]]]:

@@ -46,6 +46,9 @@ class HostSpeed:
     """Whose AdamW that was."""
     convert_elements_s: float
     """fp32 elements written as bf16."""
+    one_pass_elements_s: float | None
+    """Elements that this launcher's own AdamW updates: gradients in bf16 scaled, masters and moments updated, weights
+    written as bf16. None where it does not compile."""
 
 
 @dataclass(frozen=True, slots=True)

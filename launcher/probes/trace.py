@@ -107,6 +107,7 @@ def trace(step: UNetStep) -> Trace:
         modules=[[parameter.numel() for parameter in module.parameters(recurse=False)] for module in modules],
         parents=_parents(modules),
         blocks=[isinstance(module, BasicTransformerBlock | ResnetBlock2D) for module in modules],
+        linears=[isinstance(module, torch.nn.Linear) for module in modules],
     )
 
 

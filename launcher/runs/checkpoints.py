@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.config.deepspeed import GROUP_ELEMENTS
+from launcher.config.engine import parameter_groups
 from launcher.config.training import AdapterSettings, TrainingSettings
 from launcher.data.draws import buckets_of, order_digest
 from launcher.data.pictures import Picture
@@ -177,17 +177,6 @@ def identity(
         data_order=order_digest(pictures) if pictures else None,
         **_adapter(training.adapter),
     )
-
-
-def parameter_groups(config: Mapping[str, Any]) -> int | None:
-    """Elements at most of the groups that DeepSpeed is given; None where it gets one of each kind.
-
-    Muon's are made by DeepSpeed, and torch's Adagrad it puts into one group, then looks for the others.
-    """
-    zero, kind = config["zero_optimization"], config["optimizer"]["type"]
-    on_gpu = zero.get("offload_optimizer", {}).get("device", "none") == "none"
-    whole = kind == "Muon" or (kind == "Adagrad" and on_gpu)
-    return GROUP_ELEMENTS if zero["stage"] in (1, 2) and not whole else None
 
 
 def _adapter(settings: AdapterSettings) -> dict[str, Any]:

@@ -9,8 +9,7 @@ import deepspeed
 import torch
 from deepspeed.utils import safe_get_full_fp32_param
 
-from launcher.runs.checkpoints import parameter_groups
-from launcher.train.extensions import uses_torch_adam
+from launcher.config.engine import parameter_groups, parts_before_the_gpu, uses_torch_adam
 from launcher.train.groups import decay_groups, dimensions, split_groups
 from launcher.train.offload.optimizers import replacing_deepspeeds
 from launcher.train.offload.pinning import pin_exactly
@@ -55,7 +54,7 @@ class DeepSpeedEngine:
         self._unet = unet
         self.torch_adam = uses_torch_adam(config["optimizer"])
         pin_exactly()
-        if _parts_before_the_gpu(config):
+        if parts_before_the_gpu(config):
             deepspeed.zero.Init(module=unet, config_dict_or_path=dict(config))
         with replacing_deepspeeds(config):
             self._engine, self._optimizer, _, _ = deepspeed.initialize(
@@ -152,12 +151,6 @@ class DeepSpeedEngine:
         if self._engine.zero_optimization_stage() > 0:
             return {}
         return dict(into_deepspeed.unpartitioned_masters(self._engine, self._names))
-
-
-def _parts_before_the_gpu(config: Mapping[str, Any]) -> bool:
-    """Whether stage 3 takes the weights apart one by one; left to the engine, all are on the GPU first: 4.8 GiB."""
-    zero = config["zero_optimization"]
-    return bool(zero["stage"] == 3 and zero.get("offload_param", {}).get("device") != "nvme")
 
 
 def _load_trained(src: Mapping[str, torch.Tensor], dst: torch.nn.Module) -> None:

@@ -15,6 +15,7 @@ from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
 from torch.utils.cpp_extension import get_default_build_root
 
 from launcher.config.deepspeed import with_overrides
+from launcher.config.engine import uses_torch_adam
 from launcher.errors import CannotRunHereError
 from launcher.machine.build_locks import LOCK, holder
 from launcher.machine.toolchain import first_error
@@ -140,11 +141,6 @@ def build_swapping(config: Mapping[str, Any], run: Path, world: World) -> dict[s
                 "offload to cpu"
             )
     return with_overrides(config, {path: str(folder) for path, folder in folders.items()})
-
-
-def uses_torch_adam(optimizer: Mapping[str, Any]) -> bool:
-    """Whether a configuration's ``optimizer`` section asks for torch's Adam."""
-    return bool(optimizer.get("params", {}).get("torch_adam"))
 
 
 def _extension(optimizer: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:

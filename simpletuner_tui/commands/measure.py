@@ -45,6 +45,9 @@ def speed_lines(measured: Bandwidths) -> list[str]:
     rows = _of_gpu(measured.gpu)
     rows.append((f"Host memory, {threads}", f"{host.copy_gb_s:,.1f} GB/s read and written"))
     rows.append((f"CPU Adam, {threads}", f"{host.adam_elements_s / 1e6:,.0f} million elements/s, {host.adam}"))
+    one_pass = host.one_pass_elements_s
+    told = f"{one_pass / 1e6:,.0f} million elements/s, clipped and rounded" if one_pass else "it does not compile here"
+    rows.append(("The same in one pass", told))
     if drive:
         rows.append((f"Drive of {drive.path}", f"{drive.read_gb_s:.1f} GB/s read, {drive.write_gb_s:.1f} written"))
     if measured.gpu:

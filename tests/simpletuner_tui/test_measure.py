@@ -60,6 +60,8 @@ def test_a_gpu_has_a_line_for_each_thing_that_a_step_waits_for():
     said = f"{tflops.forward_tflops:.0f} TFLOP/s forward, {tflops.backward_tflops:.0f} backward"
     assert f"  Transformer block, bf16  {said}" in rows
     assert any(row.startswith("  CPU Adam, 16 threads     ") and row.endswith(H200.host.adam) for row in rows)
+    one_pass = f"{H200.host.one_pass_elements_s / 1e6:,.0f} million elements/s, clipped and rounded"
+    assert f"  The same in one pass     {one_pass}" in rows
     assert max(len(row) for row in rows) <= 80
 
 

@@ -1,10 +1,13 @@
 """What the CPU does of an offloaded step, on tensors that no cache holds."""
 
+from typing import Any
+
 import torch
 
 from launcher.machine.bandwidths import HostSpeed
 from launcher.machine.toolchain import extensions_folder
 from launcher.probes.bandwidths.clock import host_seconds
+from launcher.train.offload.fused_adamw import load
 
 
 def host_speed(elements: int) -> HostSpeed:
@@ -24,13 +27,29 @@ def host_speed(elements: int) -> HostSpeed:
     parameter.grad = gradient
     optimizer, name = _adam(parameter)
     updating = host_seconds(optimizer.step)
+    optimizer.state.clear()
     return HostSpeed(
         copy_gb_s=2 * 4 * elements / copying / 1e9,
         scale_elements_s=elements / scaling,
         adam_elements_s=elements / updating,
         adam=name,
         convert_elements_s=elements / converting,
+        one_pass_elements_s=_one_pass(master, weights),
     )
+
+
+def _one_pass(master: torch.Tensor, weights: torch.Tensor) -> float | None:
+    """Elements a second of the launcher's own, with gradients in the format of the weights."""
+    adam = load()
+    if isinstance(adam, str):
+        return None
+    gradient = torch.empty_like(weights, pin_memory=weights.is_pinned()).fill_(1e-3)
+    group = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01, "bias_correction": True}
+    state: dict[str, Any] = {}
+    seconds = host_seconds(
+        lambda: adam.update(master, gradient, state, group, adam_w_mode=True, scale=0.999, weights_out=weights)
+    )
+    return master.numel() / seconds
 
 
 def _adam(parameter: torch.nn.Parameter) -> tuple[torch.optim.Optimizer, str]:

@@ -9,8 +9,8 @@ import deepspeed.comm as dist
 import torch
 from deepspeed.accelerator import get_accelerator
 
-AT_ONCE = 1 << 23
-"""Elements of a copy: enough for PCIe's whole speed, and little on the GPU where micro-batches are added up."""
+from launcher.config.engine import COPIED_AT_ONCE
+
 _SUMS = {True: torch.float32, False: torch.float64}
 """In which a norm is summed up: a GPU, which needs no copy for fp32, adds in a tree, a CPU one after the other."""
 
@@ -65,7 +65,7 @@ class HostGradients:
         """
         for known, some in groupby(pieces, key=lambda run: (run.group, run.place) in self._came):
             together = {(run.group, run.place): run for run in some}
-            for run in merge(together.values(), AT_ONCE):
+            for run in merge(together.values(), COPIED_AT_ONCE):
                 part, kept = full.narrow(0, run.source, run.size), self._kept(run)
                 if known:
                     part.add_(kept.to(part.device, non_blocking=True))

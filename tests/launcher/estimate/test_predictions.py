@@ -1,48 +1,72 @@
-"""Predictions beside what runs of this launcher took on H200s (``benchmarks/predictions``)."""
+"""Predictions beside what runs of this launcher took on H200s (``benchmarks/predictions``).
+
+Rows are what ``python -m benchmarks.predictions.keep`` put into ``h200.json``: whatever comes is held against here.
+"""
+
+import json
 
 import pytest
 
+from benchmarks.predictions import keep, table
 from benchmarks.predictions.settings import CALIBRATION, HOLD_OUT, PRESETS
 from benchmarks.predictions.table import Pair, pairs
+from harness.h200 import H200
 
 OFF, UNDER, STEP = 0.05, -0.02, 0.2
 """How far a prediction may be off, how far that of GPU memory may be too low, and a step's seconds off."""
-TOO_LOW = {"zero1 1024x4 on the GPU"}
-"""Stage 1 without offload on one GPU: what its gradients leave in pieces is not played; 6 % too low."""
 
 
 @pytest.fixture(scope="module")
-def held_out() -> list[Pair]:
-    return pairs(HOLD_OUT | PRESETS)
+def every() -> list[Pair]:
+    return pairs(CALIBRATION | HOLD_OUT | PRESETS)
 
 
 def test_nothing_was_both_fitted_on_and_held_out():
     assert not set(CALIBRATION) & set(HOLD_OUT | PRESETS)
 
 
-def test_what_was_held_out_is_predicted(held_out):
-    assert len(held_out) >= 12
-    for pair in held_out:
+def test_what_was_measured_is_predicted(every):
+    assert len(every) == len(json.loads(table.MEASURED.read_bytes())["settings"]) > 0
+    for pair in every:
         assert UNDER <= pair.gpu_error <= OFF, pair.name
         assert abs(pair.host_error) <= OFF, pair.name
 
 
-def test_what_constants_were_fitted_on_is_predicted():
-    for pair in pairs(CALIBRATION):
-        assert abs(pair.host_error) <= OFF, pair.name
-        if pair.name not in TOO_LOW:
-            assert UNDER <= pair.gpu_error <= OFF, pair.name
-
-
-def test_seconds_of_a_step_are_predicted_where_nothing_else_ran(held_out):
-    errors = {pair.name: pair.step_error for pair in held_out if pair.step_error is not None}
-    assert len(errors) >= 8
+def test_seconds_of_a_step_are_predicted_where_nothing_else_ran(every):
+    errors = {pair.name: pair.step_error for pair in every if pair.step_error is not None}
+    assert errors
     for name, error in errors.items():
         assert abs(error) <= STEP, name
 
 
-def test_torchs_own_figures_are_near_too(held_out):
-    for pair in held_out:
+def test_torchs_own_figures_are_near_too(every):
+    for pair in every:
         for phase in pair.predicted.gpu:
             if (seen := pair.measured["phases"].get(phase.name)) and phase.name in ("init", "step"):
-                assert phase.reserved_mib == pytest.approx(seen["reserved"], rel=0.06), (pair.name, phase.name)
+                near = pytest.approx(seen["reserved"], rel=0.06, abs=70)
+                assert phase.reserved_mib == near, (pair.name, phase.name)
+
+
+def test_what_is_measured_anew_becomes_a_row(tmp_path, monkeypatch):
+    kept = tmp_path / "h200.json"
+    kept.write_bytes(table.MEASURED.read_bytes())
+    for module in (keep, table):
+        monkeypatch.setattr(module, "MEASURED", kept)
+    name = "resident 768x4"
+    step = {"seconds": {"forward": 0.1, "total": 1.25}, "vram_mib": [], "rss_mib": 0}
+    measured = {
+        "code": 0,
+        "gpus": 1,
+        "from_outside_mib": [7600],
+        "from_outside_rss_mib": 46000,
+        "cost": [{"phases": {"step": {"allocated": 6500, "reserved": 7000, "process": 7600}}}],
+        "steps": [step] * 4,
+    }
+    machine = {"day": "2026-12-01", "gpus": 1, "bandwidths": {"1": H200.to_json()}}
+    told = {"machine": machine, "settings": {name: measured, "zero2 1024x16": {"code": -1}}}
+    (tmp_path / "measured.json").write_text(json.dumps(told))
+    monkeypatch.setattr("sys.argv", ["keep", str(tmp_path / "measured.json")])
+    keep.main()
+    (pair,) = pairs({name: HOLD_OUT[name], "zero2 1024x16": HOLD_OUT["zero2 1024x16"]})
+    assert (pair.gpu_mib, pair.measured["host_mib"], pair.step_seconds) == (7600, 46000, 1.25)
+    assert pair.predicted.step_time.gpu == H200.hardware.gpu

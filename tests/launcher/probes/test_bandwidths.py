@@ -28,7 +28,9 @@ def test_it_measures_this_machine_and_its_figures_are_known_afterwards(tmp_path,
     assert measured.gpu is None
     assert measured.host.adam == "DeepSpeed's CPUAdam"
     assert 0.1 < measured.host.copy_gb_s < 1000
-    for speed in (measured.host.scale_elements_s, measured.host.adam_elements_s, measured.host.convert_elements_s):
+    host = measured.host
+    assert host.one_pass_elements_s > 1 / (1 / host.scale_elements_s + 1 / host.adam_elements_s)
+    for speed in (host.scale_elements_s, host.adam_elements_s, host.convert_elements_s, host.one_pass_elements_s):
         assert 1e7 < speed < 1e12
     assert measured.drive.path == str(tmp_path)
     assert min(measured.drive.write_gb_s, measured.drive.read_gb_s) > 0
