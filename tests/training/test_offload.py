@@ -16,8 +16,9 @@ from harness.many_offloads import resumes
 from harness.offloads import GROUP_ELEMENTS, new_engine, take_steps, trained
 from harness.ranks import run_ranks
 from harness.small_engines import distance, masters
+from launcher.config.engine import parameter_groups
 from launcher.config.training import EmaSettings
-from launcher.runs.checkpoints import Identity, parameter_groups, to_resume, why_not_resumed
+from launcher.runs.checkpoints import Identity, to_resume, why_not_resumed
 from launcher.runs.converting import conversion
 from launcher.train import ema
 from launcher.train.checkpoint import Checkpoints

@@ -8,8 +8,8 @@ from deepspeed.runtime.zero.partition_parameters import Init
 from deepspeed.utils import safe_get_full_grad
 
 from harness.small_engines import DTYPES, masters
+from launcher.config import engine as engine_config
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json, with_overrides
-from launcher.runs import checkpoints
 from launcher.train import deepspeed_engine
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 
@@ -86,7 +86,7 @@ def new_engine(
     Init.param_id = 0
     module = Uneven(frozen).to(DTYPES[precision])
     with contextlib.ExitStack() as patches:
-        patches.enter_context(patch.object(checkpoints, "GROUP_ELEMENTS", elements))
+        patches.enter_context(patch.object(engine_config, "GROUP_ELEMENTS", elements))
         if not ours:
             never = patch.object(deepspeed_engine, "replacing_deepspeeds", lambda config: contextlib.nullcontext())
             patches.enter_context(never)
