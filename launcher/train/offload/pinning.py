@@ -29,6 +29,8 @@ class _Registered(mmap.mmap):
         except RuntimeError as error:  # where the call is checked by the binding
             LOGGER.warning("host memory could not be pinned: %s", error)
             self._pinned = False
+        if not self._pinned:
+            _forget_error()
         return self._pinned
 
     def __del__(self) -> None:
@@ -40,6 +42,12 @@ class _Registered(mmap.mmap):
 
 def _cuda() -> Any:
     return torch.cuda.cudart()  # type: ignore[no-untyped-call]
+
+
+def _forget_error() -> None:
+    """CUDA keeps an error until someone asks for it: torch does after its next kernel, which would fail with it."""
+    with contextlib.suppress(RuntimeError):
+        torch.empty(1, device="cuda").fill_(0)
 
 
 def pin_exactly() -> None:
