@@ -37,6 +37,7 @@ class _Registered(mmap.mmap):
         if getattr(self, "_pinned", False):
             # At the end of the process CUDA may be gone already, and the mapping with it.
             with contextlib.suppress(Exception):
+                torch.cuda.synchronize()  # as torch's own pinned memory does, it outlives copies that are under way
                 _cuda().cudaHostUnregister(self._address)
 
 
