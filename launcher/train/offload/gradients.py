@@ -83,10 +83,10 @@ class HostGradients:
         """
         for key in self._earlier.keys() - self._came.keys():
             self._kept(self._earlier[key]).zero_()
-        device = get_accelerator().current_device_name()
-        unmeasured = [self._kept(self._came[key]) for key in self._came.keys() - self._measured]
-        norms = [torch.zeros((), device=device), *self._norms, *(_norm_on_host(kept).to(device) for kept in unmeasured)]
-        squares = torch.stack([norm.double() for norm in norms]).square().sum()
+        norms = self._norms or [torch.zeros((), device=get_accelerator().current_device_name())]
+        squares = torch.stack(norms).double().square().sum()
+        for key in self._came.keys() - self._measured:  # those that nothing came of at last
+            squares += torch.linalg.vector_norm(self._kept(self._came[key]), dtype=_SUMS[False]).square()
         if ranks is not None:
             dist.all_reduce(squares, group=ranks)
         self._norms, self._measured = [], set()
@@ -95,11 +95,6 @@ class HostGradients:
 
     def _kept(self, run: Run) -> torch.Tensor:
         return self._groups[run.group].narrow(0, run.place, run.size)
-
-
-def _norm_on_host(kept: torch.Tensor) -> torch.Tensor:
-    norm: torch.Tensor = torch.linalg.vector_norm(kept, dtype=_SUMS[False])
-    return norm
 
 
 def merge(pieces: Iterable[Run], at_most: int) -> Iterator[Run]:
