@@ -167,7 +167,8 @@ def test_where_deepspeed_is_told_not_to_look_one_bad_element_spoils_no_more_than
 @pytest.mark.parametrize("missing", [[(1, 0)], [(1, 2)], [(1, 0), (1, 1), (1, 2), (2, 1)]], ids=str)
 def test_a_layer_that_misses_in_micro_batches_counts_as_at_deepspeeds_stage_2_without_offload(stage, missing, group):
     """With offload, or at stage 3, DeepSpeed adds the gradient of the step before, or leaves one out."""
-    case = {"precision": "no", "accumulation": 3, "unused": missing, "steps": STEPS}
+    # Overlapped, stage 1 leaves out what has no gradient in the last micro-batch.
+    case = {"precision": "no", "accumulation": 3, "unused": missing, "steps": STEPS, "overlap_comm": False}
     mine = trained(group, stage=stage, **case)
     theirs = trained(group, stage=2, offload_optimizer_device="none", **case)
     assert mine["norms"] == pytest.approx([float(norm) for norm in theirs["norms"]], rel=1e-5)
