@@ -129,12 +129,14 @@ class _Engine:
 
 def _phase(name: str, inside: _Inside, beside: Mapping[str, float]) -> Phase:
     parts = {**beside, **inside.parts, UNUSED: inside.reserved - inside.allocated}
+    rounded = tuple(Part(part, round(mib)) for part, mib in parts.items() if mib >= 0.5)
+    least = round(sum(beside.values()) + max(inside.allocated, inside.needed))
     return Phase(
         name,
-        tuple(Part(part, round(mib)) for part, mib in parts.items() if mib >= 0.5),
+        rounded,
         allocated_mib=round(inside.allocated),
         reserved_mib=round(inside.reserved),
-        least_mib=round(sum(beside.values()) + max(inside.allocated, inside.needed)),
+        least_mib=min(least, sum(part.mib for part in rounded)),
     )
 
 
@@ -148,7 +150,8 @@ def _played(trace: Trace, settings: Settings, model: ModelFacts) -> _Engine:
     def inside(peak: Peak, beside: Mapping[str, float], pieces: float) -> _Inside:
         parts = {**{name: size / MIB for name, size in peak.parts.items()}, **beside}
         more = sum(beside.values())
-        return _Inside(parts, held=peak.reserved / MIB + more + pieces, needed=peak.needed / MIB + more)
+        held = peak.reserved / MIB + more + pieces
+        return _Inside(parts, held=held, needed=min(peak.needed / MIB + more, held))
 
     # What one weight's gradient takes finds room in what is held already.
     least = max(0, SMALLEST_CUDNN_MIB - CUDNN_MIB * pictures)

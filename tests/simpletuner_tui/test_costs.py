@@ -255,6 +255,6 @@ def test_on_the_cpu_no_card_counts():
 
 
 def test_where_nothing_is_large_enough_no_card_counts(monkeypatch):
-    monkeypatch.setattr("simpletuner_tui.pricing.CARDS", {8: 8_188})
+    monkeypatch.setattr("simpletuner_tui.pricing.usable_mib", lambda card: 6_000)
     found = priced(NO_GPU)
     assert (found.card, found.uses_gpu) == (None, True)

@@ -47,7 +47,7 @@ def test_it_measures_keeps_and_tells_what_a_machine_without_a_gpu_has(folder, mo
     assert list((folder / "swap").iterdir()) == []
     first, *rows = speed_lines(measured)
     assert first.endswith(" s: the host alone: torch can use no GPU here")
-    assert [row.split()[0] for row in rows] == ["Host", "CPU", "Drive"]
+    assert [row.split()[0] for row in rows] == ["Host", "CPU", "The", "Drive"]
 
 
 def test_a_gpu_has_a_line_for_each_thing_that_a_step_waits_for():
@@ -130,7 +130,7 @@ def test_an_estimate_says_what_would_tell_the_seconds_of_a_step(with_gpu, capsys
     keep(replace(H200, hardware=with_gpu))
     main(["estimate", "answers.json"])
     told = capsys.readouterr().out
-    assert "\nA step moves: 4.8 GiB up to each GPU, 9.6 GiB down, " in told
+    assert "\nA step moves: 4.8 GiB up to each GPU, 4.8 GiB down, " in told
     assert "s on this machine's NVIDIA H200: forward 0." in told
     assert "would tell them" not in told
 

@@ -72,3 +72,18 @@ def test_any_order_ends_with_nothing_allocated_and_one_block_again(expandable):
     if expandable:
         memory.allocate(before - 20 * MIB)
         assert memory.reserved == before
+
+
+def test_what_was_given_back_is_address_space_that_is_taken_first_where_it_suffices():
+    memory = Allocator()
+    first, _, second, _ = (memory.allocate(size * MIB) for size in (100, 20, 60, 20))
+    memory.release(first)
+    memory.release(second)
+    memory.empty_cache()
+    assert memory.reserved == 40 * MIB
+    memory.allocate(70 * MIB)  # lies where the first was, and leaves a piece of its pages
+    assert memory.reserved == 120 * MIB
+    memory.allocate(60 * MIB)  # where the second was
+    memory.allocate(30 * MIB)  # what is left of the first, with the rest of its address space
+    assert memory.reserved == 200 * MIB
+    assert memory.allocated == 200 * MIB
