@@ -16,6 +16,7 @@ from harness.many_offloads import resumes
 from harness.offloads import GROUP_ELEMENTS, new_engine, take_steps, trained
 from harness.ranks import run_ranks
 from harness.small_engines import distance, masters
+from launcher.config.deepspeed import with_overrides
 from launcher.config.engine import parameter_groups
 from launcher.config.training import EmaSettings
 from launcher.runs.checkpoints import Identity, to_resume, why_not_resumed
@@ -204,6 +205,27 @@ def test_deepspeeds_own_trains_in_fp16_and_where_nothing_compiles(group, monkeyp
     monkeypatch.setattr(type(optimizers.engine.get_accelerator()), "is_fp16_supported", lambda self: True)
     engine, _ = new_engine(2, precision="fp16")
     assert type(engine._optimizer).__name__ == "DeepSpeedZeroOptimizer"
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [
+        (0, {}),
+        (2, {"optimizer.type": "Muon"}),
+        (3, {"zero_optimization.offload_optimizer.device": "nvme"}),
+        (3, {"zero_optimization.offload_param": {"device": "nvme"}}),
+        (3, {"zero_optimization.offload_optimizer.super_offload": True}),
+        (2, {"zero_optimization.zenflow": {}}),
+    ],
+    ids=str,
+)
+def test_nothing_is_replaced_elsewhere_either(stage, changes):
+    """What trains there is in test_muon, test_universal and test_resume."""
+    zero = {"stage": stage, "offload_optimizer": {"device": "cpu"}}
+    config = with_overrides({"zero_optimization": zero, "optimizer": {"type": "AdamW"}}, changes)
+    before = optimizers.engine.DeepSpeedZeroOptimizer, optimizers.stage3.DeepSpeedZeroOptimizer_Stage3
+    with optimizers.replacing_deepspeeds(config):
+        assert (optimizers.engine.DeepSpeedZeroOptimizer, optimizers.stage3.DeepSpeedZeroOptimizer_Stage3) == before
 
 
 @pytest.mark.parametrize("name", RESUMED)

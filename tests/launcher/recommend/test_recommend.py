@@ -63,7 +63,7 @@ def test_every_budget_gets_what_fits_or_what_is_missing(there):
 @pytest.mark.parametrize(
     ("budget", "settings", "chosen"),
     [
-        (gib(6.5, 64, 100), base(), "ZeRO stage 3, optimizer and weights on the CPU, batch 7, all blocks recomputed"),
+        (gib(6.5, 64, 100), base(), "ZeRO stage 3, optimizer and weights on the CPU, batch 6, all blocks recomputed"),
         (gib(12, 64, 100), base(), "ZeRO stage 2, optimizer on the CPU, batch 7, all blocks recomputed"),
         (gib(24, 64, 100), base(), "ZeRO stage 2, optimizer on the CPU, batch 8, transformer blocks alone recomputed"),
         (gib(80, 8, 100), base(), "plain PyTorch, everything on the GPU, batch 8, transformer blocks alone recomputed"),
