@@ -12,6 +12,9 @@ from launcher.machine.nvml import MIB, Nvml, RefusedError
 
 INTERVAL, HOST_INTERVAL = 0.02, 0.2
 """Seconds between two looks at the GPUs, and at host memory."""
+SELDOM = 1.0
+"""The same while steps are timed: the driver that is asked is the one that launches kernels. Nothing is lost, as what
+torch takes in a step it keeps."""
 Training = Callable[[list[str]], bool]
 """Whether a process with this command line is one that trains."""
 
@@ -31,14 +34,17 @@ class Look:
 class Sampler:
     """Every look, in memory; begun before the processes are, ended after them."""
 
-    def __init__(self, uuids: Sequence[str], trains: Training) -> None:
+    def __init__(
+        self, uuids: Sequence[str], trains: Training, steps_are_timed: Callable[[], bool] = lambda: False
+    ) -> None:
         """Notes what the GPUs hold now.
 
         Args:
             uuids: of the GPUs; none on a machine without.
             trains: tells the training processes from those that start and follow them.
+            steps_are_timed: asked before each look.
         """
-        self._trains, self._over = trains, Event()
+        self._trains, self._steps_are_timed, self._over = trains, steps_are_timed, Event()
         self._nvml = Nvml() if uuids else None
         self._handles = [self._nvml.handle(uuid) for uuid in uuids] if self._nvml else []
         self._before = [self._used(handle) for handle in self._handles]
@@ -81,7 +87,7 @@ class Sampler:
         return peaks if any(peaks) else None
 
     def _repeat(self, look: Callable[[], None], interval: float) -> None:
-        while not self._over.wait(interval):
+        while not self._over.wait(SELDOM if self._steps_are_timed() else interval):
             look()
 
     def _gpus(self) -> None:

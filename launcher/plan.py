@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -62,7 +63,7 @@ def make_plan(settings: Settings, answers: bytes, run_dir: Path, rehearsal: Rehe
     home = machine_home(run_dir, settings.launch)
     argv = _argv(settings.launch, run_dir)
     environment = _environment(settings, host)
-    notes = _notes(settings, toolchain)
+    notes = _notes(settings, host, toolchain)
     plan: dict[str, Any] = {
         "argv": argv,
         "environment": environment,
@@ -148,7 +149,7 @@ def to_measure(settings: Settings, model: ModelFacts) -> ToMeasure | None:
 
 def _hardware_of(settings: Settings) -> Hardware:
     """This machine, with the threads of these settings."""
-    threads = settings.training.runtime.cpu_threads * settings.launch.processes_here
+    threads = _told_threads(settings) * settings.launch.processes_here
     return _hardware(threads or read_host().cores)
 
 
@@ -163,11 +164,25 @@ def _on_nvme(settings: Settings) -> set[str]:
     return {str(Path(path).absolute()) for path in paths}
 
 
+def _told_threads(settings: Settings) -> int:
+    """OpenMP's threads of each process as answered, else as this shell's OMP_NUM_THREADS says; 0 where neither does."""
+    shells = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list says the first for the outermost
+    return settings.training.runtime.cpu_threads or (int(shells) if shells.isascii() and shells.isdigit() else 0)
+
+
+def _share_of_cores(settings: Settings, host: Host) -> int:
+    """Of each process. Physical ones: host memory bounds the update, and a core's second thread does not widen it.
+
+    Nothing is bound to them (OMP_PROC_BIND): OpenMP would bind the main thread to the first, and all that it begins
+    later, threads and processes, would share that core.
+    """
+    return max(1, host.cores // settings.launch.processes_here)
+
+
 def _environment(settings: Settings, host: Host) -> dict[str, str]:
-    threads = settings.training.runtime.cpu_threads or max(1, host.cores // settings.launch.processes_here)
     environment = {
         # torch elastic sets 1 where nothing is set, which starves the optimizer on the CPU.
-        "OMP_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(_told_threads(settings) or _share_of_cores(settings, host)),
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TORCH_EXTENSIONS_DIR": str(extensions_folder()),
@@ -182,7 +197,22 @@ def _environment(settings: Settings, host: Host) -> dict[str, str]:
     return environment
 
 
-def _notes(settings: Settings, toolchain: Toolchain) -> tuple[str, ...]:
+def _notes(settings: Settings, host: Host, toolchain: Toolchain) -> tuple[str, ...]:
+    return (*_few_threads(settings, host), *_not_compiled(settings, toolchain))
+
+
+def _few_threads(settings: Settings, host: Host) -> Iterator[str]:
+    """A shell that was told to spare its cores, as some clusters do, makes the update on the CPU slow."""
+    on_cpu = settings.launch.deepspeed and settings.deepspeed.offloads
+    told, share = _told_threads(settings), _share_of_cores(settings, host)
+    if on_cpu and not settings.training.runtime.cpu_threads and 0 < told < share:
+        yield (
+            f"OMP_NUM_THREADS of this shell gives the optimizer on the CPU {told} of {share} cores; unset it, or "
+            "answer training.cpu_threads"
+        )
+
+
+def _not_compiled(settings: Settings, toolchain: Toolchain) -> tuple[str, ...]:
     ds = settings.deepspeed
     if settings.launch.deepspeed and not toolchain.complete and ds.optimizer_type in ("Adam", "AdamW"):
         packages = " ".join(toolchain.missing_packages)

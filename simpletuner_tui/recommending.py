@@ -10,7 +10,7 @@ from launcher.errors import InvalidInputError
 from launcher.machine.host import MIB
 from launcher.plan import speed_here
 from launcher.preflight import Machine
-from launcher.recommend import BUCKETS, Budget, Miss, Option, Recommendation, deficit, recommend
+from launcher.recommend import TUNED, Budget, Miss, Option, Recommendation, deficit, recommend
 from simpletuner_tui.answers import read_resolved
 from simpletuner_tui.builder.plan import answers_of, of_file
 from simpletuner_tui.preview import facts_of_run
@@ -29,7 +29,7 @@ DECIDED = frozenset(
         "accelerate.offload_param",
         "deepspeed.zero_optimization.offload_optimizer.pin_memory",
         "deepspeed.zero_optimization.offload_param.pin_memory",
-        *(f"deepspeed.{JSON_PATHS[key]}" for key in BUCKETS),
+        *(f"deepspeed.{JSON_PATHS[key]}" for key in TUNED),
     }
 )
 """Ids of all that it decides, whether it is at its default or not; what no question asks is ``deepspeed.extra``."""

@@ -53,8 +53,12 @@ def measure(command: Command, gpus: Sequence[Gpu]) -> dict[str, Any]:
     def trains(line: list[str]) -> bool:
         return command.module in line and command.told in line and LAUNCH not in line
 
+    def steps_are_timed() -> bool:
+        told = command.events.read_bytes() if command.events.exists() else b""
+        return b'"event": "step"' in told and b'"phase": "save"' not in told
+
     command.events.unlink(missing_ok=True)
-    sampler, began = Sampler([gpu.uuid for gpu in gpus], trains), time.monotonic()
+    sampler, began = Sampler([gpu.uuid for gpu in gpus], trains, steps_are_timed), time.monotonic()
     with command.log.open("wb") as log, sampler.running():
         processes = [
             subprocess.Popen(command.argv, env=environment, stdout=log, stderr=log, cwd=command.folder)

@@ -44,10 +44,12 @@ def updates_in_one_pass(config: Mapping[str, Any]) -> bool:
 def parameter_groups(config: Mapping[str, Any]) -> int | None:
     """Elements at most of the groups that DeepSpeed is given; None where it gets one of each kind.
 
-    Muon's are made by DeepSpeed.
+    Muon's are made by DeepSpeed, and torch's Adagrad it puts into one group, then looks for the others.
     """
-    splits = config["zero_optimization"]["stage"] in (1, 2) and config["optimizer"]["type"] != "Muon"
-    return GROUP_ELEMENTS if splits else None
+    zero, kind = config["zero_optimization"], config["optimizer"]["type"]
+    on_gpu = zero.get("offload_optimizer", {}).get("device", "none") == "none"
+    whole = kind == "Muon" or (kind == "Adagrad" and on_gpu)
+    return GROUP_ELEMENTS if zero["stage"] in (1, 2) and not whole else None
 
 
 def parts_before_the_gpu(config: Mapping[str, Any]) -> bool:

@@ -109,7 +109,7 @@ def _default(path: str, view: View) -> Any:
     """What DeepSpeed does where nothing stands; None where that is no value a setting could have."""
     if path == "precision":
         return "no"
-    if path == "zero_optimization.overlap_comm":
+    if path == "zero_optimization.overlap_comm" and view.stage > 0:
         return view.stage == 3  # deepspeed/runtime/zero/config.py, overlap_comm_valid
     if path == "optimizer.params.weight_decay" and view.get("optimizer.params.torch_adam"):
         return 0.01  # torch.optim.AdamW's own
@@ -125,4 +125,6 @@ def _has_no_effect(field: Field, view: View) -> bool:
         return known is not None and field.path.rpartition(".")[2] not in known
     if field.path == "zero_optimization.offload_param.buffer_size":
         return view.device("offload_param") != "nvme"
+    if field.path == "zero_optimization.offload_param.pin_memory" and view.device("offload_param") == "none":
+        return True
     return field.stages is not None and view.stage not in field.stages and not field.path.endswith(".device")

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from launcher.config.deepspeed import WHOLE_BLOCKS, leaves, split
+from launcher.config.deepspeed import SPARING_LINEAR, WHOLE_BLOCKS, leaves, split
 from launcher.config.settings import Settings
 from launcher.data.extent import NOTHING, Extent
 from launcher.data.sources import largest_picture
@@ -119,7 +119,7 @@ def estimate(
         notes.append(f"computed for {settings.launch.num_processes} GPUs, by rules that were measured on one and two")
     if settings.deepspeed.nvme_parts:
         notes.append(_drive_life(settings, model))
-    if any(path != WHOLE_BLOCKS for path, _ in leaves(split(settings.deepspeed.extra)[1])):
+    if any(path not in (WHOLE_BLOCKS, SPARING_LINEAR) for path, _ in leaves(split(settings.deepspeed.extra)[1])):
         notes.append("what DeepSpeed's JSON says beyond the questions is not counted")
     if speed and (why := why_unpredicted(settings, model, speed)):
         notes.append(f"the time of a step is not predicted {why}")

@@ -2,11 +2,11 @@
 
 from launcher.recommend.budget import Budget, Miss, misses
 from launcher.recommend.choose import Option, Recommendation, Refusal, recommend
-from launcher.recommend.placements import BUCKETS
+from launcher.recommend.placements import TUNED
 from launcher.recommend.words import deficit
 
 __all__ = [
-    "BUCKETS",
+    "TUNED",
     "Budget",
     "Miss",
     "Option",

@@ -14,7 +14,7 @@ from launcher.machine.bandwidths import Bandwidths
 from launcher.recommend.budget import Budget, Kind, Miss, misses, vram_needed
 from launcher.recommend.placements import CHECKPOINTING, PLACEMENTS, Placement, Variant
 from launcher.recommend.speed import pictures_per_second
-from launcher.recommend.words import LARGE_BUCKETS, RECOMPUTED, described
+from launcher.recommend.words import MANY_WEIGHTS, RECOMPUTED, described
 
 SATURATED = 8 * 1024**2
 """Pixels of a micro-batch from which on hardly more gets done in a second: an H200 computes as long as it copies."""
@@ -281,7 +281,7 @@ class _Search:
                 break
             fits = less
         if fits.variant.placement.stage == 3:
-            fits = self._try(replace(fits.variant, roomy=True), LARGE_BUCKETS) or fits
+            fits = self._try(replace(fits.variant, roomy=True), MANY_WEIGHTS) or fits
         return fits
 
     def _try(self, variant: Variant, title: str) -> Option | None:

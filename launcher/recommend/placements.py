@@ -4,7 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from launcher.config.deepspeed import BLOCKS, WHOLE_BLOCKS, leaves, put, split
+from launcher.config.deepspeed import (
+    BLOCKS,
+    SPARING_LINEAR,
+    WHOLE_BLOCKS,
+    DeepSpeedSettings,
+    leaves,
+    put,
+    split,
+)
 from launcher.config.settings import Settings
 
 
@@ -61,22 +69,23 @@ holds, and computes the same."""
 CHECKPOINTING = ("all", "transformer_blocks", "none")
 """What is recomputed, the most frugal first."""
 
-SMALL: Mapping[str, Any] = {
-    "reduce_bucket_size": 30_000_000,
-    "stage3_prefetch_bucket_size": 40_000_000,
-    "stage3_max_live_parameters": 120_000_000,
-    "stage3_max_reuse_distance": 120_000_000,
+_DEFAULTS = DeepSpeedSettings()
+TUNED: Mapping[str, Any] = {
+    key: getattr(_DEFAULTS, key)
+    for key in (
+        "reduce_bucket_size",
+        "overlap_comm",
+        "stage3_prefetch_bucket_size",
+        "stage3_max_live_parameters",
+        "stage3_max_reuse_distance",
+    )
 }
-"""Stage 3 with few weights on the GPU at once."""
+"""The defaults of what moves weights and gradients, which are fitted to SDXL: few weights on the GPU at once."""
 ROOMY: Mapping[str, Any] = {
-    "reduce_bucket_size": 50_000_000,
-    "stage3_prefetch_bucket_size": 50_000_000,
     "stage3_max_live_parameters": 1_000_000_000,
     "stage3_max_reuse_distance": 1_000_000_000,
 }
-"""The defaults: some 1.7 GiB more, and fewer weights fetched twice."""
-BUCKETS = tuple(SMALL)
-"""Settings that stage 3 is given with either."""
+"""Stage 3 with more of them: some 1.7 GiB, and fewer weights fetched twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +115,18 @@ class Variant:
             offload_optimizer_nvme_path=nvme if placement.optimizer == "nvme" else "",
             offload_optimizer_pin_memory=self.pinned,
             offload_param_device=placement.parameters,
-            # DeepSpeed copies what is trained to a buffer it pins in any case; blocks pinned before stay unused.
-            offload_param_pin_memory=placement.parameters != "cpu" or base.training.adapter.is_lora,
+            offload_param_pin_memory=base.training.adapter.is_lora,  # what is trained lies in pinned memory in any case
             offload_param_nvme_path=nvme if placement.parameters == "nvme" else "",
             extra=_extra(base, placement),
+            **{**TUNED, **(ROOMY if self.roomy else {})},
         )
-        if placement.stage == 3:
-            deepspeed = replace(deepspeed, **(ROOMY if self.roomy else SMALL))
         training = replace(base.training, optimization=replace(optimization, train_batch_size=self.batch))
         laid_out = Settings(replace(base.launch, deepspeed=placement.deepspeed), deepspeed, training)
         return recomputing(laid_out, self.checkpointing)
 
 
 def recomputing(base: Settings, checkpointing: str) -> Settings:
-    """The same settings with other gradient checkpointing.
+    """The same settings with other gradient checkpointing, and linear layers that suit it.
 
     Args:
         base: says everything else.
@@ -129,7 +136,11 @@ def recomputing(base: Settings, checkpointing: str) -> Settings:
     optimization = replace(base.training.optimization, gradient_checkpointing=on)
     if on:
         optimization = replace(optimization, gradient_checkpointing_granularity=checkpointing)
-    return replace(base, training=replace(base.training, optimization=optimization))
+    extra = _without(base.deepspeed.extra, SPARING_LINEAR)
+    if on and base.deepspeed.fetched_whole:
+        put(extra, SPARING_LINEAR, False)
+    training = replace(base.training, optimization=optimization)
+    return replace(base, deepspeed=replace(base.deepspeed, extra=extra), training=training)
 
 
 def _extra(base: Settings, placement: Placement) -> dict[str, object]:
@@ -137,10 +148,16 @@ def _extra(base: Settings, placement: Placement) -> dict[str, object]:
 
     From NVMe weights come one by one, as DeepSpeed can fetch nothing ahead from there; a LoRA has a rule against it.
     """
-    extra: dict[str, object] = {}
-    for keys, value in leaves(split(base.deepspeed.extra)[1]):
-        if keys != WHOLE_BLOCKS:
-            put(extra, keys, value)
+    extra = _without(split(base.deepspeed.extra)[1], WHOLE_BLOCKS)
     if placement.stage == 3 and placement.parameters != "nvme" and not base.training.adapter.is_lora:
         put(extra, WHOLE_BLOCKS, list(BLOCKS))
     return extra
+
+
+def _without(content: Mapping[str, Any], left_out: tuple[str, ...]) -> dict[str, Any]:
+    """A copy of a nested object but for one of its values."""
+    copied: dict[str, Any] = {}
+    for keys, value in leaves(content):
+        if keys != left_out:
+            put(copied, keys, value)
+    return copied

@@ -8,7 +8,7 @@ RECOMPUTED = {
     "transformer_blocks": "transformer blocks alone recomputed",
     "none": "nothing recomputed",
 }
-LARGE_BUCKETS, SMALL_BUCKETS = "large buckets", "small buckets"
+MANY_WEIGHTS, FEW_WEIGHTS = "many weights on the GPU at once", "few weights on the GPU at once"
 PHASES = {
     "load": "while loading",
     "caching": "while caching",
@@ -26,7 +26,7 @@ def described(variant: Variant, accumulation: int) -> str:
     pictures = f"{accumulation} micro-batches of {variant.batch}" if accumulation > 1 else f"batch {variant.batch}"
     parts = [placement.name, pictures, RECOMPUTED[variant.checkpointing]]
     if placement.stage == 3:
-        parts.append(LARGE_BUCKETS if variant.roomy else SMALL_BUCKETS)
+        parts.append(MANY_WEIGHTS if variant.roomy else FEW_WEIGHTS)
     if placement.offloads and not variant.pinned:
         parts.append("host RAM not pinned")
     return ", ".join(parts)

@@ -10,7 +10,7 @@ import torch
 from deepspeed.utils import safe_get_full_fp32_param
 
 from launcher.config.engine import parameter_groups, parts_before_the_gpu, uses_torch_adam
-from launcher.train.groups import decay_groups, split_groups
+from launcher.train.groups import decay_groups, dimensions, split_groups
 from launcher.train.offload.optimizers import replacing_deepspeeds
 from launcher.train.offload.pinning import pin_exactly
 from launcher.train.resuming import empty_groups, repeat_bias_corrections, restore_states
@@ -41,7 +41,7 @@ def trainable(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in parameters:
         if getattr(parameter, "use_muon", False):
-            parameter.use_muon = parameter.ndim == 2  # type: ignore[attr-defined]
+            parameter.use_muon = dimensions(parameter) == 2  # type: ignore[attr-defined]
     groups = decay_groups(parameters, weight_decay_exclude)
     yield from split_groups(groups, group_elements) if group_elements else groups
 

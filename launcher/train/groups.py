@@ -16,9 +16,14 @@ def decay_groups(parameters: Iterable[torch.Tensor], exclude: str) -> list[Any]:
     every = list(parameters)
     if exclude == "none":
         return every
-    decaying, others = ([one for one in every if (one.ndim > 1) is decays] for decays in (True, False))
+    decaying, others = ([one for one in every if (dimensions(one) > 1) is decays] for decays in (True, False))
     groups: list[dict[str, Any]] = [{"params": decaying}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def dimensions(parameter: torch.Tensor) -> int:
+    """How many a parameter has as its layer knows it; one that stage 3 has taken apart is flat and empty itself."""
+    return len(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def split_groups(groups: Sequence[Any], elements: int) -> list[dict[str, Any]]:

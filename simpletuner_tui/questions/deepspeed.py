@@ -15,6 +15,7 @@ from simpletuner_tui.questions.accelerate.common import INLINE, PLAIN
 from simpletuner_tui.questions.conditions import AllOf, AnyOf, Condition, Context, Is, Not
 from simpletuner_tui.questions.derive import question_of
 from simpletuner_tui.questions.model import Choice, Kind, Question
+from simpletuner_tui.questions.training.adapter import LORA
 
 PREFIX = "deepspeed."
 SECTION, OPTIMIZER = "DeepSpeed", "Optimizer"
@@ -57,7 +58,7 @@ def _has(parameter: str) -> Condition:
 
 CONDITIONS: dict[str, Condition] = {
     "offload_optimizer_pin_memory": Is("accelerate.offload_optimizer", "cpu", "nvme"),
-    "offload_param_pin_memory": Is("accelerate.offload_param", "cpu", "nvme"),
+    "offload_param_pin_memory": AllOf(STAGE_3, Is("accelerate.offload_param", "cpu", "nvme")),
     "offload_param_buffer_size": AllOf(STAGE_3, Is("accelerate.offload_param", "nvme")),
     "reduce_bucket_size": PARTITIONED,
     "allgather_bucket_size": FLAT,
@@ -94,13 +95,20 @@ def optimizers(context: Context) -> tuple[Choice, ...]:
     return tuple(Choice(name, name, reasons.get(name, "")) for name in names)
 
 
+def locks_parameters(context: Context) -> bool:
+    """Whether parameters are locked one by one where nobody says: a LoRA's frozen ones lie in no other buffer."""
+    return LORA.holds(context)
+
+
 def _question(path: str, declared: Setting) -> Question:
     key = declared.key
     trained = PLAIN if key in ONLY_PLAIN else AnyOf(INLINE, PLAIN) if key in IN_EITHER_CASE else INLINE
     when = AllOf(trained, CONDITIONS[key]) if key in CONDITIONS else trained
     section = OPTIMIZER if key in (*ONLY_PLAIN, *IN_EITHER_CASE) else SECTION
     question = question_of(declared, PREFIX + path, TEXTS[key], section, when=when)
-    return replace(question, choices=optimizers) if key == "optimizer_type" else question
+    if key == "optimizer_type":
+        return replace(question, choices=optimizers)
+    return replace(question, default=locks_parameters) if key == "offload_param_pin_memory" else question
 
 
 EXTRA = PREFIX + "extra"

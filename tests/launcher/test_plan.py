@@ -17,7 +17,7 @@ from launcher.config.accelerate import Machines
 from launcher.config.setting import Level
 from launcher.judge import judge
 from launcher.machine.bandwidths import DriveSpeed, bandwidths_file, this_hardware
-from launcher.machine.host import read_host
+from launcher.machine.host import Host, read_host
 from launcher.plan import PACKAGES, make_plan
 from launcher.runs.directory import create
 
@@ -119,6 +119,28 @@ def test_each_process_gets_its_share_of_the_cores(plan_of, processes):
 
 def test_threads_that_were_chosen_are_given(plan_of):
     assert plan_of(cpu_threads=7, num_processes=2).environment["OMP_NUM_THREADS"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("shell", "answered", "given"),
+    [("3", 0, "3"), ("3,2", 0, "3"), ("3", 7, "7"), ("many", 0, None), ("0", 0, None), ("", 0, None)],
+)
+def test_the_shells_threads_hold_where_none_are_answered(plan_of, monkeypatch, shell, answered, given):
+    monkeypatch.setenv("OMP_NUM_THREADS", shell)
+    plan = plan_of(cpu_threads=answered)
+    assert plan.environment["OMP_NUM_THREADS"] == (given or str(read_host().cores))
+    assert not [name for name in plan.environment if name.startswith(("OMP_PROC", "OMP_PLACES", "OMP_WAIT"))]
+
+
+def test_a_shell_that_spares_its_cores_is_noted_where_the_optimizer_is_on_them(plan_of, monkeypatch):
+    monkeypatch.setattr("launcher.plan.read_host", lambda: Host(0, 0, 16))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    on_cpu = set(plan_of().notes) - set(plan_of(cpu_threads=1).notes)
+    assert [note.partition(";")[0] for note in on_cpu] == [
+        "OMP_NUM_THREADS of this shell gives the optimizer on the CPU 1 of 16 cores"
+    ]
+    assert on_cpu.isdisjoint(plan_of(offload_optimizer_device="none").notes)
+    assert on_cpu.isdisjoint(plan_of(num_processes=16).notes)
 
 
 def test_what_else_every_process_gets(plan_of, monkeypatch):

@@ -11,8 +11,8 @@ class RuntimeSettings:
 
     cpu_threads: int = setting(
         0,
-        "Threads of each process for work on the CPU, the offloaded optimizer first of all. 0: physical "
-        "cores divided by processes.",
+        "Threads of each process for work on the CPU, the offloaded optimizer first of all. 0: OMP_NUM_THREADS where "
+        "the shell has it, else physical cores divided by processes.",
         unit="threads",
         minimum=0,
         maximum=4096,

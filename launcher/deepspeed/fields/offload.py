@@ -35,7 +35,7 @@ OFFLOAD = (
         True,
         "Lock the buffers in host memory.",
         Group.OFFLOAD,
-        effect="Faster copies; torch rounds each block up to a power of two.",
+        effect="The GPU copies while it computes; without it copies wait. Memory that is locked cannot be swapped.",
         stages=(1, 2, 3),
     ),
     Field(
@@ -130,8 +130,9 @@ OFFLOAD = (
         f"{_PARAM}.pin_memory",
         Kind.BOOL,
         True,
-        "Lock the parameter buffers in host memory; the flat one is locked whatever this says.",
+        "Lock each parameter's own memory on the host; the buffer of what is trained is locked whatever this says.",
         Group.OFFLOAD,
+        effect="For SDXL 6 GB and 20 s of the start for nothing; a LoRA's frozen weights come faster.",
         stages=(3,),
     ),
     Field(

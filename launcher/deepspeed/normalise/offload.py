@@ -1,5 +1,6 @@
 """NVMe paths, the buffers that follow from the model, and what is left to ``auto``."""
 
+from launcher.config.deepspeed import deepspeed_declarations
 from launcher.deepspeed.fields import FIELDS, STRICT, shown
 from launcher.deepspeed.normalise.sheet import Sheet
 from launcher.deepspeed.nvme import no_path, parameters_on_nvme, partition_of_largest
@@ -9,8 +10,6 @@ _ZERO = "zero_optimization"
 _BUFFER = f"{_ZERO}.offload_param.buffer_size"
 _PREFETCH = f"{_ZERO}.stage3_prefetch_bucket_size"
 
-USUAL_BUCKET = 50_000_000
-"""Elements: 100 MB in bf16, where DeepSpeed's own takes 1 GB; enough on one or two GPUs."""
 ALIGNMENT = 2**20
 """Buffers are sized in whole multiples of so many elements, as the drive wants them aligned."""
 
@@ -35,10 +34,12 @@ def settle_auto(sheet: Sheet, run: RunFacts) -> None:
         if sheet.raw(f"{precision}.enabled") == "auto":
             chosen = run.mixed_precision == precision
             sheet.set(f"{precision}.enabled", chosen, "the run's mixed_precision; DeepSpeed takes auto for false")
-    bucket = max(USUAL_BUCKET, run.largest_parameter + run.largest_parameter % 2)
+    largest = run.largest_parameter + run.largest_parameter % 2
     for key in ("reduce_bucket_size", "allgather_bucket_size", "stage3_prefetch_bucket_size"):
-        if sheet.raw(f"{_ZERO}.{key}") == "auto":
-            sheet.set(f"{_ZERO}.{key}", bucket, "holds the model's largest parameter; DeepSpeed's own wastes memory")
+        path = f"{_ZERO}.{key}"
+        if sheet.raw(path) == "auto":
+            bucket = max(int(str(deepspeed_declarations()[path].default)), largest)
+            sheet.set(path, bucket, "holds the model's largest parameter; DeepSpeed's own wastes memory")
     for path, field in FIELDS.items():
         if sheet.raw(path) == "auto":
             strict = path.rpartition(".")[0] in STRICT

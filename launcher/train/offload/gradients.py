@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import deepspeed.comm as dist
@@ -28,52 +29,72 @@ class Run:
 
 
 class HostGradients:
-    """One flat buffer for each group of parameters, and the norm of what came into them."""
+    """One flat buffer for each group of parameters, and the norm of what came into them.
+
+    A parameter without a gradient in a step counts as one whose gradient is zero, as at DeepSpeed's stages 1 and 2
+    without offload. With it, and at stage 3, DeepSpeed applies the gradient of an earlier step once more.
+    """
 
     def __init__(self, groups: Sequence[torch.Tensor]) -> None:
         """Nothing came yet.
 
         Args:
-            groups: the buffers, flat, in the precision that gradients are computed in; where they are pinned the GPU
-                copies while it computes.
+            groups: the buffers, flat, zero, in the precision that gradients are computed in; where they are pinned the
+                GPU copies while it computes.
         """
         self._groups = groups
         self._norms: list[torch.Tensor] = []
+        self._came: dict[tuple[int, int], Run] = {}
+        """Of this step, by group and place."""
+        self._measured: set[tuple[int, int]] = set()
+        """Those whose norm is in the list."""
+        self._earlier: dict[tuple[int, int], Run] = {}
+        """Of the step before, which the buffers hold until others come."""
 
     def of_group(self, index: int) -> torch.Tensor:
         """The gradients of a group, flat."""
         return self._groups[index]
 
-    def take(self, full: torch.Tensor, pieces: Iterable[Run], *, first: bool, last: bool) -> None:
+    def take(self, full: torch.Tensor, pieces: Iterable[Run], *, last: bool) -> None:
         """Copies gradients from the GPU, in order on its current stream and without waiting for it.
 
         Args:
             full: they lie in, flat. Micro-batches are added up in it.
-            pieces: of it, and where each belongs.
-            first: whether nothing of this step came before.
+            pieces: of it, one for each parameter, and where each belongs.
             last: whether nothing of this step comes after; its norm is taken then.
         """
-        for run in merge(pieces, COPIED_AT_ONCE):
-            part = full.narrow(0, run.source, run.size)
-            kept = self._groups[run.group].narrow(0, run.place, run.size)
-            if not first:
-                part.add_(kept.to(part.device, non_blocking=True))
-            if last:
-                self._norms.append(torch.linalg.vector_norm(part, dtype=_SUMS[part.is_cuda]))
-            kept.copy_(part, non_blocking=True)
+        for known, some in groupby(pieces, key=lambda run: (run.group, run.place) in self._came):
+            together = {(run.group, run.place): run for run in some}
+            for run in merge(together.values(), COPIED_AT_ONCE):
+                part, kept = full.narrow(0, run.source, run.size), self._kept(run)
+                if known:
+                    part.add_(kept.to(part.device, non_blocking=True))
+                if last:
+                    self._norms.append(torch.linalg.vector_norm(part, dtype=_SUMS[part.is_cuda]))
+                kept.copy_(part, non_blocking=True)
+            self._came |= together
+            self._measured |= together.keys() if last else set()
 
     def norm(self, ranks: Any) -> float:
-        """The L2 norm of a step's gradients, which are those since the last call; the GPU must have computed them.
+        """The L2 norm of a step's gradients, which are those since the last call; the GPU must have copied them.
 
         Args:
             ranks: process group of those that hold the rest, None where this one holds all.
         """
+        for key in self._earlier.keys() - self._came.keys():
+            self._kept(self._earlier[key]).zero_()
         norms = self._norms or [torch.zeros((), device=get_accelerator().current_device_name())]
         squares = torch.stack(norms).double().square().sum()
+        for key in self._came.keys() - self._measured:  # those that nothing came of at last
+            squares += torch.linalg.vector_norm(self._kept(self._came[key]), dtype=_SUMS[False]).square()
         if ranks is not None:
             dist.all_reduce(squares, group=ranks)
-        self._norms = []
+        self._norms, self._measured = [], set()
+        self._came, self._earlier = {}, self._came
         return float(squares.sqrt())
+
+    def _kept(self, run: Run) -> torch.Tensor:
+        return self._groups[run.group].narrow(0, run.place, run.size)
 
 
 def merge(pieces: Iterable[Run], at_most: int) -> Iterator[Run]:

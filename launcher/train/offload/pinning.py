@@ -29,17 +29,26 @@ class _Registered(mmap.mmap):
         except RuntimeError as error:  # where the call is checked by the binding
             LOGGER.warning("host memory could not be pinned: %s", error)
             self._pinned = False
+        if not self._pinned:
+            _forget_error()
         return self._pinned
 
     def __del__(self) -> None:
         if getattr(self, "_pinned", False):
             # At the end of the process CUDA may be gone already, and the mapping with it.
             with contextlib.suppress(Exception):
+                torch.cuda.synchronize()  # as torch's own pinned memory does, it outlives copies that are under way
                 _cuda().cudaHostUnregister(self._address)
 
 
 def _cuda() -> Any:
     return torch.cuda.cudart()  # type: ignore[no-untyped-call]
+
+
+def _forget_error() -> None:
+    """CUDA keeps an error until someone asks for it: torch does after its next kernel, which would fail with it."""
+    with contextlib.suppress(RuntimeError):
+        torch.empty(1, device="cuda").fill_(0)
 
 
 def pin_exactly() -> None:

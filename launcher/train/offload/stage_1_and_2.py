@@ -12,7 +12,6 @@ from typing import Any
 import deepspeed.comm as dist
 import torch
 from deepspeed.accelerator import get_accelerator
-from deepspeed.runtime.utils import all_gather_dp_groups
 from deepspeed.runtime.zero.stage_1_and_2 import INITIAL_MICRO_STEP_ID, DeepSpeedZeroOptimizer, IPGBucket
 
 from launcher.train.offload.fused_adamw import FusedAdamW
@@ -32,18 +31,24 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
 
     def initialize_optimizer_states(self) -> None:
         """Makes room for gradients on the host; DeepSpeed's own would be in fp32."""
+        if self.dtype != torch.bfloat16:  # the masters themselves are uploaded
+            self.param_buffer_of_bit16_for_cpu_offload_groups.clear()
         make = get_accelerator().pin_empty if self.cpu_offload_pin_memory else torch.empty
         self._gradients = HostGradients([make(int(size), dtype=self.dtype).zero_() for size in self.partition_size])
 
     def average_tensor(self, tensor: torch.Tensor, communication_data_type: torch.dtype) -> None:
-        """Averages a bucket over the ranks; of one rank it only has to be complete before it is read."""
-        if not self._alone:
-            super().average_tensor(tensor, communication_data_type)
-            return
+        """Averages a bucket over the ranks where it lies; of one rank it only has to be complete before it is read.
+
+        DeepSpeed's own copies it twice, and with ``overlap_comm`` waits for the whole GPU before each.
+        """
         stream = self._reducing
         for event in self.ipg_buckets[communication_data_type].ready_events.values():
             stream.wait_event(event)
         self._record_gradient_stream(tensor, stream)
+        if not self._alone:
+            with get_accelerator().stream(stream):
+                tensor.div_(dist.get_world_size(group=self.dp_process_group))
+                dist.all_reduce(tensor, group=self.dp_process_group)
 
     def reduce_ipg_grads(self, comm_dtype: torch.dtype | None = None) -> None:
         """Averages what is in the buckets and hands it over to the host."""
@@ -67,14 +72,17 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
         self.micro_step_id = INITIAL_MICRO_STEP_ID
         self._wait_for_offload_copies()
         norm = self._gradients.norm(None if self._alone else self.dp_process_group)
-        self.overflow = self.check_grad_overflow and not math.isfinite(norm)
-        self._global_grad_norm = math.inf if self.overflow else norm
+        self._global_grad_norm = norm if math.isfinite(norm) else math.inf
+        self.overflow = math.isinf(self._global_grad_norm) and (
+            self.check_grad_overflow or self.dtype != torch.bfloat16  # only with bf16 DeepSpeed may be told not to look
+        )
         if self.overflow:
             return
-        scale, rank = clip_factor(norm, self.clip_grad), dist.get_rank(group=self.dp_process_group)
+        scale, rank = clip_factor(self._global_grad_norm, self.clip_grad), dist.get_rank(group=self.dp_process_group)
+        in_bf16 = self.dtype == torch.bfloat16
         for index, group in enumerate(self.optimizer.param_groups):
             master = self.single_partition_of_fp32_groups[index]
-            rounded = self.param_buffer_of_bit16_for_cpu_offload_groups[index] if self.dtype == torch.bfloat16 else None
+            rounded = self.param_buffer_of_bit16_for_cpu_offload_groups[index] if in_bf16 else None
             state, gradient = self.optimizer.state[master], self._gradients.of_group(index)
             self._adam.update(
                 *(master, gradient, state, group),
@@ -82,18 +90,15 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
                 scale=scale,
                 weights_out=rounded,
             )
-            # While it goes up the next group is updated.
-            weights = master.detach() if rounded is None else rounded
-            self.parallel_partitioned_bit16_groups[index][rank].data.copy_(weights, non_blocking=True)
+            # While it goes up, and to the other ranks, the next group is updated.
+            weights = self.parallel_partitioned_bit16_groups[index][rank].detach()
+            weights.copy_(master.detach() if rounded is None else rounded, non_blocking=True)
+            if not self._alone:
+                dist.all_gather_into_tensor(self.bit16_groups_flat[index], weights, group=self.dp_process_group)
         self._lazy_init_hp_params_optimizer_state()
-        if not self._alone:
-            all_gather_dp_groups(
-                groups_flat=self.bit16_groups_flat,
-                partitioned_param_groups=self.parallel_partitioned_bit16_groups,
-                dp_process_group=self.real_dp_process_group,
-                start_alignment_factor=self.nccl_start_alignment_factor,
-                allgather_bucket_size=self.allgather_bucket_size,
-            )
+        if not in_bf16 and not get_accelerator().resolves_data_dependency():
+            # The masters may change as soon as this returns: a moving average is exchanged for them.
+            get_accelerator().current_stream().synchronize()
 
     @property
     def _reducing(self) -> Any:
@@ -111,10 +116,13 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
             offset += param.numel()
             self.params_already_reduced[number] = True
             self.clear_grad_attribute(param)
-        first = self.micro_step_id == 0
-        if not first and not self.cpu_offload_pin_memory:
+        if self.micro_step_id > 0 and not self.cpu_offload_pin_memory:
             self._wait_for_offload_copies()  # pageable memory may be read before the GPU has written it
-        self._gradients.take(full, pieces, first=first, last=self.is_gradient_accumulation_boundary())
+        stream = get_accelerator().current_stream()
+        for other, event in self._pending_offload_events.items():
+            if other != stream:  # under torch.compile; its copies may go to the same places
+                stream.wait_event(event)
+        self._gradients.take(full, pieces, last=self.is_gradient_accumulation_boundary())
 
     def _keep_until_copied(self, bucket: IPGBucket) -> None:
         """The next bucket that is filled in the same place waits for this one's copies."""

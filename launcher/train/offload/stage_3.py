@@ -23,6 +23,7 @@ class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
         """Takes what DeepSpeed's own takes, and the update."""
         super().__init__(*args, **options)
         self._adam = adam
+        self._rounded = False
 
     def initialize_optimizer_states(self) -> None:
         """Nothing: DeepSpeed's own makes room for gradients in fp32, and states come with the first update."""
@@ -40,15 +41,12 @@ class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
             if param.partition_numel() * self._get_param_partition_rank(param) < param.ds_numel:
                 group, place, _ = self.grad_position[self.get_param_id(param)]
                 parts.append((part, Run(int(part.storage_offset()), group, place, part.numel())))
-        first, last = self.micro_step_id == 0, self.is_gradient_accumulation_boundary()
-        if not first and not self.offload_optimizer_pin_memory:
-            # Pageable memory may be read before the GPU has written it.
-            get_accelerator().current_stream().synchronize()
+        last = self.is_gradient_accumulation_boundary()
         for _, together in groupby(parts, key=lambda pair: pair[0].untyped_storage().data_ptr()):
             pairs = list(together)
             storage = pairs[0][0].untyped_storage()
             full = torch.empty(0, dtype=pairs[0][0].dtype, device=pairs[0][0].device).set_(storage)
-            self._gradients.take(full, (run for _, run in pairs), first=first, last=last)
+            self._gradients.take(full, (run for _, run in pairs), last=last)
         for param in params_to_release:
             if not get_accelerator().is_synchronized_device():
                 param.grad.record_stream(get_accelerator().current_stream())
@@ -78,8 +76,13 @@ class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
     def _get_norm_groups(self) -> list[torch.Tensor]:
         return [torch.tensor(self._gradients.norm(None if self._alone else self.dp_process_group))]
 
+    def _get_fp32_grad_state_partition(self, param: Any, release_swap_buffers: bool) -> tuple[torch.Tensor, int]:
+        """Where ``safe_get_full_grad`` finds a parameter's gradient, and the number of its group."""
+        group, place, size = self.grad_position[self.get_param_id(param)]
+        return self._gradients.of_group(group).narrow(0, place, size), group
+
     def _optimizer_step(self, sub_group_id: int) -> None:
-        master = self.fp32_partitioned_groups_flat[sub_group_id]
+        master, weights = self.fp32_partitioned_groups_flat[sub_group_id], self._weights_on_host(sub_group_id)
         self._adam.update(
             master,
             self._gradients.of_group(sub_group_id),
@@ -87,11 +90,15 @@ class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
             self.optimizer.param_groups[self.sub_group_to_group_id[sub_group_id]],
             adam_w_mode=self.optimizer.adam_w_mode,
             scale=self._scale,
-            weights_out=self._weights_on_host(sub_group_id),
+            weights_out=weights,
         )
+        self._rounded = weights is not None
 
     def _reassign_or_swap_out_partitioned_parameters(self, sub_group_id: int) -> None:
-        if self._weights_on_host(sub_group_id) is None:
+        """Copies masters to weights; not those of the group that was just updated, if that has rounded them already."""
+        if self._rounded:
+            self._rounded = False
+        else:
             super()._reassign_or_swap_out_partitioned_parameters(sub_group_id)
 
     def _weights_on_host(self, sub_group_id: int) -> torch.Tensor | None:

@@ -5,7 +5,13 @@ from dataclasses import replace
 import pytest
 
 from launcher.config.accelerate import Dynamo, LaunchSettings
-from launcher.config.deepspeed import DeepSpeedSettings, deepspeed_declarations
+from launcher.config.deepspeed import (
+    BLOCKS,
+    SPARING_LINEAR,
+    WHOLE_BLOCKS,
+    DeepSpeedSettings,
+    deepspeed_declarations,
+)
 from launcher.config.rules import RULES, broken_rules
 from launcher.config.setting import Level
 from launcher.config.training import (
@@ -20,7 +26,6 @@ from launcher.config.training import (
 )
 
 NO_OFFLOAD = {"offload_optimizer_device": "none"}
-STAGE_3 = {"stage": 3}
 MUON = {"optimizer_type": "Muon", "gradient_clipping": 0.0}
 LORA = {"adapter": AdapterSettings(model_type="lora")}
 FAST_LORA = {**LORA, "learning_rate": 1e-4}
@@ -41,16 +46,23 @@ def objective(**chosen) -> dict:
     return {"objective": ObjectiveSettings(**chosen)}
 
 
-def in_blocks(*classes: str) -> dict:
-    return {"extra": {"zero_optimization": {"leaf_module": {"classes": list(classes)}}}}
+def in_blocks(*classes: str, **zero: object) -> dict:
+    return {"extra": {"zero_optimization": {"leaf_module": {"classes": list(classes)}, **zero}}}
 
 
+STAGE_3 = {"stage": 3, **in_blocks(*BLOCKS)}
+LAYERS = {"stage": 3}
+PLAIN_LINEAR = {"stage": 3, **in_blocks(*BLOCKS, memory_efficient_linear=False)}
+ALL_KEPT = {"gradient_checkpointing": False}
 WEBHOOK = {"notification": NotificationSettings(notify_webhook="https://hooks.slack.com/services/T0/B0/" + "X" * 24)}
 
 BREAKS = [
     ("webhook-is-secret", {}, WEBHOOK),
     ("lora-in-whole-blocks", {**STAGE_3, **in_blocks("ResnetBlock2D", "BasicTransformerBlock")}, FAST_LORA),
     ("lora-in-whole-blocks", {**STAGE_3, **in_blocks("BasicTransformerBlock")}, FAST_LORA),
+    ("fetched-layer-by-layer", LAYERS, {}),
+    ("fetched-layer-by-layer", {**LAYERS, **in_blocks("BasicTransformerBlock")}, {}),
+    ("weights-kept-for-linear-layers", PLAIN_LINEAR, ALL_KEPT),
     ("lion-needs-deepspeed", {"optimizer_type": "Lion", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-needs-deepspeed", {"optimizer_type": "Muon", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("muon-decays-as-one", {**MUON, "scheduler_type": "WarmupDecayLR"}, {}),
@@ -73,6 +85,15 @@ KEEPS = [
     ("lora-in-whole-blocks", {**STAGE_3, **in_blocks("BasicTransformerBlock")}, {}),
     ("lora-in-whole-blocks", {**STAGE_3, **in_blocks("another.Block")}, LORA),
     ("lora-in-whole-blocks", {"stage": 2, **in_blocks("BasicTransformerBlock")}, LORA),
+    ("fetched-layer-by-layer", STAGE_3, {}),
+    ("fetched-layer-by-layer", {"stage": 2}, {}),
+    ("fetched-layer-by-layer", LAYERS, FAST_LORA),
+    ("fetched-layer-by-layer", LAYERS, PLAIN),
+    ("fetched-layer-by-layer", LAYERS, {"launch": LaunchSettings(use_cpu=True)}),
+    ("fetched-layer-by-layer", {**LAYERS, "offload_param_device": "nvme", "offload_param_nvme_path": "/nvme"}, {}),
+    ("weights-kept-for-linear-layers", PLAIN_LINEAR, {}),
+    ("weights-kept-for-linear-layers", STAGE_3, ALL_KEPT),
+    ("weights-kept-for-linear-layers", {**PLAIN_LINEAR, "stage": 2}, ALL_KEPT),
     ("lion-needs-deepspeed", {"optimizer_type": "Adagrad", "stage": 0, **NO_OFFLOAD}, PLAIN),
     ("lion-needs-deepspeed", {"optimizer_type": "Lion"}, {}),
     ("muon-needs-deepspeed", MUON, {}),
@@ -158,7 +179,7 @@ def test_a_rule_names_a_setting_its_source_and_what_is_wrong(rule):
     fields = {f"deepspeed.{path}" for path in deepspeed_declarations()}
     fields |= {f"training.{setting.key}" for _, setting in training_declarations()}
     fields |= {"accelerate.use_dynamo", "accelerate.dynamo_use_fullgraph"}
-    fields.add("deepspeed.zero_optimization.leaf_module.classes")  # of deepspeed.extra
+    fields |= {f"deepspeed.{'.'.join(keys)}" for keys in (WHOLE_BLOCKS, SPARING_LINEAR)}  # of deepspeed.extra
     assert rule.field in fields
     assert rule.source
     assert rule.message
@@ -167,4 +188,4 @@ def test_a_rule_names_a_setting_its_source_and_what_is_wrong(rule):
 def test_what_deepspeed_only_ignores_warns_and_what_it_gets_wrong_stops():
     warned = {rule.id for rule in RULES if rule.level is Level.WARNING}
     ignored = {"compiled-at-stage-3", "lora-learns-faster", "min-snr-at-zero-snr", "offload-path-without-nvme"}
-    assert warned == ignored | {"webhook-is-secret"}
+    assert warned == ignored | {"fetched-layer-by-layer", "weights-kept-for-linear-layers", "webhook-is-secret"}

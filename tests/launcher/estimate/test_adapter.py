@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.predictions.settings import UNTUNED
 from launcher.estimate import SDXL, estimate
 from launcher.estimate.adapter import trained
 from launcher.estimate.gpu import CUBLAS
@@ -17,7 +18,7 @@ MIB = 2**20
 P, A, LARGEST = SDXL.parameters, 23_224_320, 16 * 2048
 """The U-Net, a LoRA of rank 16 on its attention, and the largest matrix of that."""
 B = 50_000_000
-"""Our bucket."""
+"""The bucket."""
 OUTSIDE = (CONTEXT, KERNELS, NCCL, PAGES, CUBLAS, CUDNN)
 """What CUDA and its libraries take of a GPU."""
 UNTRACED = replace(SDXL, config="?")
@@ -29,7 +30,7 @@ PARAMETERS_TOO = {"zero_stage": 3, "offload_param_device": "cpu"}
 
 @pytest.fixture
 def cost(make_settings):
-    return lambda **changed: estimate(make_settings(**LORA, **changed), UNTRACED)
+    return lambda **changed: estimate(make_settings(**{**UNTUNED, **LORA, **changed}), UNTRACED)
 
 
 def parts(some, *leave_out: str) -> float:

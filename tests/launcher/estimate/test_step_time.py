@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.predictions.settings import UNTUNED
 from harness.h200 import H200
 from launcher.estimate import SDXL, estimate
 from launcher.estimate.engine_facts import engine_facts
@@ -66,7 +67,7 @@ def predicted(make_settings, monkeypatch):
             for module in ("step_time", "traffic"):
                 facts = lambda *of: replace(engine_facts(*of), leaf_blocks=True)  # noqa: E731
                 monkeypatch.setattr(f"launcher.estimate.{module}.engine_facts", facts)
-        return estimate(make_settings(**changed), model, speed=speed)
+        return estimate(make_settings(**{**UNTUNED, **changed}), model, speed=speed)
 
     return predict
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.predictions.settings import UNTUNED
 from launcher.data.extent import Extent
 from launcher.estimate import SDXL, Estimate, ModelFacts, Verdict, estimate, verdict
 from launcher.estimate.gpu import CUBLAS
@@ -22,7 +23,7 @@ PREFETCH = "zero_optimization.stage3_prefetch_bucket_size"
 OVERLAP = "zero_optimization.overlap_comm"
 OPTIMIZER = "optimizer.type"
 B, G = 50_000_000, 1 << 25
-"""Our bucket, and our groups of parameters."""
+"""The bucket, and our groups of parameters."""
 OWN = {OPTIMIZER: "Lion"}
 """DeepSpeed's own offload, with two moments as AdamW has."""
 NONE = {"offload_optimizer_device": "none"}
@@ -40,7 +41,7 @@ A_FORMULAS = "GPU memory is a formula's,"
 @pytest.fixture
 def cost(make_settings):
     def cost(model: ModelFacts = SDXL, pictures: int = 0, in_rows: int = 0, **changed: object) -> Estimate:
-        return estimate(make_settings(**changed), model, Extent(pictures, in_rows))
+        return estimate(make_settings(**{**UNTUNED, **changed}), model, Extent(pictures, in_rows))
 
     return cost
 

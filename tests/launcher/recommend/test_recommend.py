@@ -10,9 +10,11 @@ from launcher.config.settings import Settings
 from launcher.config.training import AdapterSettings, EmaSettings
 from launcher.data.extent import NOTHING
 from launcher.estimate import SDXL, StepTime, estimate, vram
+from launcher.judge import judge
 from launcher.recommend import Budget, deficit, misses, recommend
 from launcher.recommend.budget import Kind
 from launcher.recommend.choose import _Search
+from launcher.recommend.placements import recomputing
 
 GIB = 1024
 PLENTY = Budget(12 * GIB, 128 * GIB, 400 * GIB)
@@ -61,7 +63,7 @@ def test_every_budget_gets_what_fits_or_what_is_missing(there):
 @pytest.mark.parametrize(
     ("budget", "settings", "chosen"),
     [
-        (gib(6.5, 64, 100), base(), "ZeRO stage 3, optimizer and weights on the CPU, batch 7, all blocks recomputed"),
+        (gib(6.5, 64, 100), base(), "ZeRO stage 3, optimizer and weights on the CPU, batch 6, all blocks recomputed"),
         (gib(12, 64, 100), base(), "ZeRO stage 2, optimizer on the CPU, batch 7, all blocks recomputed"),
         (gib(24, 64, 100), base(), "ZeRO stage 2, optimizer on the CPU, batch 8, transformer blocks alone recomputed"),
         (gib(80, 8, 100), base(), "plain PyTorch, everything on the GPU, batch 8, transformer blocks alone recomputed"),
@@ -143,6 +145,17 @@ def test_stage_3_fetches_blocks_whole_but_for_a_lora_and_other_stages_do_not():
     search.run()
     assert {each.option.settings.deepspeed.fetched_whole for each in search.refused} == {frozenset()}
     assert search.ruled_out == []
+
+
+def test_linear_layers_keep_their_weights_where_blocks_are_recomputed_and_fetched_whole_and_nowhere_else():
+    whole = recommend(base(), SDXL, gib(8, 64, 100)).chosen.settings
+    assert whole.deepspeed.keeps_linear_weights
+    for checkpointing, kept in (("transformer_blocks", True), ("none", False), ("all", True)):
+        other = recomputing(whole, checkpointing)
+        assert (other.deepspeed.keeps_linear_weights, other.deepspeed.fetched_whole) == (kept, frozenset(BLOCKS))
+        assert judge(other) == []
+    for left_so in (base(stage=3), base(stage=2, extra=whole.deepspeed.extra)):
+        assert not recomputing(left_so, "all").deepspeed.keeps_linear_weights
 
 
 def test_what_a_rule_refuses_is_no_candidate_and_its_reason_is_told():

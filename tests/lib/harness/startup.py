@@ -16,6 +16,11 @@ def trained_by_stand_in(mode: str) -> dict[str, str]:
     return _with(STARTUP_STAND_IN=mode)
 
 
+def on_a_card_of(mib: int) -> dict[str, str]:
+    """Environment in which torch gets so many MiB of a GPU in the training that is launched, and no more."""
+    return _with(STARTUP_CARD_MIB=str(mib))
+
+
 class Held:
     """A training that waits at the beginning of some phases, until each is let go, and after its first step."""
 

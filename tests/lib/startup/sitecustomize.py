@@ -39,9 +39,25 @@ def hold(folder: Path) -> None:
     EventLog.emit = emit
 
 
+def shrink(mib: int) -> None:
+    """Lets torch have so many MiB of the GPU, from the first phase of a training on."""
+    from launcher.runs.events import EventLog  # noqa: PLC0415 - as above
+
+    tell = EventLog.emit
+
+    def emit(self, event: str, **fields) -> None:
+        tell(self, event, **fields)
+        if (event, fields.get("state")) == ("phase", "start") and (torch := sys.modules.get("torch")):
+            torch.cuda.set_per_process_memory_fraction(mib * 2**20 / torch.cuda.mem_get_info()[1])
+
+    EventLog.emit = emit
+
+
 ACCELERATE, TRAINS = "accelerate.commands.launch", "launcher.train"
 if TRAINS in sys.orig_argv:
     if mode := os.environ.get("STARTUP_STAND_IN"):
         os.execv(sys.executable, [sys.executable, "-m", "harness.stand_in", sys.orig_argv[-1], mode])
     if (name := os.environ.get("STARTUP_HOLDS")) and ACCELERATE not in sys.orig_argv:
         hold(Path(name))
+    if (most := os.environ.get("STARTUP_CARD_MIB")) and ACCELERATE not in sys.orig_argv:
+        shrink(int(most))

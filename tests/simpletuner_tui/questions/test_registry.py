@@ -121,6 +121,13 @@ def test_every_stop_has_a_condition_and_no_answer():
     assert all(question.when is not None and not question.sets for question in stops)
 
 
+@pytest.mark.parametrize(("trained", "locked"), [("full", False), ("lora", True)])
+def test_parameters_are_locked_one_by_one_for_a_lora_whose_frozen_ones_lie_nowhere_else(trained, locked):
+    answers = {"accelerate.use_deepspeed": True, "accelerate.zero_stage": 3, "accelerate.offload_param": "cpu"}
+    resolved = resolve(REGISTRY, {**answers, "training.model_type": trained}, {"deepspeed": True})
+    assert resolved.values["deepspeed.zero_optimization.offload_param.pin_memory"] is locked
+
+
 def test_a_default_walk_asks_little_of_accelerate():
     answers = {"accelerate.use_deepspeed": True}
     asked = resolve(ACCELERATE, answers, {"deepspeed": True, "transformers": True}).asked
