@@ -13,9 +13,9 @@ UNTUNED: dict[str, Any] = {
     "zero_optimization.stage3_max_live_parameters": 1_000_000_000,
     "zero_optimization.stage3_max_reuse_distance": 1_000_000_000,
 }
-"""Defaults before they were fitted to SDXL, by their place in DeepSpeed's JSON: what was measured was trained so."""
+"""Defaults before they were fitted to SDXL, by their place in DeepSpeed's JSON: settings that say nothing of them train so."""
 
-COMMON: dict[str, Any] = {
+RUN: dict[str, Any] = {
     "training.resolution": 1024,
     "training.max_train_steps": 4,
     "training.train_batch_size": 8,
@@ -32,8 +32,8 @@ COMMON: dict[str, Any] = {
     "accelerate.offload_optimizer": "cpu",
     "accelerate.use_clip": True,
     "accelerate.mixed_precision": "bf16",
-    **{f"deepspeed.{path}": value for path, value in UNTUNED.items()},
 }
+COMMON = RUN | {f"deepspeed.{path}": value for path, value in UNTUNED.items()}
 
 
 def _of(batch: int, resolution: int, **changed: Any) -> dict[str, Any]:
@@ -137,8 +137,5 @@ HOLD_OUT: dict[str, dict[str, Any]] = {
     "zero3 768x4 two GPUs": _of(4, 768, **TWO, **STAGE_3),
 }
 """Measured once the constants stood."""
-PRESETS: dict[str, dict[str, Any]] = {
-    f"preset {preset.name}": COMMON | preset.answers | {"deepspeed.zero_optimization.overlap_comm": False}
-    for preset in presets()
-}
-"""Those that come with the program, but for what they were not measured with; constants were not fitted on them."""
+PRESETS: dict[str, dict[str, Any]] = {f"preset {preset.name}": RUN | preset.answers for preset in presets()}
+"""Those that come with the program; constants were not fitted on them."""

@@ -88,7 +88,8 @@ def _of_deepspeed(settings: Settings, model: ModelFacts) -> tuple[dict[str, floa
             parts[buffers] = gradients * parameters
             parts["optimizer, pageable"] = 4 * (1 + facts.moments) * parameters
         else:
-            parts[buffers] = (4 + gradients + c + accumulated) * parameters  # masters, and weights on their way up
+            rounded = 0 if facts.one_pass and c == 4 else c  # weights on their way up, beside masters
+            parts[buffers] = (4 + gradients + rounded + accumulated) * parameters
             parts[buffers] += 0 if facts.one_pass else ranks * c * of.largest_tensor
             parts["optimizer, pageable"] = 4 * facts.moments * parameters
     pinned = parts.get(buffers, 0) if pin else 0

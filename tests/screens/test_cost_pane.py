@@ -97,7 +97,7 @@ async def test_an_answer_that_changes_the_cost_says_by_how_much(folder):
         await walk.press("down", "enter")
         verdict, changed = walk.cost.split("\n")[:2]
         assert verdict.startswith("✓ Fits: ")
-        assert changed.startswith("-4") and " MiB, RAM +" in changed
+        assert changed.startswith("-3") and " MiB, RAM +" in changed
         await walk.press("enter")
         assert not walk.cost.split("\n")[1].startswith(("+", "-")), "what changes nothing says nothing"
 
@@ -105,7 +105,7 @@ async def test_an_answer_that_changes_the_cost_says_by_how_much(folder):
 @pytest.mark.parametrize(
     ("setup", "said"),
     [
-        ({"machine": lambda: with_free(13_000)}, "! Tight: "),
+        ({"machine": lambda: with_free(8_950)}, "! Tight: "),
         ({"machine": lambda: with_free(6_000)}, "✗ Does not fit now: 6,000 MiB free on GPU 0,"),
         ({"machine": lambda: NO_GPU}, "✓ Fits: "),
         ({"answers": {**SDXL, "accelerate.use_cpu": True}}, "Trains on the CPU: no GPU is used."),
