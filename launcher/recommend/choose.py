@@ -227,17 +227,10 @@ class _Search:
 
     def _best(self, placement: Placement) -> Option | None:
         """The fastest form of a placement that fits."""
-        tried: list[Refusal] = []
-        for pinned in (True, False) if placement.offloads else (True,):
-            variant = Variant(placement, self.lowest, pinned=pinned)
-            option, missed = self.price(variant)
-            if not missed:
-                self.refused += tried
-                return self._with_less_recomputed(self._with_more_pictures(option))
-            tried.append(Refusal(option, missed, str(option)))
-            if all(miss.kind is not Kind.RAM for miss in missed):
-                break
-        self.refused.append(tried[-1])  # the most frugal says what is missing
+        option, missed = self.price(Variant(placement, self.lowest))
+        if not missed:
+            return self._with_less_recomputed(self._with_more_pictures(option))
+        self.refused.append(Refusal(option, missed, str(option)))
         return None
 
     def price(self, variant: Variant) -> tuple[Option, tuple[Miss, ...]]:

@@ -30,11 +30,6 @@ class Placement:
     """With which settings it may be worth anything."""
 
     @property
-    def offloads(self) -> bool:
-        """Whether anything is kept in host memory."""
-        return self.optimizer != "none"
-
-    @property
     def on_nvme(self) -> bool:
         """Whether anything is kept on a drive."""
         return self.optimizer == "nvme"
@@ -97,8 +92,6 @@ class Variant:
     checkpointing: str = CHECKPOINTING[0]
     roomy: bool = False
     """Of stage 3: whether many weights may be on the GPU at once."""
-    pinned: bool = True
-    """Of what is offloaded."""
 
     def settings(self, base: Settings, nvme: str) -> Settings:
         """Settings of a run like ``base``, laid out so.
@@ -113,7 +106,7 @@ class Variant:
             stage=placement.stage,
             offload_optimizer_device=placement.optimizer,
             offload_optimizer_nvme_path=nvme if placement.optimizer == "nvme" else "",
-            offload_optimizer_pin_memory=self.pinned,
+            offload_optimizer_pin_memory=True,  # takes no more host RAM: sizes are exact (train/offload/pinning.py)
             offload_param_device=placement.parameters,
             offload_param_pin_memory=base.training.adapter.is_lora,  # what is trained lies in pinned memory in any case
             offload_param_nvme_path=nvme if placement.parameters == "nvme" else "",

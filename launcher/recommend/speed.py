@@ -29,8 +29,6 @@ PICTURE = 0.0775
 """Seconds that a picture of 1024 x 1024 takes forward and backward, all blocks recomputed."""
 SHARE = {"all": 1.0, "transformer_blocks": 0.94, "none": 0.8}
 """Of what is computed with all blocks recomputed: that adds a quarter to the rest, most of it transformer blocks'."""
-NOT_PINNED = 1.3
-"""How many times as long copying takes from host memory that is not pinned; not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +64,5 @@ def pictures_per_second(variant: Variant, pixels: int, accumulation: int) -> flo
         accumulation: micro-batches a step.
     """
     pace = PACES[variant.placement]
-    copying = pace.copying * (1 if variant.pinned else NOT_PINNED)
     computing = PICTURE * SHARE[variant.checkpointing] * variant.batch * pixels / 1024**2
-    return variant.batch * accumulation / (pace.update + accumulation * max(copying, computing))
+    return variant.batch * accumulation / (pace.update + accumulation * max(pace.copying, computing))

@@ -27,8 +27,6 @@ def described(variant: Variant, accumulation: int) -> str:
     parts = [placement.name, pictures, RECOMPUTED[variant.checkpointing]]
     if placement.stage == 3:
         parts.append(MANY_WEIGHTS if variant.roomy else FEW_WEIGHTS)
-    if placement.offloads and not variant.pinned:
-        parts.append("host RAM not pinned")
     return ", ".join(parts)
 
 

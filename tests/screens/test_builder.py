@@ -209,7 +209,7 @@ async def test_what_is_edited_is_priced_where_it_is_seen(folder):
         assert any(line.startswith("-") and " MiB, RAM " in line for line in bench.cost.split("\n")[:3])
         await bench.press(*choose_card(8))
         await settle(bench.app, bench.pilot)
-        assert ", an 8 GB card has " in bench.cost.replace("\n  ", " ")
+        assert " of an 8 GB card." in bench.cost.replace("\n  ", " ")
 
 
 @in_loop

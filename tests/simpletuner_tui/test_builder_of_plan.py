@@ -81,7 +81,11 @@ def test_only_what_differs_becomes_an_answer():
     assert answers_of(config, LEAST, met(LEAST), Path(), REGISTRY) == {
         "accelerate.zero_stage": 3,
         "training.learning_rate": 3e-4,
-        "deepspeed.zero_optimization.sub_group_size": 1_000_000_000,  # left out in the builder, so DeepSpeed's own
+        # Left out in the builder, so DeepSpeed's own.
+        "deepspeed.zero_optimization.sub_group_size": 1_000_000_000,
+        "deepspeed.zero_optimization.stage3_prefetch_bucket_size": 50_000_000,
+        "deepspeed.zero_optimization.stage3_max_live_parameters": 1_000_000_000,
+        "deepspeed.zero_optimization.stage3_max_reuse_distance": 1_000_000_000,
     }
 
 

@@ -55,14 +55,12 @@ def test_one_pass_moves_thirty_two_bytes_a_parameter_through_host_memory_and_dee
 
 def test_stage_3_fetches_weights_for_each_pass_but_those_that_are_used_again_soon(moved):
     reuse, live = (f"zero_optimization.stage3_{key}" for key in ("max_reuse_distance", "max_live_parameters"))
-    kept = moved(**PARAMETERS_TOO, **{reuse: 1_000_000_000, live: 1_000_000_000})
-    released = moved(**PARAMETERS_TOO, **{reuse: 0, live: 200_000_000})
+    many = {**PARAMETERS_TOO, reuse: 1_000_000_000, live: 1_000_000_000}
+    kept, released = moved(**many), moved(**PARAMETERS_TOO, **{reuse: 0, live: 200_000_000})
     assert kept.forward.up == pytest.approx(2 * P, rel=0.01)
     assert 1.5 * 2 * P < kept.up < 1.7 * 2 * P
     assert 1.8 * 2 * P < released.up < 2 * 2 * P
-    assert moved(
-        num_processes=2, **PARAMETERS_TOO, **{reuse: 1_000_000_000, live: 1_000_000_000}
-    ).forward.up == pytest.approx(kept.forward.up / 2, rel=0.1)
+    assert moved(num_processes=2, **many).forward.up == pytest.approx(kept.forward.up / 2, rel=0.1)
 
 
 def test_a_moving_average_on_the_cpu_costs_the_host_three_passes_and_without_offload_the_way_down(moved):

@@ -81,7 +81,7 @@ def test_the_fastest_is_chosen_and_of_equally_fast_ones_the_lowest_stage(budget,
 
 def test_each_thing_that_would_be_faster_is_told_with_the_budget_it_misses():
     found = recommend(base(), SDXL, gib(11.5, 62, 100))
-    assert found.chosen.variant.batch == 7 and found.chosen.variant.pinned
+    assert found.chosen.variant.batch == 7 and found.chosen.settings.deepspeed.offload_optimizer_pin_memory
     told = {refusal.title: deficit(refusal.missed[0]) for refusal in found.refused}
     assert told.pop("batch 8").startswith("needs 12.1 GiB of VRAM while training, 11.5 GiB are there: ")
     assert "VRAM" in told.pop("transformer blocks alone recomputed")

@@ -272,7 +272,7 @@ def draw(scenario: Scenario, size: tuple[int, int]) -> str:
         with patch.dict(os.environ, environment), hardware, short_waits():
             if scenario.measured:
                 keep(H200)
-            for variable in ("NO_COLOR", "CUDA_VISIBLE_DEVICES"):
+            for variable in ("NO_COLOR", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"):
                 os.environ.pop(variable, None)
             if scenario.no_color:
                 os.environ["NO_COLOR"] = "1"
