@@ -80,7 +80,10 @@ def test_a_run_that_was_killed_while_it_swapped_resumes_and_trains_what_it_would
         resumed = replay("nvme", LAST)
         (start,) = (event["step"] for event in events(resumed, "resumed"))
         assert 4 <= start < LAST
-        assert told(resumed, start + 1) == told(straight.result(), start + 1)
+        here, there = told(resumed, start + 1), told(straight.result(), start + 1)
+        assert [each[:3] for each in here] == [each[:3] for each in there]
+        # In memory this launcher's optimizer takes the norm, from NVMe DeepSpeed's: sums in another order.
+        assert [norm for *_, norm in here] == pytest.approx([norm for *_, norm in there], rel=1e-6)
     (removed,) = events(resumed, "swap_removed")
     assert (removed["path"], removed["bytes"] > 2**20) == (str(left), True)
     swapped = list((resumed.path / f"checkpoints/checkpoint-{LAST}").rglob("*.swp"))
