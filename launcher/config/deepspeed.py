@@ -82,8 +82,8 @@ class DeepSpeedSettings:
     )
     overlap_comm: bool = setting(
         True,
-        "Reduce gradients and bring them to the host while the backward pass goes on. With the optimizer on the CPU it "
-        "takes a third off that pass, at the price of a second bucket on the GPU at stages 1 and 2.",
+        "Reduce gradients and bring them to the host while the backward pass goes on, at the price of a second bucket "
+        "on the GPU at stages 1 and 2.",
     )
     contiguous_gradients: bool = setting(True, "Copy gradients into one buffer as they are made.")
     sub_group_size: int = setting(

@@ -48,7 +48,7 @@ ZERO = (
         "Reduce gradients, and bring them to the host, while the backward pass still runs; on at stage 3 where left "
         "out, else off.",
         Group.ZERO,
-        effect="With the optimizer on the CPU a third off the backward pass; a second bucket on the GPU below stage 3.",
+        effect="Gradients leave while the backward pass goes on; a second bucket on the GPU below stage 3.",
         basic=True,
         stages=_SHARDED,
     ),

@@ -1,8 +1,9 @@
 """Adam and AdamW for parameters on the CPU, in one pass over host memory, which is what bounds them.
 
 DeepSpeed 0.19.8 takes three, 44 bytes a parameter: it multiplies the gradients with the clipping factor, updates with
-``DeepSpeedCPUAdam``, and copies the masters to bf16. ``adamw.cpp`` takes 30 and leaves the same masters and moments to
-the bit.
+``DeepSpeedCPUAdam``, and copies the masters to bf16. ``adamw.cpp`` takes 30, or 28 with gradients in bf16, and leaves
+the same masters and moments to the bit; in the last ``count % 16`` elements, which DeepSpeed computes one by one, the
+last bit may differ.
 """
 
 import ctypes

@@ -6,12 +6,15 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
+import deepspeed.comm as dist
+import torch
+from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime import engine
 from deepspeed.runtime.superoffload import superoffload_stage3  # noqa: F401 - inherits from what is replaced below
 from deepspeed.runtime.zero import stage3
 
 from launcher.config.engine import updates_in_one_pass
-from launcher.train.offload.fused_adamw import load
+from launcher.train.offload.fused_adamw import FusedAdamW, load
 from launcher.train.offload.stage_1_and_2 import Stage1And2
 from launcher.train.offload.stage_3 import Stage3
 
@@ -25,8 +28,8 @@ def replacing_deepspeeds(config: Mapping[str, Any]) -> Iterator[None]:
     Args:
         config: of the engine.
     """
-    adam = load() if updates_in_one_pass(config) else ""
-    if isinstance(adam, str):
+    adam = _on_every_rank() if updates_in_one_pass(config) else None
+    if adam is None:
         yield
         return
     with (
@@ -34,3 +37,12 @@ def replacing_deepspeeds(config: Mapping[str, Any]) -> Iterator[None]:
         patch.object(stage3, "DeepSpeedZeroOptimizer_Stage3", partial(Stage3, adam=adam)),
     ):
         yield
+
+
+def _on_every_rank() -> FusedAdamW | None:
+    """The update; None where any rank has none: another machine's may lack a compiler, and both kinds exchange tensors
+    of their own."""
+    adam = load()
+    there = torch.tensor(int(isinstance(adam, FusedAdamW)), device=get_accelerator().current_device_name())
+    dist.all_reduce(there, op=dist.ReduceOp.MIN)
+    return adam if isinstance(adam, FusedAdamW) and bool(there) else None
