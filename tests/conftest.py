@@ -127,8 +127,8 @@ def started(tmp_path):
     """Starts stand-in runs and leaves nothing of them behind."""
     runs = []
 
-    def start(mode: str, name: str = "", **environment: str):
-        run = stand_in_run(tmp_path / (name or mode.replace(" ", "-")), mode, **environment)
+    def start(mode: str, name: str = "", **planned):
+        run = stand_in_run(tmp_path / (name or mode.replace(" ", "-")), mode, **planned)
         runs.append(run)
         launch(run)
         return run

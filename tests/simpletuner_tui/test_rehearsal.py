@@ -229,9 +229,7 @@ def test_what_would_refuse_the_run_refuses_its_rehearsal_and_force_holds(home, r
 
 
 def test_one_that_nobody_waited_for_goes_when_another_begins(tmp_path, started):
-    run = started("short", ".rehearsal-cats")
-    plan = json.loads(run.plan_json.read_text())
-    run.plan_json.write_text(json.dumps({**plan, "rehearsal": {"steps": 2, "checkpoint_mib": 1, "saves_here": True}}))
+    run = started("short", ".rehearsal-cats", rehearsal={"steps": 2, "checkpoint_mib": 1, "saves_here": True})
     assert wait_until_over(run).status is Status.COMPLETED
     remove_older(tmp_path)
     assert run.path.exists(), "who follows it may not have seen its end yet"
@@ -255,9 +253,7 @@ def test_the_lines_rehearse_too_and_go_on(home, monkeypatch, capsys):
 
 
 def test_commands_know_that_it_saves_nothing(started):
-    run = started("long", ".rehearsal-cats")
-    plan = json.loads(run.plan_json.read_text())
-    run.plan_json.write_text(json.dumps({**plan, "rehearsal": {"steps": 2, "checkpoint_mib": 1, "saves_here": True}}))
+    run = started("long", ".rehearsal-cats", rehearsal={"steps": 2, "checkpoint_mib": 1, "saves_here": True})
     assert "running, rehearsal" in cli("runs").stdout
     said = cli("stop", run.name).stderr
     assert "finishes the step, and ends; `stop` again" in said

@@ -48,9 +48,11 @@ def planned(*arguments: str, cwd: Path, stdin: str | None = None) -> dict:
     return json.loads(done.stdout)
 
 
-def stand_in_run(path: Path, mode: str, **environment: str) -> RunDirectory:
+def stand_in_run(path: Path, mode: str, *, rehearsal: dict | None = None, **environment: str) -> RunDirectory:
     """A run directory whose training is ``harness.stand_in``, which needs no torch."""
     plan = {"argv": [sys.executable, "-m", "harness.stand_in", str(path), mode], "environment": environment}
+    if rehearsal:
+        plan["rehearsal"] = rehearsal
     return create(path, {"plan.json": json.dumps(plan).encode()})
 
 
