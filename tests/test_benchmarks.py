@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.answers import STREAMED
+from benchmarks.reading import BEFORE, BETWEEN, result
+from benchmarks.results import Results
 from benchmarks.sampling import Sampler
 from benchmarks.training.__main__ import main
-from benchmarks.training.reading import BEFORE, BETWEEN, result
-from benchmarks.training.results import Results
-from benchmarks.training.rows import PEERS, ROWS, STREAMED
+from benchmarks.training.rows import PEERS, ROWS
 from benchmarks.training.table import BEGIN, END, MEASURED, markdown, written
 from harness.h200 import H200
 from harness.nvml import FakeNvml, card, memory, process

@@ -23,11 +23,12 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
+from benchmarks.machine import describe, gpus_here, machine_id
+from benchmarks.measuring import Command, measure
+from benchmarks.reading import WARM_UP
+from benchmarks.results import Asked, Results
 from benchmarks.training.commands import Place
-from benchmarks.training.machine import describe, gpus_here, machine_id
-from benchmarks.training.measuring import Command, measure
-from benchmarks.training.results import Asked, Results
-from benchmarks.training.rows import PEERS, ROWS, STOCK, WARM_UP, Peer, Row, Setting, tiny
+from benchmarks.training.rows import PEERS, ROWS, STEPS, STOCK, Peer, Row, Setting, tiny
 from launcher.machine.packages import is_installed
 
 KINDS = ("ours", "stock", "bare", "peers")
@@ -152,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     made.add_argument("out", type=Path, help="a folder; it takes some 20 GB")
     made.add_argument("--rows", nargs="+", default=["*"], metavar="NAME", help="of rows or peers, with * and ?")
     made.add_argument("--only", nargs="+", default=KINDS, choices=KINDS)
-    made.add_argument("--steps", type=int, default=7, help=f"of each measurement; the first {WARM_UP} do not count")
+    made.add_argument("--steps", type=int, default=STEPS, help=f"of each measurement; the first {WARM_UP} do not count")
     made.add_argument("--results", type=Path, help="the JSON; OUT/measured.json by default")
     made.add_argument(
         "--tiny", action="store_true", help="a tiny SDXL on the CPU: for the shape of it all, not its times"

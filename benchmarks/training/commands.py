@@ -1,16 +1,17 @@
 """The command lines of everything that is measured, in a folder that holds model, pictures, caches and batches."""
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.answers import Answers
 from benchmarks.making import make_sdxl
-from benchmarks.training.measuring import ROOT, Command, environment_of, rank_environments
-from benchmarks.training.rows import Answers, Setting, answers_of
+from benchmarks.measuring import ROOT, Command, environment_of, rank_environments
+from benchmarks.replaying import replayed
+from benchmarks.training.rows import Setting, answers_of
 from launcher.machine.gpus import Gpu
 from launcher.runs.directory import RunDirectory
 
@@ -52,14 +53,7 @@ class Place:
 
     def ours(self, name: str, setting: Setting, answers: Answers) -> Command:
         """The launcher's run, by the command that a person types; an earlier one of this name is removed."""
-        run, file = self.run(name), self.out / "runs" / f"{_slug(name)}.json"
-        shutil.rmtree(run.path, ignore_errors=True)
-        file.write_text(json.dumps({"schema": 1, "answers": self.answers(setting, answers)}))
-        replay = ("-c", "from simpletuner_tui.cli import main; raise SystemExit(main())")
-        argv = [sys.executable, *replay, "--replay", str(file), "--run-dir", str(run.path), "--force"]
-        environment = environment_of(self.gpus[: setting.gpus])
-        log, module = file.with_suffix(".log"), "launcher.train"
-        return Command(argv, [environment], run.events_jsonl, log, module, str(run.path), run=run)
+        return replayed(self.answers(setting, answers), self.run(name), self.gpus[: setting.gpus])
 
     def bare(self, name: str, setting: Setting) -> Command:
         """The engine of a run that was measured here, started as the run was, without its loop."""

@@ -1,13 +1,11 @@
 """What is measured and what it may take, as data."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from benchmarks.predictions.settings import COMMON, RESIDENT, STREAMED, TWO
+from benchmarks.answers import COMMON, RESIDENT, STREAMED, TWO, Answers
 
-WARM_UP = 2
-"""Steps before those whose seconds count."""
-Answers = dict[str, Any]
+STEPS = 7
+"""Of each measurement, unless others are asked for."""
 ZERO = "deepspeed.zero_optimization."
 PLAIN: Answers = {"accelerate.use_deepspeed": False}
 
@@ -122,8 +120,7 @@ def answers_of(setting: Setting, answers: Answers, steps: int) -> Answers:
         "training.checkpointing_steps": steps,
         "accelerate.gas": setting.accumulation,
     }
-    two = {name.replace("__", "."): value for name, value in TWO.items()} if setting.gpus > 1 else {}
-    return common | two | answers
+    return common | (TWO if setting.gpus > 1 else {}) | answers
 
 
 TINY: Answers = {

@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.training.rows import PEERS, ROWS, WARM_UP, Row, Setting, tiny
+from benchmarks.reading import WARM_UP
+from benchmarks.training.rows import PEERS, ROWS, Row, Setting, tiny
 
 MEASURED = Path(__file__).parent / "h200.json"
 """What the README's table is made of."""

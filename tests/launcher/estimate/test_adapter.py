@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.predictions.settings import UNTUNED
+from benchmarks.answers import UNTUNED
 from launcher.estimate import SDXL, estimate
 from launcher.estimate.adapter import trained
 from launcher.estimate.gpu import CUBLAS

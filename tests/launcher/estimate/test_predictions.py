@@ -52,21 +52,26 @@ def test_what_is_measured_anew_becomes_a_row(tmp_path, monkeypatch):
     kept.write_bytes(table.MEASURED.read_bytes())
     for module in (keep, table):
         monkeypatch.setattr(module, "MEASURED", kept)
-    name = "resident 768x4"
-    step = {"seconds": {"forward": 0.1, "total": 1.25}, "vram_mib": [], "rss_mib": 0}
+    name = "768x4 resident"
     measured = {
+        "machine": "0a1b",
         "code": 0,
-        "gpus": 1,
-        "from_outside_mib": [7600],
-        "from_outside_rss_mib": 46000,
-        "cost": [{"phases": {"step": {"allocated": 6500, "reserved": 7000, "process": 7600}}}],
-        "steps": [step] * 4,
+        "device_mib": 7600,
+        "host_mib": 46000,
+        "cost": {"step": {"allocated": 6500, "reserved": 7000, "process": 7600}},
+        "steps": [{"forward": 0.1, "total": 1.25}] * 4,
     }
-    machine = {"day": "2026-12-01", "gpus": 1, "bandwidths": {"1": H200.to_json()}}
-    told = {"machine": machine, "settings": {name: measured, "zero2 1024x16": {"code": -1}}}
-    (tmp_path / "measured.json").write_text(json.dumps(told))
+    machine = {"day": "2026-12-01", "gpus": 1, "bandwidths": H200.to_json()}
+    ours = {name: measured, "zero2 1024x16": measured | {"code": -1}, "64x2 resident": measured}
+    (tmp_path / "measured.json").write_text(json.dumps({"machines": {"0a1b": machine}, "ours": ours}))
     monkeypatch.setattr("sys.argv", ["keep", str(tmp_path / "measured.json")])
     keep.main()
     (pair,) = pairs({name: HOLD_OUT[name], "zero2 1024x16": HOLD_OUT["zero2 1024x16"]})
     assert (pair.gpu_mib, pair.measured["host_mib"], pair.step_seconds) == (7600, 46000, 1.25)
     assert pair.predicted.step_time.gpu == H200.hardware.gpu
+    assert "64x2 resident" not in json.loads(kept.read_bytes())["settings"], "what is no setting, a tiny row say"
+    told = {"machines": {"0a1b": machine}, "ours": {name: measured | {"shared": True}}}
+    (tmp_path / "measured.json").write_text(json.dumps(told))
+    keep.main()
+    (pair,) = pairs({name: HOLD_OUT[name]})
+    assert pair.step_seconds is None, "others had their part of cores and memory"

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.predictions.settings import UNTUNED
+from benchmarks.answers import UNTUNED
 from harness.h200 import H200
 from launcher.estimate import SDXL, estimate
 from launcher.estimate.engine_facts import engine_facts

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.predictions.settings import UNTUNED
+from benchmarks.answers import UNTUNED
 from launcher.data.extent import Extent
 from launcher.estimate import SDXL, Estimate, ModelFacts, Verdict, estimate, verdict
 from launcher.estimate.gpu import CUBLAS

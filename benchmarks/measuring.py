@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 
+from benchmarks.reading import result
 from benchmarks.sampling import Sampler
-from benchmarks.training.reading import result
 from launcher.machine.gpus import Gpu
 from launcher.machine.host import read_host
 from launcher.machine.toolchain import extensions_folder
@@ -21,7 +21,7 @@ from launcher.runs.directory import RunDirectory
 from launcher.runs.events import read_events
 from launcher.runs.processes import processes_of_run
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 LONGEST = 280.0
 """Seconds of a measurement."""
 LAUNCH = "accelerate.commands.launch"

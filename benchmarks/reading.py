@@ -6,8 +6,9 @@ from statistics import median
 from typing import Any
 
 from benchmarks.sampling import Look, Sampler
-from benchmarks.training.rows import WARM_UP
 
+WARM_UP = 2
+"""Steps before those whose seconds count."""
 BEFORE, BETWEEN = "start", "between phases"
 Event = dict[str, Any]
 
@@ -17,7 +18,8 @@ def result(events: list[Event], sampler: Sampler) -> dict[str, Any]:
 
     ``process_mib`` is what NVML says the training processes hold, null where it cannot tell them apart; ``device_mib``
     by how much the used memory of the whole GPU grew; ``torch_mib`` torch's own peaks of rank 0. Seconds are of the
-    steps after the warm-up, all of them in ``steps``.
+    steps after the warm-up, all of them in ``steps``. ``cost`` is what the launcher's own run tells of each phase that is
+    predicted, null of others.
     """
     ended = [event for event in events if event["event"] == "phase" and event["state"] == "end"]
     steps = [event for event in events if event["event"] == "step"]
@@ -34,6 +36,7 @@ def result(events: list[Event], sampler: Sampler) -> dict[str, Any]:
         "step_seconds": {name: round(median(each[name] for each in timed), 4) for name in timed[0]} if timed else None,
         "steps": [event["seconds"] for event in steps],
         "losses": [event["loss"] for event in steps],
+        "cost": next((event["phases"] for event in events if event["event"] == "cost"), None),
         "warnings": [event["message"] for event in events if event["event"] == "warning"],
     }
 

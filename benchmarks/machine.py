@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def describe(gpus: list[Gpu], bandwidths: Path, *, tiny: bool) -> dict[str, Any]
     measured = json.loads(bandwidths.read_bytes())
     measured["hardware"]["uuid"] = ""
     return {
+        "day": date.today().isoformat(),
         "gpu": gpus[0].name if gpus else None,
         "gpus": len(gpus),
         "gpu_mib": gpus[0].total_mib if gpus else None,

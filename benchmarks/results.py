@@ -10,7 +10,7 @@ Asked = dict[str, Any]
 
 
 class Results:
-    """``machines`` by id, ``caches``, and ``ours``, ``stock``, ``bare`` and ``peers``, each by name; whether it is ``tiny``."""
+    """``machines`` by id, and by kind and name what was measured: ``ours`` and others; whether it is of a ``tiny`` model."""
 
     def __init__(self, file: Path, machine: str, *, tiny: bool) -> None:
         """Goes on with a file that is there.
@@ -35,7 +35,7 @@ class Results:
         """Whether it was measured to its end with the same settings.
 
         Args:
-            kind: ``ours``, ``stock``, ``bare`` or ``peers``.
+            kind: ``ours``, or one of others.
             name: of the setting, row or peer.
             asked: its settings.
             here: on this machine.
