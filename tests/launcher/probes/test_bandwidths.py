@@ -5,15 +5,16 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pytest
 import torch
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D
 
 from harness.h200 import H200
 from launcher.machine.bandwidths import Bandwidths, known, this_hardware
 from launcher.probes.bandwidths import blocks, clock
-from launcher.probes.bandwidths.blocks import RESNET, TRANSFORMER, block_speed
+from launcher.probes.bandwidths.blocks import RESNET, TRANSFORMER, Kind, block_speed
 
 PROBE = (sys.executable, "-m", "launcher.probes.bandwidths")
 
@@ -29,7 +30,6 @@ def test_it_measures_this_machine_and_its_figures_are_known_afterwards(tmp_path,
     assert measured.host.adam == "DeepSpeed's CPUAdam"
     assert 0.1 < measured.host.copy_gb_s < 1000
     host = measured.host
-    assert host.one_pass_elements_s > 1 / (1 / host.scale_elements_s + 1 / host.adam_elements_s)
     for speed in (host.scale_elements_s, host.adam_elements_s, host.convert_elements_s, host.one_pass_elements_s):
         assert 1e7 < speed < 1e12
     assert measured.drive.path == str(tmp_path)
@@ -48,13 +48,40 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("kind", [TRANSFORMER, RESNET])
-def test_a_block_is_measured_at_two_sizes_and_at_none(kind, monkeypatch):
+NARROW = {
+    "transformer": Kind(
+        lambda: BasicTransformerBlock(64, 2, 32, cross_attention_dim=32),
+        lambda pictures, side: {
+            "hidden_states": torch.randn(pictures, side * side, 64),
+            "encoder_hidden_states": torch.randn(pictures, 7, 32),
+        },
+        ((1, 8), (2, 8)),
+    ),
+    "resnet": Kind(
+        lambda: ResnetBlock2D(in_channels=32, out_channels=32, temb_channels=64),
+        lambda pictures, side: {
+            "input_tensor": torch.randn(pictures, 32, side, side),
+            "temb": torch.randn(pictures, 64),
+        },
+        ((1, 8), (2, 8)),
+    ),
+}
+"""SDXL's widths in bf16 take minutes of most CPUs."""
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_a_block_is_measured_at_two_sizes_and_at_none(name, monkeypatch):
     for module in (blocks, clock):
         monkeypatch.setattr(module, "TIMES", 1)
-    small = replace(kind, sizes=((1, 8), (2, 8)))
-    speed = block_speed(small, torch.device("cpu"))
+    speed = block_speed(NARROW[name], torch.device("cpu"))
     assert speed.large.flops > 1.5 * speed.small.flops
     assert 1.4 * speed.small.flops < speed.small.backward_flops < 2.6 * speed.small.flops
     assert speed.small.forward_seconds > 0
     assert speed.launch_checkpointed_backward_seconds > 0
+
+
+@pytest.mark.parametrize("kind", [TRANSFORMER, RESNET])
+def test_inputs_are_as_sdxls_blocks_take_them(kind):
+    with torch.device("meta"):
+        block, inputs = kind.make(), kind.inputs(*kind.sizes[1])
+        assert block(**inputs).shape == next(iter(inputs.values())).shape
