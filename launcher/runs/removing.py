@@ -124,9 +124,8 @@ def _held(run: RunDirectory) -> Iterator[None]:
 
 
 def _is_own(run: RunDirectory, path: Path) -> bool:
-    files = {
-        file.name for name in dir(RunDirectory) if isinstance(file := getattr(run, name), Path) and file != run.path
-    }
+    told = [getattr(run, name) for name in dir(RunDirectory) if not name.startswith("_")]
+    files = {file.name for file in told if isinstance(file, Path) and file != run.path}
     halves = tuple(f".{name}." for name in files)  # of a write that was cut off
     name = path.name
     machine = name.removeprefix(MACHINE)
