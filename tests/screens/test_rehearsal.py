@@ -56,7 +56,8 @@ def shown(wizard: Wizard) -> str:
 async def begun(wizard: Wizard) -> RunDirectory:
     """A rehearsal under way."""
     await wizard.press("f6")
-    await wizard.until(lambda: isinstance(wizard.screen, RehearsalScreen), 30)
+    # Its parts come a moment after it.
+    await wizard.until(lambda: isinstance(wizard.screen, RehearsalScreen) and wizard.screen.query("#said"), 30)
     return wizard.screen.run
 
 
