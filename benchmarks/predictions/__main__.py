@@ -70,8 +70,9 @@ class Session:
         with ThreadPoolExecutor(len(self._gpus)) as pool:
             list(pool.map(on_one, alone))
         if len(self._gpus) > 1:
-            for name in wanted.keys() - alone.keys():
-                self._measure(name, wanted[name], self._gpus[:2], ())
+            for name in wanted:
+                if name not in alone:
+                    self._measure(name, wanted[name], self._gpus[:2], ())
 
     def _share_of_cores(self, place: int) -> Sequence[str]:
         """The beginning of a command that leaves other GPUs' settings theirs."""
@@ -80,6 +81,7 @@ class Session:
 
     def _measure(self, name: str, answers: Answers, gpus: Sequence[Gpu], on_cores: Sequence[str]) -> None:
         folder = self._out / name.replace(" ", "-")
+        shutil.rmtree(folder, ignore_errors=True)  # what a command that was killed left there
         folder.mkdir()
         places = {
             "training.pretrained_model_name_or_path": str(self._out / "model"),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.answers import COMMON, RESIDENT, RUN, STREAMED, Answers
+from benchmarks.answers import COMMON, RESIDENT, RUN, STREAMED, TWO, Answers
 from benchmarks.training.rows import ROWS, STEPS, answers_of
 from simpletuner_tui.presets import presets
 
@@ -25,7 +25,6 @@ SMALL_BUCKETS = {
     f"{ZERO}stage3_max_live_parameters": 120_000_000,
     f"{ZERO}stage3_max_reuse_distance": 0,
 }
-TWO = {"accelerate__machine": "MULTI_GPU", "accelerate__num_processes": 2}
 
 BESIDE_STOCK = {name: answers_of(row.setting, row.answers, STEPS) for name, row in ROWS.items()}
 """Those that ``benchmarks.training`` measures beside stock DeepSpeed."""
@@ -47,7 +46,7 @@ CALIBRATION: dict[str, Answers] = {
     "zero2 768x4 on the GPU": _of(4, 768, **ON_GPU),
     "zero1 1024x4 on the GPU": _of(4, 1024, accelerate__zero_stage=1, **ON_GPU),
     "lora zero3 768x4": _of(4, 768, **LORA, **STAGE_3),
-    "zero2 1024x4 two GPUs": _of(4, 1024, **TWO),
+    "zero2 1024x4 two GPUs": _of(4, 1024) | TWO,
 }
 """What the constants of ``launcher.estimate`` are fitted on."""
 HOLD_OUT: dict[str, Answers] = {
@@ -80,8 +79,8 @@ HOLD_OUT: dict[str, Answers] = {
     "plain 1024x4": _of(4, 1024, **PLAIN),
     "lora zero2 768x2": _of(2, 768, **LORA),
     "lora zero3 1024x1": _of(1, 1024, **LORA, **STAGE_3),
-    "zero2 768x8 two GPUs": _of(8, 768, **TWO),
-    "zero3 768x4 two GPUs": _of(4, 768, **TWO, **STAGE_3),
+    "zero2 768x8 two GPUs": _of(8, 768) | TWO,
+    "zero3 768x4 two GPUs": _of(4, 768, **STAGE_3) | TWO,
 }
 """Measured once the constants stood."""
 PRESETS: dict[str, Answers] = {f"preset {preset.name}": RUN | preset.answers for preset in presets()}
