@@ -9,6 +9,7 @@ from launcher.deepspeed import rules
 from launcher.deepspeed.installed import read_installed
 from launcher.deepspeed.parts import OF_TRAINING
 from launcher.deepspeed.run_facts import facts_of
+from launcher.estimate import read_model_facts
 
 _WITHOUT_DEEPSPEED = ("optimizer.params.", "scheduler.params.")
 """Where fields begin that hold for plain PyTorch too."""
@@ -20,7 +21,9 @@ def judge(settings: Settings) -> list[Problem]:
     DeepSpeed's own part is judged as deepspeed.json, by the rules that ``deepspeed --check`` and the builder use.
     """
     problems = broken_rules(settings.launch, settings.deepspeed, settings.training)
-    found = rules.judge(settings.deepspeed_json(), facts_of(settings), read_installed())
+    model = read_model_facts(settings.training.model.pretrained_model_name_or_path)
+    run = facts_of(settings).given(parameters=model.parameters)
+    found = rules.judge(settings.deepspeed_json(), run, read_installed())
     if not settings.launch.deepspeed:
         found = [problem for problem in found if problem.field.startswith(_WITHOUT_DEEPSPEED)]
     return problems + [replace(problem, field=_public(problem.field)) for problem in found]

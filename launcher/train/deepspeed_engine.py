@@ -10,12 +10,15 @@ import torch
 from deepspeed.utils import safe_get_full_fp32_param
 
 from launcher.config.engine import parameter_groups, parts_before_the_gpu, uses_torch_adam
+from launcher.train import cpu_info
 from launcher.train.groups import decay_groups, dimensions, split_groups
 from launcher.train.offload.optimizers import replacing_deepspeeds
 from launcher.train.offload.pinning import pin_exactly
 from launcher.train.resuming import empty_groups, repeat_bias_corrections, restore_states
 from launcher.train.universal import into_deepspeed
 from launcher.train.universal.filling import Piece
+
+cpu_info.told_quickly()
 
 TAG = "engine"
 """Folder of DeepSpeed's own files inside a checkpoint."""

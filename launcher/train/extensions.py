@@ -1,14 +1,12 @@
 """DeepSpeed's compiled extensions: built once per machine, before anything large is loaded."""
 
 import fcntl
-import functools
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cpuinfo
 from deepspeed.accelerator import get_accelerator
 from deepspeed.comm.torch import build_shm_op
 from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
@@ -20,26 +18,12 @@ from launcher.errors import CannotRunHereError
 from launcher.machine.build_locks import LOCK, holder
 from launcher.machine.toolchain import first_error
 from launcher.runs.swap import swap_folders
+from launcher.train import cpu_info
 from launcher.train.distributed import World
 from launcher.train.offload import fused_adamw
 from launcher.train.report import LOGGER, Report
 
-_get_all_cpu_info = cpuinfo.get_cpu_info
-
-
-@functools.cache
-def read_cpu_info() -> dict[str, Any]:
-    """What py-cpuinfo knows of the CPU from the kernel, in 20 ms; where that tells no flags, all that it knows.
-
-    DeepSpeed asks for it at every build and every CPU optimizer. Each time a process would be started that measures
-    the clock by CPUID as well: 1.2 s.
-    """
-    cpuinfo.cpuinfo.DataSource.can_cpuid = False
-    found = cpuinfo.cpuinfo._get_cpu_info_internal()
-    return dict(found if "flags" in found else _get_all_cpu_info())
-
-
-cpuinfo.get_cpu_info = read_cpu_info
+cpu_info.told_quickly()
 
 TORCH_ADAM = {"optimizer.params.torch_adam": True, "optimizer.params.fused": True}
 """torch's fused AdamW in CPUAdam's place: equal within 5e-8 and as fast, and nothing is compiled for it.

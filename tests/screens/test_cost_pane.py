@@ -129,7 +129,9 @@ async def test_ascii_is_all_that_an_ascii_terminal_gets(folder):
 @in_loop
 async def test_no_line_is_longer_than_the_pane(folder, width):
     async with Walk() as walk:
-        lines = walk.pane.query_one(CostView)._made(width)
+        view = walk.pane.query_one(CostView)
+        await walk.until(lambda: view._made(width))
+        lines = view._made(width)
         assert max(len(line) for line in lines) <= width
 
 

@@ -19,8 +19,11 @@ from launcher.train.report import Report
 
 
 @pytest.fixture(scope="session", autouse=True)
-def ninja_of_the_environment():
-    """First on the PATH, as the supervisor puts it: another version would compile every extension anew."""
+def ninja_of_the_environment(extensions):
+    """First on the PATH, as the supervisor puts it: another version would compile every extension anew.
+
+    Those that every engine takes are there: a test that waits for a process would wait for their compiler as well.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
         yield

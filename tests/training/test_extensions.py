@@ -11,7 +11,8 @@ import pytest
 
 from harness.runs import wait_for
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
-from launcher.train.extensions import TORCH_ADAM, build_optimizer, read_cpu_info
+from launcher.train.cpu_info import read_cpu_info
+from launcher.train.extensions import TORCH_ADAM, build_optimizer
 
 BUILD = """
 import json, sys

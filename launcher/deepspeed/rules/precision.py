@@ -10,6 +10,8 @@ _STATES = "bf16.bf16_optimizer_states"
 _FP16_MASTERS = "fp16.fp16_master_weights_and_grads"
 _ACCUMULATION = "data_types.grad_accum_dtype"
 _SECTIONS = ("bf16.enabled", "fp16.enabled", "torch_autocast.enabled")
+_SMALL = 100_000_000
+"""Parameters; below, twice the memory is nobody's concern, and many CPUs compute bf16 several times slower."""
 
 
 def precision(view: View) -> str:
@@ -64,7 +66,7 @@ PRECISION = (
     Rule(
         "no-precision",
         _SECTIONS,
-        lambda view, _: not any(view.get(path) for path in _SECTIONS),
+        lambda view, run: run.parameters >= _SMALL and not any(view.get(path) for path in _SECTIONS),
         "without bf16 and fp16 everything is in fp32: twice the memory of weights, gradients and activations",
         "turn bf16 on",
         "run: masters and weights are the same tensors",

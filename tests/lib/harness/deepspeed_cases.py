@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 from launcher.deepspeed.installed import TESTED
-from launcher.deepspeed.run_facts import RunFacts
+from launcher.deepspeed.run_facts import SDXL_PARAMETERS, RunFacts
 
 OUT = "(left out)"
 BASE = {
@@ -172,7 +172,12 @@ CASES = [
         Fails("cannot be simultaneously enabled"),
         run={"device": "cuda"},
     ),
-    Case("no-precision", at(2, **{"bf16.enabled": False}), Ends({"kinds": ["torch.float32"]})),
+    Case(
+        "no-precision",
+        at(2, **{"bf16.enabled": False}),
+        Ends({"kinds": ["torch.float32"]}),
+        run={"parameters": SDXL_PARAMETERS},
+    ),
     Case(
         "two-masters",
         at(2, **CPU, **{MASTERS: True, "fp16.fp16_master_weights_and_grads": True}),
