@@ -256,7 +256,7 @@ def test_a_library_that_does_not_load_is_named(tmp_path):
 
 
 @pytest.fixture
-def extensions(tmp_path, monkeypatch) -> Path:
+def own_extensions(tmp_path, monkeypatch) -> Path:
     """A folder of extensions in which only DeepSpeed's CPU Adam is compiled."""
     (tmp_path / "cpu_adam").symlink_to(extensions_folder() / "cpu_adam")
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
@@ -269,18 +269,18 @@ def config_of(optimizer: str) -> dict:
 
 
 @pytest.mark.usefixtures("fused")
-def test_a_launch_compiles_it_for_adam_with_offload_alone(extensions, alone, report):
+def test_a_launch_compiles_it_for_adam_with_offload_alone(own_extensions, alone, report):
     build_optimizer(config_of("Muon"), alone, report)
-    assert not (extensions / "fused_adamw").exists()
+    assert not (own_extensions / "fused_adamw").exists()
     build_optimizer(config_of("AdamW"), alone, report)
-    assert [one.suffix for one in (extensions / "fused_adamw").iterdir()] == [".so"]
+    assert [one.suffix for one in (own_extensions / "fused_adamw").iterdir()] == [".so"]
     assert report.events == []
 
 
-def test_where_it_does_not_compile_the_configuration_stays_and_the_person_is_told(extensions, alone, report):
-    (extensions / "fused_adamw").write_text("in the way")
+def test_where_it_does_not_compile_the_configuration_stays_and_the_person_is_told(own_extensions, alone, report):
+    (own_extensions / "fused_adamw").write_text("in the way")
     config = config_of("AdamW")
     assert build_optimizer(config, alone, report) == config
     (warning,) = report.warnings
-    assert f"does not compile here ({extensions}/fused_adamw: File exists)" in warning
+    assert f"does not compile here ({own_extensions}/fused_adamw: File exists)" in warning
     assert "apt install g++" in warning
