@@ -9,19 +9,22 @@ from launcher.deepspeed import rules
 from launcher.deepspeed.installed import read_installed
 from launcher.deepspeed.parts import OF_TRAINING
 from launcher.deepspeed.run_facts import facts_of
-from launcher.estimate import read_model_facts
+from launcher.estimate.model import ModelFacts
 
 _WITHOUT_DEEPSPEED = ("optimizer.params.", "scheduler.params.")
 """Where fields begin that hold for plain PyTorch too."""
 
 
-def judge(settings: Settings) -> list[Problem]:
+def judge(settings: Settings, model: ModelFacts) -> list[Problem]:
     """Every rule that settings break, errors and warnings, each named by a public field.
 
     DeepSpeed's own part is judged as deepspeed.json, by the rules that ``deepspeed --check`` and the builder use.
+
+    Args:
+        settings: those of a run.
+        model: its sizes.
     """
     problems = broken_rules(settings.launch, settings.deepspeed, settings.training)
-    model = read_model_facts(settings.training.model.pretrained_model_name_or_path)
     run = facts_of(settings).given(parameters=model.parameters)
     found = rules.judge(settings.deepspeed_json(), run, read_installed())
     if not settings.launch.deepspeed:

@@ -19,6 +19,7 @@ from launcher.deepspeed.parts import parts_of
 from launcher.deepspeed.run_facts import facts_of
 from launcher.deepspeed.view import ABSENT
 from launcher.errors import CannotRunHereError, InvalidInputError, LauncherError
+from launcher.estimate import read_model_facts
 from launcher.judge import judge
 from launcher.machine.packages import installed_version
 from simpletuner_tui import paths
@@ -189,7 +190,8 @@ def judge_answers(
     read = read_resolved(resolved, base)
     found = list(read.problems)
     if not any(problem.level is Level.ERROR for problem in found):
-        found += [by_question(problem, resolved) for problem in judge(read.settings)]
+        model = read_model_facts(read.settings.training.model.pretrained_model_name_or_path)
+        found += [by_question(problem, resolved) for problem in judge(read.settings, model)]
     found = list(dict.fromkeys(found))  # a file's warnings are its settings' too
     told = {problem.field for problem in found}
     found += [problem for problem in _not_launched(resolved) if problem.field not in told]

@@ -218,8 +218,8 @@ class _Search:
     def _is_possible(self, placement: Placement) -> bool:
         if (placement.on_nvme and not self.nvme) or not placement.when(self.base):
             return False
-        before = {problem.rule for problem in judge(self.base)}
-        for problem in judge(Variant(placement, self.lowest).settings(self.base, self.nvme)):
+        before = {problem.rule for problem in judge(self.base, self.model)}
+        for problem in judge(Variant(placement, self.lowest).settings(self.base, self.nvme), self.model):
             if problem.level is Level.ERROR and problem.rule not in before:
                 self.ruled_out.append((placement.name, problem.message))
                 return False

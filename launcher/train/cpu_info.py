@@ -20,6 +20,6 @@ def read_cpu_info() -> dict[str, Any]:
     return dict(found if "flags" in found else _get_all_cpu_info())
 
 
-def told_quickly() -> None:
-    """Has DeepSpeed told by :func:`read_cpu_info` from now on."""
+def patch_cpuinfo() -> None:
+    """Puts :func:`read_cpu_info` in the place of ``cpuinfo.get_cpu_info``, which DeepSpeed imports at each use."""
     cpuinfo.get_cpu_info = read_cpu_info

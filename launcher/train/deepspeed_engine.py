@@ -18,7 +18,7 @@ from launcher.train.resuming import empty_groups, repeat_bias_corrections, resto
 from launcher.train.universal import into_deepspeed
 from launcher.train.universal.filling import Piece
 
-cpu_info.told_quickly()
+cpu_info.patch_cpuinfo()
 
 TAG = "engine"
 """Folder of DeepSpeed's own files inside a checkpoint."""

@@ -1,7 +1,10 @@
 """Settings judged as a whole: the launch's own rules and deepspeed.json's, each named by a field one can change."""
 
+from dataclasses import replace
+
 from launcher.config.setting import Level
 from launcher.config.settings import Settings, read_settings
+from launcher.estimate import SDXL
 from launcher.judge import judge
 
 TRAINING = {"pretrained_model_name_or_path": "/models/sdxl", "instance_data_dir": "/pictures"}
@@ -20,12 +23,12 @@ def plain(deepspeed: dict[str, object] | None = None, **training: object) -> Set
 
 
 def named(settings: Settings) -> set[tuple[str, str]]:
-    return {(problem.field, problem.rule) for problem in judge(settings)}
+    return {(problem.field, problem.rule) for problem in judge(settings, SDXL)}
 
 
 def test_what_is_proposed_breaks_no_rule(make_settings):
-    assert judge(make_settings()) == []
-    assert judge(plain()) == []
+    assert judge(make_settings(), SDXL) == []
+    assert judge(plain(), SDXL) == []
 
 
 def test_every_broken_rule_is_told_at_once_by_the_field_to_change(make_settings):
@@ -49,5 +52,12 @@ def test_without_deepspeed_what_holds_for_plain_pytorch_is_judged_and_nothing_el
 
 
 def test_a_rule_of_the_launch_stands_beside_deepspeeds():
-    problems = judge(plain({"optimizer.type": "Lion"}))
+    problems = judge(plain({"optimizer.type": "Lion"}), SDXL)
     assert [(problem.rule, problem.level) for problem in problems] == [("lion-needs-deepspeed", Level.ERROR)]
+
+
+def test_fp32_is_a_matter_of_a_large_model(make_settings):
+    chosen = make_settings()
+    settings = replace(chosen, deepspeed=replace(chosen.deepspeed, precision="no"))
+    assert [problem.rule for problem in judge(settings, SDXL)] == ["no-precision"]
+    assert judge(settings, replace(SDXL, parameters=1_819_092)) == []

@@ -15,6 +15,7 @@ from harness.fake_model import write_model, write_pictures
 from harness.h200 import H200
 from launcher.config.accelerate import Machines
 from launcher.config.setting import Level
+from launcher.estimate import SDXL
 from launcher.judge import judge
 from launcher.machine.bandwidths import DriveSpeed, bandwidths_file, this_hardware
 from launcher.machine.host import Host, read_host
@@ -259,7 +260,7 @@ def what_may_be_launched(base) -> list[dict]:
             gradient_accumulation_steps=accumulation,
         )
         settings = replace(base, deepspeed=deepspeed)
-        if all(problem.level is not Level.ERROR for problem in judge(settings)):
+        if all(problem.level is not Level.ERROR for problem in judge(settings, SDXL)):
             contents.append(settings.deepspeed_json())
     return contents
 

@@ -75,7 +75,7 @@ def new_run(folder, assets, steps=STEPS, machines=None):
         tracking=TrackingSettings(report_to="tensorboard"),
         runtime=RuntimeSettings(cpu_threads=1),
     )
-    deepspeed = DeepSpeedSettings(stage=2, precision="no", reduce_bucket_size=200_000, allgather_bucket_size=200_000)
+    deepspeed = DeepSpeedSettings(stage=2, reduce_bucket_size=200_000, allgather_bucket_size=200_000)
     settings = Settings(LaunchSettings(num_processes=2, use_cpu=True, machines=machines), deepspeed, training)
     plan = make_plan(settings, b"{}\n", folder / "run")
     return create(plan.home, plan.files)
@@ -85,7 +85,7 @@ def damage_a_picture(run, model, alone):
     """As a failing disk would, changes the cached latents of a picture that only the second process draws."""
     training = run.training()
     pictures = scan(Path(training.data.instance_data_dir), training.data.resolution)
-    dataset = caches.prepare(training, model, pictures, torch.float32, alone, Report())
+    dataset = caches.prepare(training, model, pictures, torch.bfloat16, alone, Report())
     division = Division(rank=1, world_size=2, micro_batch_size=2, accumulation=1)
     first = division.numbers(LOST_AT - 1, 0)[0]
     name, places = dataset.latents.index[

@@ -1,6 +1,6 @@
 """``python quick_compiler.py FOLDER COMPILER ARGUMENT...``: a compiler, quicker, for DeepSpeed's sources.
 
-Debug symbols take half of it, and no test reads them. Each source begins with all of torch's headers: they are given
+Debug symbols double the time, and no test reads them. Each source begins with all of torch's headers: they are given
 what they use of those (``quick_headers``), read once for all of them and kept below FOLDER.
 """
 
@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 OF_AN_EXTENSION = "-DTORCH_API_INCLUDE_EXTENSION_H"
-ALIKE = ("-O1", "-march=native", "-fopenmp")
-"""What is read once can be used where these are the same."""
+ALIKE = ("-O3", "-march=native", "-fopenmp")
+"""What is read once can be used where these are the same: those of CPU Adam, whose bits tests look at."""
 OF_HEADERS = ("-std", "-f", "-U", OF_AN_EXTENSION, *ALIKE)
 """Beside folders, what headers are read with begins so."""
 HEADERS = Path(__file__).with_name("quick_headers")
