@@ -10,7 +10,8 @@ from functools import partial
 
 import pytest
 import torch
-from deepspeed.utils import safe_get_full_fp32_param
+from deepspeed.runtime.zero.partition_parameters import GatheredParameters
+from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
 from harness.many_offloads import resumes
 from harness.offloads import GROUP_ELEMENTS, new_engine, take_steps, trained
@@ -298,6 +299,20 @@ def test_masters_are_found_by_parameter_whatever_the_order_of_groups(group):
     _, module = new_engine(2, precision="no")
     for parameter in module.parameters():
         assert torch.equal(safe_get_full_fp32_param(parameter), parameter)
+
+
+def test_alone_stage_3_tells_masters_and_states_where_they_lie(group):
+    engine, module = new_engine(3, offload_param_device="cpu")
+    take_steps(group, engine, module, 1)
+    lies = {each.untyped_storage().data_ptr() for each in engine._optimizer.fp32_partitioned_groups_flat}
+    for parameter in module.parameters():
+        master = safe_get_full_fp32_param(parameter)
+        assert master.untyped_storage().data_ptr() in lies, "it took no memory"
+        with GatheredParameters(parameter):
+            assert torch.equal(master.bfloat16(), parameter)
+        mean = safe_get_full_optimizer_state(parameter, "exp_avg")
+        assert mean.shape == master.shape
+        assert mean.abs().sum() > 0
 
 
 def test_groups_are_pieces_of_the_parameters_backwards():

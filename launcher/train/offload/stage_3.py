@@ -81,6 +81,18 @@ class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
         group, place, size = self.grad_position[self.get_param_id(param)]
         return self._gradients.of_group(group).narrow(0, place, size), group
 
+    def get_full_hp_param(self, param: Any, optim_state_key: str | None = None) -> torch.Tensor | None:
+        """A parameter's master or state in fp32, whole; of one rank it lies in host memory already.
+
+        DeepSpeed's own takes 236 MiB of the GPU for the largest weight of SDXL, twice over.
+        """
+        if not self._alone or not param.requires_grad:
+            gathered: torch.Tensor | None = super().get_full_hp_param(param, optim_state_key)
+            return gathered
+        part, _ = self._get_fp32_opt_state_partition(param, True, optim_state_key)
+        whole: torch.Tensor = part[: param.ds_numel].view(param.ds_shape)
+        return whole
+
     def _optimizer_step(self, sub_group_id: int) -> None:
         master, weights = self.fp32_partitioned_groups_flat[sub_group_id], self._weights_on_host(sub_group_id)
         self._adam.update(
