@@ -15,8 +15,8 @@ import torch
 from deepspeed.runtime.zero.partition_parameters import Init
 
 from harness.tiny_zero import TINY
+from launcher.config import engine as engine_config
 from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
-from launcher.runs import checkpoints
 from launcher.train import deepspeed_engine
 from launcher.train.activations import checkpoint_activations
 from launcher.train.deepspeed_engine import DeepSpeedEngine
@@ -35,7 +35,7 @@ def train(world: World, model: ModelSource, settings: dict, *, ours: bool) -> di
     unet = model.unet(torch.bfloat16)
     checkpoint_activations(unet, "all")
     never = patch.object(deepspeed_engine, "replacing_deepspeeds", lambda config: contextlib.nullcontext())
-    with patch.object(checkpoints, "GROUP_ELEMENTS", 200_000), contextlib.nullcontext() if ours else never:
+    with patch.object(engine_config, "GROUP_ELEMENTS", 200_000), contextlib.nullcontext() if ours else never:
         engine = DeepSpeedEngine(unet, config)
     told = {"class": type(engine._optimizer).__name__, "losses": [], "norms": [], "updated": []}
     generator = torch.Generator().manual_seed(1)
