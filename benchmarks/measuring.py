@@ -48,7 +48,10 @@ class Command:
 
 
 def measure(command: Command, gpus: Sequence[Gpu]) -> dict[str, Any]:
-    """Runs it to its end; what failed holds ``code`` and the end of its ``log``."""
+    """Runs it to its end; what failed holds ``code`` and the end of its ``log``.
+
+    ``before_seconds`` passed until its first event, ``after_seconds`` from its last to the end of its processes.
+    """
 
     def trains(line: list[str]) -> bool:
         return command.module in line and command.told in line and LAUNCH not in line
@@ -58,15 +61,22 @@ def measure(command: Command, gpus: Sequence[Gpu]) -> dict[str, Any]:
         return b'"event": "step"' in told and b'"phase": "save"' not in told
 
     command.events.unlink(missing_ok=True)
-    sampler, began = Sampler([gpu.uuid for gpu in gpus], trains, steps_are_timed), time.monotonic()
+    sampler, began = Sampler([gpu.uuid for gpu in gpus], trains, steps_are_timed), time.time()
     with command.log.open("wb") as log, sampler.running():
         processes = [
             subprocess.Popen(command.argv, env=environment, stdout=log, stderr=log, cwd=command.folder)
             for environment in command.environments
         ]
         code = _wait(processes, command.run)
-    measured = {"code": code, "seconds": round(time.monotonic() - began, 1)}
-    measured |= result(read_events(command.events)[0], sampler)
+    ended, (events, _) = time.time(), read_events(command.events)
+    first, last = (events[0]["time"], events[-1]["time"]) if events else (ended, ended)
+    measured = {
+        "code": code,
+        "seconds": round(ended - began, 1),
+        "before_seconds": round(first - began, 1),
+        "after_seconds": round(ended - last, 1),
+        **result(events, sampler),
+    }
     if code:
         own = command.run.log if command.run else command.log
         measured["log"] = (own if own.exists() else command.log).read_text(errors="replace")[-3000:]

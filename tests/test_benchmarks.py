@@ -57,6 +57,8 @@ def test_every_figure_is_there(measured):
         assert (found["process_mib"], found["device_mib"], found["torch_mib"]) == (None, None, None), "no GPU here"
         assert found["host_mib"] > 100
         assert found["engine_seconds"] > 0
+        assert 0 < found["before_seconds"] < found["seconds"]
+        assert 0 <= found["after_seconds"] < found["seconds"]
         assert len(found["steps"]) == len(found["losses"]) == 3
         parts = ("data", "forward", "backward", "optimizer", "total")
         assert all(found["step_seconds"][part] >= 0 for part in parts)
@@ -179,7 +181,9 @@ def figures(mib: int, seconds: float, host_mib: int = 40_000, machine: str = "a"
         "host_mib": host_mib,
         "phases": {
             "engine": {"process_mib": mib - 1, "device_mib": mib},
+            "save": {"process_mib": mib, "device_mib": mib},
             "train": {"process_mib": mib, "device_mib": mib},
+            BETWEEN: {"process_mib": mib, "device_mib": mib},
         },
         "step_seconds": step,
         "steps": [step] * 3,

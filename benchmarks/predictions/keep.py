@@ -1,7 +1,7 @@
 """``python -m benchmarks.predictions.keep FILE``: what was measured becomes data that predictions are held against.
 
 FILE is the JSON of ``python -m benchmarks.predictions`` or of ``python -m benchmarks.training``. Its settings replace those of
-the same name in ``h200.json``, and each machine's speed comes into a file beside it; tests and the table take both from there.
+the same name in ``measured.json``, and each machine's speed comes into a file beside it; tests and the table take both from there.
 """
 
 import json
@@ -15,7 +15,7 @@ from launcher.machine.bandwidths import Bandwidths
 
 
 def row(measured: dict[str, Any], day: str, speed: str) -> dict[str, Any]:
-    """One setting, as ``h200.json`` has it: MiB of the GPU that holds most, by how much its used memory grew."""
+    """One setting, as ``measured.json`` has it: MiB of the GPU that holds most, by how much its used memory grew."""
     return {
         "measured": day,
         "process_mib": measured["device_mib"],

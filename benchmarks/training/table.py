@@ -13,10 +13,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.reading import WARM_UP
+from benchmarks.reading import BEFORE, BETWEEN, WARM_UP
 from benchmarks.training.rows import PEERS, ROWS, Row, Setting, tiny
 
-MEASURED = Path(__file__).parent / "h200.json"
+MEASURED = Path(__file__).parent / "measured.json"
 """What the README's table is made of."""
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 MOST_OVERHEAD = 0.02
@@ -177,9 +177,12 @@ def _faster(one: float | None, several: float | None, setting: Setting) -> float
 
 
 def _peak(measured: Measured | None) -> str:
-    """The phase in which the GPU held the most."""
-    phases = measured["phases"] if measured else {}
-    return max(phases, key=lambda name: figure(phases[name]) or 0) if figure(measured) else UNKNOWN
+    """The phase in which the GPU held the most; of those that held as much the outermost, which ends last."""
+    if not measured or not figure(measured):
+        return UNKNOWN
+    phases = measured["phases"]
+    outermost_first = [name for name in reversed(phases) if name not in (BEFORE, BETWEEN)]
+    return max((*outermost_first, *phases), key=lambda name: figure(phases[name]) or 0)
 
 
 def _within(value: float | None, most: float) -> str:

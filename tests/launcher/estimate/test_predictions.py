@@ -1,6 +1,6 @@
-"""Predictions beside what runs of this launcher took on H200s (``benchmarks/predictions``).
+"""Predictions beside what runs of this launcher took (``benchmarks/predictions``).
 
-Rows are what ``python -m benchmarks.predictions.keep`` put into ``h200.json``: whatever comes is held against here.
+Rows are what ``python -m benchmarks.predictions.keep`` put into ``measured.json``: whatever comes is held against here.
 """
 
 import json
@@ -48,7 +48,7 @@ def test_torchs_own_figures_are_near_too(every):
 
 
 def test_what_is_measured_anew_becomes_a_row(tmp_path, monkeypatch):
-    kept = tmp_path / "h200.json"
+    kept = tmp_path / "rows.json"
     kept.write_bytes(table.MEASURED.read_bytes())
     for module in (keep, table):
         monkeypatch.setattr(module, "MEASURED", kept)
@@ -67,7 +67,7 @@ def test_what_is_measured_anew_becomes_a_row(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["keep", str(tmp_path / "measured.json")])
     keep.main()
     (pair,) = pairs({name: HOLD_OUT[name], "zero2 1024x16": HOLD_OUT["zero2 1024x16"]})
-    assert (pair.gpu_mib, pair.measured["host_mib"], pair.step_seconds) == (7600, 46000, 1.25)
+    assert (pair.gpu_mib, pair.measured["host_mib"], pair.step_seconds) == (7600, 46000, (1.25, 1.25))
     assert pair.predicted.step_time.gpu == H200.hardware.gpu
     assert "64x2 resident" not in json.loads(kept.read_bytes())["settings"], "what is no setting, a tiny row say"
     told = {"machines": {"0a1b": machine}, "ours": {name: measured | {"shared": True}}}
