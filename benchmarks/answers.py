@@ -8,7 +8,7 @@ from launcher.config.deepspeed import BLOCKS
 from launcher.config.settings import Settings
 from simpletuner_tui.answers import read_answers, read_resolved
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import resolve
+from simpletuner_tui.questions.resolving import resolve
 from simpletuner_tui.session import probe_machine
 
 Answers = dict[str, Any]

@@ -13,7 +13,7 @@ from launcher.estimate import SDXL, estimate
 from simpletuner_tui.answers import read_resolved
 from simpletuner_tui.presets import INDEX, Figures, Preset, presets
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import resolve
+from simpletuner_tui.questions.resolving import resolve
 from simpletuner_tui.session import probe_machine
 
 

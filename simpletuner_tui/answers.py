@@ -28,7 +28,9 @@ from simpletuner_tui.questions.accelerate.deepspeed import OFFLOAD_PATH
 from simpletuner_tui.questions.accelerate.file import accelerate_file
 from simpletuner_tui.questions.conditions import answers_named, depends_on_machine
 from simpletuner_tui.questions.deepspeed import EXTRA
-from simpletuner_tui.questions.model import Kind, Question, Resolved, Typed
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Question, Typed
+from simpletuner_tui.questions.resolving import Resolved
 
 if TYPE_CHECKING:
     from launcher.preflight import Finding

@@ -16,7 +16,8 @@ from simpletuner_tui.questions.accelerate import ACCELERATE
 from simpletuner_tui.questions.accelerate.common import DEEPSPEED, DS_FILE
 from simpletuner_tui.questions.accelerate.file import accelerate_file, file_bytes
 from simpletuner_tui.questions.conditions import Condition
-from simpletuner_tui.questions.model import Question, Resolved
+from simpletuner_tui.questions.model import Question
+from simpletuner_tui.questions.resolving import Resolved
 
 if TYPE_CHECKING:
     from simpletuner_tui.preview import Preview

@@ -20,7 +20,8 @@ from simpletuner_tui.answers import Answers, by_question, judge_answers, write_a
 from simpletuner_tui.messages import left_to_itself, tell
 from simpletuner_tui.preview import traced_step
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import Question, Resolved, resolve
+from simpletuner_tui.questions.model import Question
+from simpletuner_tui.questions.resolving import Resolved, resolve
 from simpletuner_tui.session import probe_machine
 
 PATIENCE, LONGEST = 1, 60

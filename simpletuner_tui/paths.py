@@ -5,7 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from simpletuner_tui.questions.model import Kind, Question
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Question
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 

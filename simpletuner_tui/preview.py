@@ -17,7 +17,7 @@ from launcher.estimate.traces import UNetStep, step_of
 from launcher.plan import speed_here
 from simpletuner_tui.answers import read_resolved
 from simpletuner_tui.questions.accelerate.file import accelerate_file, file_bytes
-from simpletuner_tui.questions.model import Resolved
+from simpletuner_tui.questions.resolving import Resolved
 
 FILE_OF_NAMESPACE = {
     "accelerate": "default_config.yaml",

@@ -14,7 +14,8 @@ from launcher.recommend import TUNED, Budget, Miss, Option, Recommendation, defi
 from simpletuner_tui.answers import read_resolved
 from simpletuner_tui.builder.plan import answers_of, of_file
 from simpletuner_tui.preview import facts_of_run
-from simpletuner_tui.questions.model import Question, Resolved, resolve
+from simpletuner_tui.questions.model import Question
+from simpletuner_tui.questions.resolving import Resolved, resolve
 from simpletuner_tui.text import size, table
 
 OF_TRAINING = ("train_batch_size", "gradient_checkpointing", "gradient_checkpointing_granularity")

@@ -10,7 +10,8 @@ from simpletuner_tui.answers import Answers, faults_in, judge_answers
 from simpletuner_tui.documents import Document
 from simpletuner_tui.launching import Prepared, prepare
 from simpletuner_tui.questions.accelerate.file import accelerate_file
-from simpletuner_tui.questions.model import Question, Resolved
+from simpletuner_tui.questions.model import Question
+from simpletuner_tui.questions.resolving import Resolved
 from simpletuner_tui.session import Session
 
 

@@ -6,7 +6,9 @@ from functools import lru_cache
 
 from launcher.machine.availability import Availability
 from simpletuner_tui.questions.conditions import Answer, answers_named
-from simpletuner_tui.questions.model import Choice, Kind, Question, Resolved, resolve
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Choice, Question
+from simpletuner_tui.questions.resolving import Resolved, resolve
 
 _ABSENT = object()
 YES_AND_NO = (Choice("yes", True), Choice("no", False))

@@ -22,7 +22,7 @@ from simpletuner_tui.answers import Answers
 from simpletuner_tui.cli import main
 from simpletuner_tui.launching import prepare
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import resolve
+from simpletuner_tui.questions.resolving import resolve
 
 ANSWERS = {
     "training.pretrained_model_name_or_path": "./assets/model",

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from launcher.config.accelerate import LaunchSettings, read_accelerate
-from launcher.config.deepspeed import DeepSpeedSettings, read_deepspeed, to_deepspeed_json
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import read_deepspeed, to_deepspeed_json
 from launcher.config.setting import Problem
 from launcher.config.training import TrainingSettings, read_training
 

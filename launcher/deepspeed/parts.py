@@ -5,15 +5,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from launcher.config.deepspeed import (
-    OPTIMIZER_PARAMS,
-    deepspeed_declarations,
-    leaves,
-    put,
-    read_deepspeed,
-    split,
-    to_deepspeed_json,
-)
+from launcher.config.deepspeed import OPTIMIZER_PARAMS, deepspeed_declarations
+from launcher.config.deepspeed_json import read_deepspeed, split, to_deepspeed_json
+from launcher.config.nested import leaves, put
 from launcher.deepspeed.fields import FIELDS, Field
 from launcher.deepspeed.run_facts import RunFacts
 from launcher.deepspeed.view import ABSENT, View

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher.config.deepspeed import leaves
+from launcher.config.nested import leaves
 from launcher.deepspeed.examples import EXAMPLES
 from launcher.deepspeed.reading import LARGEST, Read
 from launcher.deepspeed.template import Template, read_template

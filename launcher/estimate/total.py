@@ -3,7 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from launcher.config.deepspeed import SPARING_LINEAR, WHOLE_BLOCKS, leaves, split
+from launcher.config.deepspeed import SPARING_LINEAR, WHOLE_BLOCKS
+from launcher.config.deepspeed_json import split
+from launcher.config.nested import leaves
 from launcher.config.settings import Settings
 from launcher.data.extent import NOTHING, Extent
 from launcher.data.sources import largest_picture

@@ -4,15 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from launcher.config.deepspeed import (
-    BLOCKS,
-    SPARING_LINEAR,
-    WHOLE_BLOCKS,
-    DeepSpeedSettings,
-    leaves,
-    put,
-    split,
-)
+from launcher.config.deepspeed import BLOCKS, SPARING_LINEAR, WHOLE_BLOCKS, DeepSpeedSettings
+from launcher.config.deepspeed_json import split
+from launcher.config.nested import leaves, put
 from launcher.config.settings import Settings
 
 

@@ -12,8 +12,8 @@ from deepspeed.comm.torch import build_shm_op
 from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
 from torch.utils.cpp_extension import get_default_build_root
 
-from launcher.config.deepspeed import with_overrides
 from launcher.config.engine import uses_torch_adam
+from launcher.config.nested import with_overrides
 from launcher.errors import CannotRunHereError
 from launcher.machine.build_locks import LOCK, holder
 from launcher.machine.toolchain import first_error

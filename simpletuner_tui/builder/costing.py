@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from launcher.config.accelerate import LaunchSettings
-from launcher.config.deepspeed import read_deepspeed
+from launcher.config.deepspeed_json import read_deepspeed
 from launcher.config.settings import Settings
 from launcher.config.training import read_training
 from launcher.deepspeed.parts import OF_TRAINING, parts_of

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from launcher.config.nested import put
 from launcher.config.setting import Level, Problem
 from launcher.deepspeed.fields import FIELDS, LEFT_OUT, SECTIONS, Field, Group, Kind
 from launcher.deepspeed.fields.optimizer import CANONICAL, OFFERED
@@ -16,7 +17,7 @@ from launcher.deepspeed.templates import differences
 from launcher.deepspeed.view import ABSENT, View
 from launcher.deepspeed.writing import as_json
 from simpletuner_tui.builder.idle import why_idle
-from simpletuner_tui.builder.nested import at, in_order_of, put, remove
+from simpletuner_tui.builder.nested import at, in_order_of, remove
 from simpletuner_tui.builder.values import as_typed, parse, read_typed
 from simpletuner_tui.preview import Line, marked_lines
 from simpletuner_tui.questions.model import Choice

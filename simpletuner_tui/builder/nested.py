@@ -27,16 +27,6 @@ def at(config: Mapping[str, Any], keys: Sequence[str]) -> Any:
     return value
 
 
-def put(config: dict[str, Any], keys: Sequence[str], value: Any) -> None:
-    """Writes a value, with an object wherever one is missing above it."""
-    section = config
-    for key in keys[:-1]:
-        if not isinstance(section.get(key), dict):
-            section[key] = {}
-        section = section[key]
-    section[keys[-1]] = value
-
-
 def remove(config: dict[str, Any], keys: Sequence[str]) -> None:
     """Takes a key out, and the sections that hold nothing without it."""
     above = at(config, keys[:-1])

@@ -22,7 +22,8 @@ from simpletuner_tui.questions.accelerate.file import accelerate_file
 from simpletuner_tui.questions.accelerate.recover import answers_in
 from simpletuner_tui.questions.conditions import answers_named
 from simpletuner_tui.questions.deepspeed import EXTRA
-from simpletuner_tui.questions.model import Question, Resolved, resolve
+from simpletuner_tui.questions.model import Question
+from simpletuner_tui.questions.resolving import Resolved, resolve
 from simpletuner_tui.session import Session
 
 _FILLED_IN = (

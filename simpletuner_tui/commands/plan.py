@@ -22,7 +22,7 @@ from simpletuner_tui.launching import wait_for_trace
 from simpletuner_tui.messages import tell
 from simpletuner_tui.paths import typed_path
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import Resolved, resolve
+from simpletuner_tui.questions.resolving import Resolved, resolve
 from simpletuner_tui.recommending import DECIDED, answers_for, base_of, told_lines
 from simpletuner_tui.saving import saving
 from simpletuner_tui.session import probe_machine

@@ -13,7 +13,7 @@ from simpletuner_tui.commands.replay import answers_and_run_dir, typed
 from simpletuner_tui.messages import tell
 from simpletuner_tui.paths import typed_path
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import resolve
+from simpletuner_tui.questions.resolving import resolve
 from simpletuner_tui.saving import saving
 from simpletuner_tui.session import probe_machine
 

@@ -8,7 +8,8 @@ from typing import TextIO
 
 from launcher.errors import InvalidInputError
 from simpletuner_tui.drafts import Drafts
-from simpletuner_tui.questions.model import Kind, Question, Typed
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Question, Typed
 from simpletuner_tui.session import Session
 from simpletuner_tui.starting import WHERE, Start
 

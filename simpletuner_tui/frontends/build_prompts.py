@@ -6,7 +6,7 @@ from prompt_toolkit.validation import ValidationError, Validator
 
 from launcher.deepspeed.fields import Kind
 from simpletuner_tui.builder.walk import Walk
-from simpletuner_tui.frontends.building import command_in
+from simpletuner_tui.frontends.build_commands import command_in
 from simpletuner_tui.text import printable
 
 _COMMAND = object()

@@ -7,7 +7,8 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.validation import ValidationError, Validator
 
 from simpletuner_tui.drafts import Drafts
-from simpletuner_tui.questions.model import Kind, Question, Typed
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Question, Typed
 from simpletuner_tui.session import Session
 from simpletuner_tui.starting import WHERE, Start
 from simpletuner_tui.text import printable

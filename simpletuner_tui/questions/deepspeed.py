@@ -14,7 +14,8 @@ from launcher.config.setting import Setting
 from simpletuner_tui.questions.accelerate.common import INLINE, PLAIN
 from simpletuner_tui.questions.conditions import AllOf, AnyOf, Condition, Context, Is, Not
 from simpletuner_tui.questions.derive import question_of
-from simpletuner_tui.questions.model import Choice, Kind, Question
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Choice, Question
 from simpletuner_tui.questions.training.adapter import LORA
 
 PREFIX = "deepspeed."

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from launcher.config.setting import Setting
 from simpletuner_tui.questions.conditions import Answer, Condition, Context
-from simpletuner_tui.questions.model import Choice, Kind, Question
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Choice, Question
 
 KINDS = {bool: Kind.YES_NO, int: Kind.INT, float: Kind.FLOAT, tuple: Kind.LIST, str: Kind.TEXT}
 

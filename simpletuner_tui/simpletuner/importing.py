@@ -17,7 +17,9 @@ from launcher.deepspeed.run_facts import facts_of
 from launcher.errors import InvalidInputError
 from simpletuner_tui.answers import judge_answers, read_resolved
 from simpletuner_tui.builder.plan import answers_of
-from simpletuner_tui.questions.model import Kind, Question, Resolved, Typed, resolve
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Question, Typed
+from simpletuner_tui.questions.resolving import Resolved, resolve
 from simpletuner_tui.simpletuner.backends import Backends, find, read_backends
 from simpletuner_tui.simpletuner.reading import Entry, read_entries
 from simpletuner_tui.simpletuner.rows import Fate, Row

@@ -1,6 +1,6 @@
 """What F1 shows: everything there is to say about a question, and the keys."""
 
-from simpletuner_tui.questions.model import Kind
+from simpletuner_tui.questions.kinds import Kind
 from simpletuner_tui.session import Session
 from simpletuner_tui.text import table
 

@@ -12,7 +12,7 @@ from harness.wizard import Wizard, in_loop
 from simpletuner_tui.documents import accelerate_document
 from simpletuner_tui.questions.accelerate import ACCELERATE
 from simpletuner_tui.questions.accelerate.file import accelerate_file, file_bytes
-from simpletuner_tui.questions.model import resolve
+from simpletuner_tui.questions.resolving import resolve
 from simpletuner_tui.starting import of_file
 from simpletuner_tui.tui.screens.dialogs import ConfirmScreen
 

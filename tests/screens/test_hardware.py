@@ -21,7 +21,7 @@ from simpletuner_tui.answers import read_resolved
 from simpletuner_tui.hardware import Expected, Subject, expected_of
 from simpletuner_tui.preview import cost
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import resolve
+from simpletuner_tui.questions.resolving import resolve
 from simpletuner_tui.tui.glyphs import ASCII, UNICODE
 from simpletuner_tui.tui.quiet_app import QuietApp
 from simpletuner_tui.tui.screens.hardware import HardwareScreen

@@ -11,7 +11,8 @@ from textual import events
 from harness.wizard import KINDS, Wizard, in_loop
 from launcher.errors import InvalidInputError
 from simpletuner_tui.frontends.accessible import Lines, QuitWalkError, walk
-from simpletuner_tui.questions.model import Kind, Typed
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Typed
 from simpletuner_tui.session import Session
 
 NASTY = [

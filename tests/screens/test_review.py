@@ -18,7 +18,7 @@ from launcher.preflight import Machine
 from launcher.runs.directory import RunDirectory
 from launcher.runs.state import status
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import Kind
+from simpletuner_tui.questions.kinds import Kind
 from simpletuner_tui.tui.glyphs import UNICODE
 from simpletuner_tui.tui.screens.dialogs import ChooseScreen, ConfirmScreen, PathScreen
 from simpletuner_tui.tui.screens.review import ReviewScreen

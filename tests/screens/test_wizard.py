@@ -10,7 +10,8 @@ from textual.widgets import OptionList
 from harness.wizard import KINDS, SDXL, Wizard, ask, in_loop, only
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.conditions import Is
-from simpletuner_tui.questions.model import Choice, Kind
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Choice
 from simpletuner_tui.tui.screens.home import HomeScreen
 from simpletuner_tui.tui.screens.review import ReviewScreen
 from simpletuner_tui.tui.screens.texts import TextScreen

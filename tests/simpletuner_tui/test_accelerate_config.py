@@ -20,7 +20,8 @@ from simpletuner_tui.frontends.accessible import Lines, QuitWalkError, walk
 from simpletuner_tui.questions.accelerate import ACCELERATE
 from simpletuner_tui.questions.accelerate.file import accelerate_file, file_bytes, read_file
 from simpletuner_tui.questions.accelerate.recover import answers_in, deepspeed_answers_in
-from simpletuner_tui.questions.model import Kind, resolve
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.resolving import resolve
 from simpletuner_tui.session import Session
 
 PROBES = {"deepspeed": True, "transformers": True}

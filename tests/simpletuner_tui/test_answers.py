@@ -12,7 +12,9 @@ from launcher.errors import InvalidInputError
 from launcher.plan import make_plan
 from simpletuner_tui.answers import SCHEMA, Answers, Judgement, judge_answers, read_answers, write_answers
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import Kind, Question, resolve
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Question
+from simpletuner_tui.questions.resolving import resolve
 
 PROBES = {"deepspeed": True}
 MODEL, PICTURES = "training.pretrained_model_name_or_path", "training.instance_data_dir"

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from launcher.errors import InvalidInputError
 from simpletuner_tui.answers import SCHEMA, Answers, judge_answers, read_answers, write_answers
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import Typed, resolve
+from simpletuner_tui.questions.model import Typed
+from simpletuner_tui.questions.resolving import resolve
 from simpletuner_tui.session import Session
 
 PROBES = {"deepspeed": True}

@@ -15,7 +15,7 @@ from simpletuner_tui.builder.plan import answers_of, builder_of, of_file
 from simpletuner_tui.documents import accelerate_document, run_document
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.accelerate import ACCELERATE
-from simpletuner_tui.questions.model import Resolved, resolve
+from simpletuner_tui.questions.resolving import Resolved, resolve
 
 PROBES = {"deepspeed": True}
 LEAST = {

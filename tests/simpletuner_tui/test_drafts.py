@@ -6,7 +6,8 @@ import pytest
 
 from simpletuner_tui.drafts import Drafts
 from simpletuner_tui.paths import answers_rebased
-from simpletuner_tui.questions.model import Kind, Question
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Question
 
 REGISTRY = (
     Question("t.folder", Kind.PATH, "?", "s"),

@@ -12,7 +12,8 @@ from launcher.errors import CannotRunHereError, ExitCode, InvalidInputError
 from simpletuner_tui.answers import judge_answers
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.accelerate import ACCELERATE
-from simpletuner_tui.questions.model import Typed, resolve
+from simpletuner_tui.questions.model import Typed
+from simpletuner_tui.questions.resolving import resolve
 from simpletuner_tui.session import Session
 
 EVERYTHING = {name: name not in ("mps", "sagemaker_role") for name in PROBES}

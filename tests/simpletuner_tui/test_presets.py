@@ -12,7 +12,7 @@ from launcher.recommend import misses
 from simpletuner_tui.answers import judge_answers, read_resolved
 from simpletuner_tui.presets import FOLDER, INDEX, Figures, Preset, find_preset, presets
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import Resolved, resolve
+from simpletuner_tui.questions.resolving import Resolved, resolve
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = [

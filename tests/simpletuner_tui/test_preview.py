@@ -7,7 +7,9 @@ import yaml
 from harness.fake_model import write_model, write_pictures
 from simpletuner_tui.preview import Line, cost, marked_lines, preview
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import Kind, Question, resolve
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Question
+from simpletuner_tui.questions.resolving import resolve
 
 
 def test_lines_that_came_or_changed_are_marked():

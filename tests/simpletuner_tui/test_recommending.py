@@ -9,7 +9,7 @@ from launcher.estimate import SDXL, estimate
 from launcher.recommend import Budget, recommend
 from simpletuner_tui.answers import judge_answers, read_resolved
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import Resolved, resolve
+from simpletuner_tui.questions.resolving import Resolved, resolve
 from simpletuner_tui.recommending import answers_for, base_of, changed_lines
 from simpletuner_tui.text import mib_of
 

@@ -4,7 +4,8 @@ import pytest
 
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.conditions import AllOf, Is, MoreThan, Probe
-from simpletuner_tui.questions.model import Choice, Kind, Question, Typed
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Choice, Question, Typed
 from simpletuner_tui.session import Session
 
 

@@ -1,7 +1,8 @@
 """Sections as steps: done, here, faulty, ahead."""
 
 from simpletuner_tui.questions.conditions import Is
-from simpletuner_tui.questions.model import Kind, Question, Typed
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Question, Typed
 from simpletuner_tui.session import Session
 from simpletuner_tui.steps import StepState, steps
 

@@ -18,7 +18,7 @@ from launcher.estimate.traces import UNetStep, find, is_to_come, make, trace_fil
 from simpletuner_tui.answers import read_answers, read_resolved
 from simpletuner_tui.preview import cost, traced_step
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import resolve
+from simpletuner_tui.questions.resolving import resolve
 from simpletuner_tui.session import probe_machine
 
 ANSWERS = {

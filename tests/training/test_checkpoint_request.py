@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
 from launcher.runs.checkpoint_request import checkpoint_requested, request_checkpoint
 from launcher.runs.checkpoints import Identity
 from launcher.runs.directory import create

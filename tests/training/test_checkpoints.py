@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from harness.recorder import Recorder
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json, with_overrides
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
+from launcher.config.nested import with_overrides
 from launcher.errors import ExitCode, InvalidInputError, RefusedToOverwriteError, RunFailedError
 from launcher.runs.checkpoints import FACTS, Identity
 from launcher.runs.marker import MARKER

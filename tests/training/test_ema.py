@@ -14,7 +14,8 @@ from diffusers.training_utils import EMAModel
 from harness.many_averages import averaged
 from harness.ranks import run_ranks
 from harness.tiny_zero import TINY
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
 from launcher.config.training import EmaSettings
 from launcher.errors import InvalidInputError
 from launcher.runs.checkpoints import Checkpoint, Identity

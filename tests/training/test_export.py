@@ -9,7 +9,8 @@ import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 
 from harness.recorder import Recorder
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
 from launcher.config.training import ExportSettings
 from launcher.errors import InvalidInputError, RunFailedError
 from launcher.runs.checkpoints import FACTS, Identity

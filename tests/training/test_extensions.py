@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.runs import wait_for
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
 from launcher.train.cpu_info import read_cpu_info
 from launcher.train.extensions import TORCH_ADAM, build_optimizer
 

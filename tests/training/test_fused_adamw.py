@@ -12,7 +12,8 @@ import pytest
 import torch
 from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
 from launcher.machine.toolchain import extensions_folder
 from launcher.train.extensions import build_optimizer
 from launcher.train.offload import fused_adamw

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from harness.recorder import Recorder
 from harness.tiny_zero import TINY
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
 from launcher.config.training import AdapterSettings, ExportSettings, TrainingSettings
 from launcher.errors import InvalidInputError
 from launcher.estimate import SDXL, read_model_facts

@@ -9,7 +9,8 @@ import torch
 
 from harness.runs import cli
 from harness.tiny_zero import TINY
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
 from launcher.data.dataset import NAMED
 from launcher.errors import RunFailedError
 from launcher.runs.directory import RunDirectory

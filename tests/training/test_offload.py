@@ -17,8 +17,8 @@ from harness.many_offloads import resumes
 from harness.offloads import GROUP_ELEMENTS, new_engine, take_steps, trained
 from harness.ranks import run_ranks
 from harness.small_engines import distance, masters
-from launcher.config.deepspeed import with_overrides
 from launcher.config.engine import parameter_groups
+from launcher.config.nested import with_overrides
 from launcher.config.training import EmaSettings
 from launcher.runs.checkpoints import Identity, to_resume, why_not_resumed
 from launcher.runs.converting import conversion

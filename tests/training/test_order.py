@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from harness.recorder import Recorder
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
 from launcher.config.training import DataSettings, PreparationSettings, SourcesSettings, TrainingSettings
 from launcher.data.buckets import Size
 from launcher.data.dataset import find

@@ -25,7 +25,8 @@ from safetensors.torch import load_file
 
 from harness.ranks import run_ranks
 from harness.tiny_zero import TINY
-from launcher.config.deepspeed import BLOCKS, DeepSpeedSettings, to_deepspeed_json
+from launcher.config.deepspeed import BLOCKS, DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
 from launcher.config.training import AdapterSettings
 from launcher.train.batches import Batches, Division
 from launcher.train.lora import DIFFUSERS_FILE, KOHYA_FILE, add_adapter

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
 from launcher.train.plain_engine import STATE, PlainEngine
 
 WIDTH, BATCH = 24, 8

@@ -16,7 +16,8 @@ import torch
 from harness.equal import assert_same
 from harness.ranks import run_ranks
 from harness.tiny_zero import TINY
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
 from launcher.train.deepspeed_engine import TAG
 
 STEPS, FEWER = 20, 8

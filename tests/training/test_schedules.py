@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.plain_engine import PlainEngine
 

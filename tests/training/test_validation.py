@@ -12,7 +12,8 @@ from harness.equal import assert_same
 from harness.many_pictures import PROMPTS, STEPS, Run, drawn, prepared
 from harness.ranks import run_ranks
 from harness.tiny_zero import TINY
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
 from launcher.config.training import DataSettings, ExportSettings, TrainingSettings, ValidationSettings
 from launcher.train.export import export_pipeline
 from launcher.train.samples import THUMBNAIL, Wanted, draw_samples, prompts_to_cache, wanted

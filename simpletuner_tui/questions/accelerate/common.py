@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from simpletuner_tui.questions.conditions import AllOf, Answer, AnyOf, Condition, Context, Is, Not, Probe
-from simpletuner_tui.questions.model import Choice, Kind, Question, Sets
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Choice, Question, Sets
 
 PREFIX = "accelerate."
 Row = Choice | str | int

@@ -15,7 +15,8 @@ from simpletuner_tui.questions.accelerate.common import (
     needed,
 )
 from simpletuner_tui.questions.conditions import AllOf, Answer, Context, MoreThan, Not, Probe
-from simpletuner_tui.questions.model import Choice, Kind, Sets
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Choice, Sets
 
 ask = Section("accelerate, DeepSpeed")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from launcher.errors import InvalidInputError
 from simpletuner_tui.questions.accelerate.common import PREFIX
-from simpletuner_tui.questions.model import Resolved
+from simpletuner_tui.questions.resolving import Resolved
 
 UNASKED: dict[str, dict[str, Any]] = {
     "LOCAL_MACHINE": {

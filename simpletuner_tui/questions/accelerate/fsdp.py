@@ -12,7 +12,8 @@ from simpletuner_tui.questions.accelerate.common import (
     needed,
 )
 from simpletuner_tui.questions.conditions import AllOf, Context, Not
-from simpletuner_tui.questions.model import Choice, Kind, Sets
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Choice, Sets
 
 ask = Section("accelerate, FSDP")
 

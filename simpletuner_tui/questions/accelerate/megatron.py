@@ -10,7 +10,8 @@ from simpletuner_tui.questions.accelerate.common import (
     at_least,
 )
 from simpletuner_tui.questions.conditions import AllOf, AnyOf, MoreThan, Not
-from simpletuner_tui.questions.model import Choice, Kind, Sets
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Choice, Sets
 
 ask = Section("accelerate, Megatron-LM")
 

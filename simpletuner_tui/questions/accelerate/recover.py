@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from launcher.config.deepspeed import deepspeed_declarations, leaves
+from launcher.config.deepspeed import deepspeed_declarations
+from launcher.config.nested import leaves
 from simpletuner_tui.questions.accelerate import ACCELERATE
 from simpletuner_tui.questions.accelerate.common import PREFIX
 from simpletuner_tui.questions.conditions import Answer, answers_named
-from simpletuner_tui.questions.model import Kind, Question, Sets, resolve
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Question, Sets
+from simpletuner_tui.questions.resolving import resolve
 
 TAKEN_FROM_DEEPSPEED_CONFIG = ("optimizer", "scheduler")
 """Sections of DeepSpeed's JSON that people put beside accelerate's own keys, as SimpleTuner reads them."""

@@ -4,7 +4,8 @@ import os
 
 from simpletuner_tui.questions.accelerate.common import TPU, Section, answer, needed
 from simpletuner_tui.questions.conditions import Answer, Context
-from simpletuner_tui.questions.model import Kind, Sets
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Sets
 
 ask = Section("accelerate, TPU")
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from launcher.config.setting import Setting
 from simpletuner_tui.questions.conditions import AllOf, Condition, Context, Is
 from simpletuner_tui.questions.derive import question_of
-from simpletuner_tui.questions.model import Kind, Question
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Question
 
 PREFIX = "training."
 GATES = "ask."

@@ -8,17 +8,15 @@ from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Container, Horizontal, Vertical
-from textual.content import Content
 from textual.reactive import var
 from textual.widgets import Input, OptionList, Static
-from textual.widgets.option_list import Option
 
 from launcher.config.setting import Level
 from launcher.errors import LauncherError
 from simpletuner_tui.builder.costing import settings_with
 from simpletuner_tui.builder.destination import saved_line, saving_of
 from simpletuner_tui.builder.model import Builder, Place
-from simpletuner_tui.builder.told import change_line, count_line, errors_question, fact_lines, problem_line
+from simpletuner_tui.builder.told import errors_question, fact_lines, problem_line
 from simpletuner_tui.drafts import Drafts
 from simpletuner_tui.paths import typed_path
 from simpletuner_tui.text import table
@@ -29,9 +27,10 @@ from simpletuner_tui.tui.screens.quiet import QuietScreen
 from simpletuner_tui.tui.screens.templates import TemplatesScreen
 from simpletuner_tui.tui.screens.texts import TextScreen
 from simpletuner_tui.tui.setup import CostBasis
+from simpletuner_tui.tui.widgets.checks import Checks
 from simpletuner_tui.tui.widgets.cost_pane import CostPane
 from simpletuner_tui.tui.widgets.field_editor import FieldEditor, text_of
-from simpletuner_tui.tui.widgets.field_row import field_row
+from simpletuner_tui.tui.widgets.field_list import FieldList
 from simpletuner_tui.tui.widgets.fields import Answered
 from simpletuner_tui.tui.widgets.key_line import KeyLine
 from simpletuner_tui.tui.widgets.panes import FilePane, Pane
@@ -113,10 +112,6 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         self._before = self._now = builder.config
         """What is priced: before the last edit, and after it."""
         self.set_reactive(BuilderScreen.full, full)
-        self._rows: list[Place | None] = []
-        """What each row of the list is about; None for a topic."""
-        self._targets: list[Place | None] = []
-        """Where each row of the checks leads."""
         self._drawn = -1
         """How many edits are in what is drawn."""
         self.saved: Path | None = None
@@ -137,23 +132,20 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
                 search = Input(placeholder="/ searches every field", id="search", compact=True)
                 search.cursor_blink = False
                 yield search
-                yield OptionList(id="fields", compact=True)
+                yield FieldList(self.builder, glyphs)
             with Container(id="main"):
                 yield FieldEditor(self.builder, glyphs)
                 with Vertical(id="panes"):
                     yield FilePane("JSON", "file")
                     yield CostPane(self._basis.machine, self._basis.card, glyphs, self._basis.assumed)
-        yield OptionList(id="problems", compact=True)
+        yield Checks(self.builder, glyphs)
         yield Static("This window is too small: 60 columns and 20 rows are needed.", id="too-small")
         yield KeyLine()
 
     async def on_mount(self) -> None:
-        marks = self._glyphs
-        listed = self.query_one("#fields", OptionList)
-        listed.border_subtitle = f"{marks.changed} set {marks.fault} error ! warned {marks.ahead} idle"
         self._show_outcome()
         await self._show_highlighted()
-        self.set_focus(listed)
+        self.set_focus(self._list)
 
     # what is shown
 
@@ -162,40 +154,12 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         return self.query_one(FieldEditor)
 
     @property
-    def _list(self) -> OptionList:
-        return self.query_one("#fields", OptionList)
-
-    @property
-    def _words(self) -> str:
-        return self.query_one("#search", Input).value.strip()
+    def _list(self) -> FieldList:
+        return self.query_one(FieldList)
 
     def _fill(self) -> None:
-        """The list, as the view and the search want it; the row of what is being edited stays."""
-        here, fields = self._editor.place, self._list
-        groups = self.builder.listed(full=self.full, words=self._words, also=here)
-        rows: list[Place | None] = []
-        prompts: list[Content] = []
-        for topic, places in groups:
-            rows += [None, *places]
-            rows_of_topic = (field_row(place, self.builder, self._glyphs) for place in places)
-            prompts += [Content.styled(topic, "bold"), *rows_of_topic]
-        fields.border_title = f"Search: {self._words}" if self._words else "All fields" if self.full else "Basic fields"
-        if rows == self._rows:
-            for index, prompt in enumerate(prompts):
-                if fields.get_option_at_index(index).prompt != prompt:
-                    fields.replace_option_prompt_at_index(index, prompt)
-            return
-        self._rows = rows
-        fields.clear_options()
-        if not rows:
-            fields.add_option(Option("No field is about this.", disabled=True))
-            self._rows = [None]
-        fields.add_options(
-            [Option(prompt, disabled=place is None) for place, prompt in zip(rows, prompts, strict=True)]
-        )
-        stays = here is not None and here in rows and not self._words
-        shown = here if stays else self.builder.closest(filter(None, rows), self._words)
-        fields.highlighted = rows.index(shown) if shown is not None else None
+        """The list, as the view and the search want it."""
+        self._list.fill(full=self.full, words=self.query_one("#search", Input).value.strip(), here=self._editor.place)
 
     async def _show_place(self, place: Place | None) -> None:
         """Puts a place in the editor; what stands in the one before is kept."""
@@ -221,7 +185,7 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         self._fill()
         self.query_one("#file", FilePane).show_file(self._path.name, self.builder.lines)
         self._editor.show_facts()
-        self._list_problems()
+        self.query_one(Checks).show()
         self._before, self._now = self._now, self.builder.config
         self._price()
 
@@ -237,18 +201,6 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         priced = (partial(settings_with, config, around) for config in (self._before, self._now))
         self.call_after_refresh(pane.price, *priced)  # the field comes first
 
-    def _list_problems(self) -> None:
-        builder, listed = self.builder, self.query_one("#problems", OptionList)
-        told = [(problem_line(problem), builder.place_of(problem.field, problem.rule)) for problem in builder.problems]
-        told += [(change_line(change), builder.place_of(change.field)) for change in builder.changes]
-        if not builder.problems:
-            told.insert(0, (f"{self._glyphs.done} nothing speaks against it", None))
-        self._targets = [place for _, place in told]
-        listed.clear_options()
-        listed.add_options([Option(Content(line), disabled=place is None) for line, place in told])
-        listed.highlighted = next((row for row, place in enumerate(self._targets) if place is not None), None)
-        listed.border_title, listed.border_subtitle = "Checks", count_line(builder)
-
     # editing
 
     @on(OptionList.OptionHighlighted, "#fields")
@@ -258,8 +210,7 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
 
     async def _show_highlighted(self) -> None:
         # Not the row that was highlighted when it was said: the list may have been filtered since.
-        if (index := self._list.highlighted) is not None:
-            await self._show_place(self._rows[index])
+        await self._show_place(self._list.place)
 
     @on(OptionList.OptionSelected, "#fields")
     def _selected(self, event: OptionList.OptionSelected) -> None:
@@ -270,7 +221,7 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
     async def _problem_selected(self, event: OptionList.OptionSelected) -> None:
         """Enter goes to where it is mended."""
         event.stop()
-        if (place := self._targets[event.option_index]) is not None:
+        if (place := self.query_one(Checks).target(event.option_index)) is not None:
             await self.go_to(place)
 
     async def go_to(self, place: Place) -> None:
@@ -278,7 +229,7 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
         await self._show_place(place)
         self.query_one("#search", Input).value = ""
         self._fill()
-        self._list.highlighted = self._rows.index(place)
+        self._list.highlight(place)
         self._edit()
 
     def _edit(self) -> None:
@@ -372,7 +323,7 @@ class BuilderScreen(QuietScreen[dict[str, Any] | None]):
 
     def action_switch(self) -> None:
         """The focus goes from the list to the field or the panes that are seen, the checks, and back."""
-        parts = [self._list, self._editor, *self.query(Pane), self.query_one("#problems")]
+        parts = [self._list, self._editor, *self.query(Pane), self.query_one(Checks)]
         seen = [part for part in parts if part.region.area]
         here = next((number for number, part in enumerate(seen) if part.has_focus or part.has_focus_within), -1)
         following = seen[(here + 1) % len(seen)]

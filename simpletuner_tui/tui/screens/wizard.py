@@ -10,7 +10,7 @@ from textual.containers import Container, Horizontal
 from textual.reactive import var
 from textual.widgets import Static
 
-from simpletuner_tui.questions.model import Kind
+from simpletuner_tui.questions.kinds import Kind
 from simpletuner_tui.steps import steps
 from simpletuner_tui.tui.help import help_text
 from simpletuner_tui.tui.screens.quiet import QuietScreen
@@ -27,7 +27,7 @@ from simpletuner_tui.tui.widgets.steps import JumpTo, StepList
 if TYPE_CHECKING:
     from launcher.config.settings import Settings
     from simpletuner_tui.hardware import Subject
-    from simpletuner_tui.questions.model import Resolved
+    from simpletuner_tui.questions.resolving import Resolved
 
 PANES = ("help", "file", "cost")
 

@@ -16,7 +16,8 @@ from textual.widgets.option_list import Option
 
 from simpletuner_tui.path_completion import completions
 from simpletuner_tui.questions.conditions import Answer
-from simpletuner_tui.questions.model import Choice, Kind, Question, Typed
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Choice, Question, Typed
 from simpletuner_tui.text import printable
 from simpletuner_tui.tui.glyphs import Glyphs
 

@@ -8,7 +8,8 @@ from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
 from simpletuner_tui.questions.conditions import Answer
-from simpletuner_tui.questions.model import Choice, Kind, Question, Typed
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Choice, Question, Typed
 from simpletuner_tui.session import Session
 from simpletuner_tui.tui.glyphs import Glyphs
 from simpletuner_tui.tui.widgets.fields import CLEARED, Edited, Field, field_for

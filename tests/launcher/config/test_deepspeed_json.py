@@ -8,13 +8,9 @@ from itertools import product
 
 import pytest
 
-from launcher.config.deepspeed import (
-    JSON_PATHS,
-    DeepSpeedSettings,
-    deepspeed_declarations,
-    to_deepspeed_json,
-    with_overrides,
-)
+from launcher.config.deepspeed import JSON_PATHS, DeepSpeedSettings, deepspeed_declarations
+from launcher.config.deepspeed_json import to_deepspeed_json
+from launcher.config.nested import with_overrides
 from launcher.config.setting import declarations
 from launcher.deepspeed.installed import TESTED
 from launcher.deepspeed.normalise import normalise

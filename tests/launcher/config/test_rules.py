@@ -5,13 +5,7 @@ from dataclasses import replace
 import pytest
 
 from launcher.config.accelerate import Dynamo, LaunchSettings
-from launcher.config.deepspeed import (
-    BLOCKS,
-    SPARING_LINEAR,
-    WHOLE_BLOCKS,
-    DeepSpeedSettings,
-    deepspeed_declarations,
-)
+from launcher.config.deepspeed import BLOCKS, SPARING_LINEAR, WHOLE_BLOCKS, DeepSpeedSettings, deepspeed_declarations
 from launcher.config.rules import RULES, broken_rules
 from launcher.config.setting import Level
 from launcher.config.training import (

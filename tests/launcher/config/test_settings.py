@@ -6,7 +6,7 @@ import math
 import pytest
 
 from launcher.config.accelerate import Dynamo, Machines
-from launcher.config.deepspeed import split
+from launcher.config.deepspeed_json import split
 from launcher.config.setting import Setting, counted, declarations
 from launcher.config.settings import Settings, read_settings
 from launcher.config.training import TOPICS, TrainingSettings, read_training, training_declarations

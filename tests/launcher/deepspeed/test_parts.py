@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.deepspeed_configs import CONFIGS, effective
-from launcher.config.deepspeed import DeepSpeedSettings, read_deepspeed, to_deepspeed_json
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import read_deepspeed, to_deepspeed_json
 from launcher.config.setting import Level
 from launcher.deepspeed.installed import read_installed
 from launcher.deepspeed.normalise import normalise

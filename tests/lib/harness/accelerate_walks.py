@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from simpletuner_tui.questions.accelerate import ACCELERATE
 from simpletuner_tui.questions.accelerate.common import PREFIX
 from simpletuner_tui.questions.accelerate.file import accelerate_file, file_bytes
-from simpletuner_tui.questions.model import Kind, Question, Typed
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Question, Typed
 from simpletuner_tui.session import Session
 
 PROBES = (

@@ -19,7 +19,8 @@ from deepspeed.runtime.zero.partition_parameters import Init
 from harness.data import scan
 from harness.recorder import Recorder
 from harness.tiny_zero import TINY
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
 from launcher.config.training import DataSettings, EmaSettings, TrainingSettings
 from launcher.runs.checkpoints import Identity, to_resume
 from launcher.runs.swap import swap_folders

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from harness.recorder import Recorder
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
 from launcher.train.distributed import World
 from launcher.train.extensions import build_communication, build_optimizer, build_swapping
 

@@ -16,7 +16,8 @@ from deepspeed.runtime.zero.partition_parameters import Init
 
 from harness.tiny_zero import TINY
 from launcher.config import engine as engine_config
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
 from launcher.train import deepspeed_engine
 from launcher.train.activations import checkpoint_activations
 from launcher.train.deepspeed_engine import DeepSpeedEngine

@@ -9,7 +9,9 @@ from deepspeed.utils import safe_get_full_grad
 
 from harness.small_engines import DTYPES, masters
 from launcher.config import engine as engine_config
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json, with_overrides
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
+from launcher.config.nested import with_overrides
 from launcher.train import deepspeed_engine
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 

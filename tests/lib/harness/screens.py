@@ -31,7 +31,8 @@ from simpletuner_tui.documents import accelerate_document, run_document
 from simpletuner_tui.drafts import Drafts
 from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.conditions import Is
-from simpletuner_tui.questions.model import Choice, Kind, Question
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Choice, Question
 from simpletuner_tui.rehearsing import Kept
 from simpletuner_tui.session import Session
 from simpletuner_tui.tui.app import WizardApp

@@ -6,7 +6,9 @@ import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.zero.partition_parameters import Init
 
-from launcher.config.deepspeed import DeepSpeedSettings, to_deepspeed_json, with_overrides
+from launcher.config.deepspeed import DeepSpeedSettings
+from launcher.config.deepspeed_json import to_deepspeed_json
+from launcher.config.nested import with_overrides
 from launcher.train.deepspeed_engine import DeepSpeedEngine
 from launcher.train.plain_engine import PlainEngine
 

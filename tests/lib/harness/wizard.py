@@ -12,7 +12,8 @@ from harness.screens import MACHINE, settle, short_waits
 from simpletuner_tui.documents import run_document
 from simpletuner_tui.drafts import Drafts
 from simpletuner_tui.questions.conditions import Is
-from simpletuner_tui.questions.model import Choice, Kind, Question
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Choice, Question
 from simpletuner_tui.session import Session
 from simpletuner_tui.tui.app import WizardApp
 from simpletuner_tui.tui.glyphs import UNICODE

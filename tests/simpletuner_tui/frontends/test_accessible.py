@@ -7,7 +7,8 @@ import pytest
 from launcher.errors import InvalidInputError
 from simpletuner_tui.frontends.accessible import Lines, QuitWalkError, walk
 from simpletuner_tui.questions.conditions import Is
-from simpletuner_tui.questions.model import Choice, Kind, Question
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Choice, Question
 from simpletuner_tui.session import Session
 
 COLOURS = (Choice("deep red", "red"), Choice("blue", "blue"))

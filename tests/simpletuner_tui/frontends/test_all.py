@@ -14,7 +14,9 @@ from simpletuner_tui.answers import Answers, judge_answers, read_answers, write_
 from simpletuner_tui.frontends import plain
 from simpletuner_tui.frontends.accessible import Lines, walk
 from simpletuner_tui.questions import REGISTRY
-from simpletuner_tui.questions.model import Kind, Question, Typed, resolve
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Question, Typed
+from simpletuner_tui.questions.resolving import resolve
 from simpletuner_tui.session import Session
 
 PACKAGE = Path(__file__).parents[3] / "simpletuner_tui"

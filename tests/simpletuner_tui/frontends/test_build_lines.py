@@ -19,8 +19,9 @@ from launcher.deepspeed.run_facts import RunFacts
 from launcher.errors import InvalidInputError, RefusedToOverwriteError
 from simpletuner_tui.builder.editing import Editing
 from simpletuner_tui.builder.model import Builder
+from simpletuner_tui.frontends.build_commands import USAGE
 from simpletuner_tui.frontends.build_lines import BuilderLines
-from simpletuner_tui.frontends.building import USAGE, hold
+from simpletuner_tui.frontends.building import hold
 
 CONFIG = {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}, "bf16": {"enabled": True}}
 

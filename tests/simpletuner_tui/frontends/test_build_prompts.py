@@ -21,8 +21,9 @@ from launcher.errors import InvalidInputError
 from simpletuner_tui.builder.editing import Editing
 from simpletuner_tui.builder.model import Builder
 from simpletuner_tui.builder.walk import Walk
+from simpletuner_tui.frontends.build_commands import command_in
 from simpletuner_tui.frontends.build_prompts import PromptsAsk, _Checked
-from simpletuner_tui.frontends.building import command_in, hold
+from simpletuner_tui.frontends.building import hold
 
 UP, DOWN, ENTER, BACKSPACE = "\x1b[A", "\x1b[B", "\r", "\x7f"
 CONFIG = {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}, "bf16": {"enabled": True}}

@@ -9,7 +9,7 @@ from harness.runs import CLI
 from harness.terminal import Terminal
 from harness.wizard import KINDS, ask
 from simpletuner_tui.frontends import plain
-from simpletuner_tui.questions.model import Kind
+from simpletuner_tui.questions.kinds import Kind
 from simpletuner_tui.session import Session
 
 UP, DOWN, ENTER = "\x1b[A", "\x1b[B", "\r"

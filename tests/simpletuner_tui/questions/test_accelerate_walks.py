@@ -12,7 +12,9 @@ from launcher.errors import ExitCode
 from simpletuner_tui.questions.accelerate import ACCELERATE
 from simpletuner_tui.questions.accelerate.file import accelerate_file, file_bytes
 from simpletuner_tui.questions.accelerate.recover import answers_in
-from simpletuner_tui.questions.model import Kind, Typed, resolve
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Typed
+from simpletuner_tui.questions.resolving import resolve
 from simpletuner_tui.session import Session
 
 HERE = Path(__file__).parent

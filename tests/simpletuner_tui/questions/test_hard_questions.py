@@ -17,7 +17,9 @@ from simpletuner_tui.questions.accelerate.common import PREFIX
 from simpletuner_tui.questions.accelerate.file import accelerate_file
 from simpletuner_tui.questions.accelerate.precision import OVERRIDE
 from simpletuner_tui.questions.accelerate.sagemaker import ROLE
-from simpletuner_tui.questions.model import Kind, Typed, resolve
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.model import Typed
+from simpletuner_tui.questions.resolving import resolve
 
 HARDEST = {
     *("sm_secret", "sm_role", "sm_metrics_file", "machine_rank", "mpirun_hostfile", "dynamo_backend", "sharding"),

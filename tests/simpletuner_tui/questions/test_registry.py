@@ -14,7 +14,8 @@ from simpletuner_tui.questions import REGISTRY
 from simpletuner_tui.questions.accelerate import ACCELERATE
 from simpletuner_tui.questions.conditions import Context
 from simpletuner_tui.questions.deepspeed import DEEPSPEED, EXTRA, ONLY_PLAIN, OWNED_BY_ACCELERATE
-from simpletuner_tui.questions.model import Kind, resolve
+from simpletuner_tui.questions.kinds import Kind
+from simpletuner_tui.questions.resolving import resolve
 from simpletuner_tui.questions.training import TRAINING
 
 NOTHING = Context({})

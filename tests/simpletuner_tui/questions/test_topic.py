@@ -6,7 +6,7 @@ import pytest
 
 from launcher.config.setting import declarations, setting
 from simpletuner_tui.questions.conditions import Is
-from simpletuner_tui.questions.model import resolve
+from simpletuner_tui.questions.resolving import resolve
 from simpletuner_tui.questions.training.topic import Topic
 
 
