@@ -1,11 +1,10 @@
 """How fast settings are beside each other: the one rule that is followed where nobody knows what a step takes here.
 
-Seconds are an H200's, of the true SDXL at 1024 px, and say an order only. Measured with ``benchmarks/stock_zero.py``:
-0.97 a step of batch 8 without offload; 2.1 to 2.3 at stage 2 with the optimizer on the CPU, at batch 1 as at batch 8,
-as copying gradients takes as long as computing them; 2.3 to 2.9 at stage 3 with weights on the CPU too and blocks
-fetched whole; 4.9 with the optimizer alone there. Computed: stage 1 with the optimizer on the CPU copies gradients once
-a step, after all of it; weights shared by several GPUs are fetched as fast as from the CPU; NVMe writes and reads 16
-bytes a parameter in each step, 82 GB for SDXL, at a few GB a second.
+Seconds are an H200's with 16 cores, of the true SDXL at 1024 px, and say an order only. They are what
+``launcher.estimate.step_time`` tells of one picture with that machine's bandwidths
+(``benchmarks/predictions/bandwidths-16-cores.json``): at stage 2 with the optimizer on the CPU and at stage 3 with
+weights there too that is within 20 % of what was measured. Those of several GPUs are two GPUs', not measured with this
+engine. NVMe writes and reads 16 bytes a parameter in each step, 82 GB for SDXL, here at 4 and 6 GB a second.
 """
 
 from dataclasses import dataclass
@@ -37,21 +36,21 @@ class Pace:
 
     update: float
     """The optimizer's share, and what is copied once."""
-    copying: float
-    """Of each micro-batch, while it is computed: what it takes at least."""
+    least: float
+    """Of each micro-batch, however few its pixels: kernels are started, weights and gradients copied."""
 
 
 PACES: dict[Placement, Pace] = {
-    PLAIN: Pace(0.34, 0.17),
-    SHARED_1: Pace(0.34, 0.17),
-    SHARED_2: Pace(0.34, 0.17),
-    SHARED_3: Pace(0.34, 1.3),
-    CPU_1: Pace(1.55, 0.17),
-    CPU_2: Pace(1.05, 1.13),
-    CPU_3: Pace(1.0, 1.55),
-    OPTIMIZER_3: Pace(2.15, 2.63),
-    NVME: Pace(16.0, 1.55),
-    ALL_NVME: Pace(18.0, 2.63),
+    PLAIN: Pace(0.07, 0.52),
+    SHARED_1: Pace(0.32, 0.98),
+    SHARED_2: Pace(0.32, 1.11),
+    SHARED_3: Pace(0.32, 1.5),
+    CPU_1: Pace(0.67, 0.52),
+    CPU_2: Pace(0.56, 0.63),
+    CPU_3: Pace(0.67, 1.18),
+    OPTIMIZER_3: Pace(1.95, 0.79),
+    NVME: Pace(18.2, 1.5),
+    ALL_NVME: Pace(19.5, 4.1),
 }
 
 
@@ -65,4 +64,4 @@ def pictures_per_second(variant: Variant, pixels: int, accumulation: int) -> flo
     """
     pace = PACES[variant.placement]
     computing = PICTURE * SHARE[variant.checkpointing] * variant.batch * pixels / 1024**2
-    return variant.batch * accumulation / (pace.update + accumulation * max(pace.copying, computing))
+    return variant.batch * accumulation / (pace.update + accumulation * max(pace.least, computing))

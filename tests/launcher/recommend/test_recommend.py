@@ -5,16 +5,19 @@ from dataclasses import replace
 
 import pytest
 
+from harness.h200 import H200
 from launcher.config.deepspeed import BLOCKS, DeepSpeedSettings
 from launcher.config.settings import Settings
 from launcher.config.training import AdapterSettings, EmaSettings
 from launcher.data.extent import NOTHING
 from launcher.estimate import SDXL, StepTime, estimate, vram
 from launcher.judge import judge
+from launcher.machine.bandwidths import DriveSpeed
 from launcher.recommend import Budget, deficit, misses, recommend
 from launcher.recommend.budget import Kind
 from launcher.recommend.choose import _Search
-from launcher.recommend.placements import recomputing
+from launcher.recommend.placements import SHARED_1, SHARED_2, SHARED_3, Variant, recomputing
+from launcher.recommend.speed import PACES
 
 GIB = 1024
 PLENTY = Budget(12 * GIB, 128 * GIB, 400 * GIB)
@@ -177,6 +180,20 @@ def test_known_seconds_of_a_step_decide(monkeypatch):
     assert recommend(base(), SDXL, budget).chosen.variant.placement.stage == 2
     monkeypatch.setattr("launcher.recommend.choose.estimate", timed)
     assert recommend(base(), SDXL, budget).chosen.variant.placement.stage == 3
+
+
+@pytest.mark.parametrize("placement", PACES, ids=lambda placement: placement.name)
+def test_the_order_is_that_of_seconds_predicted_for_an_h200(placement):
+    speed = replace(H200, drive=DriveSpeed(path="/nvme", write_gb_s=4.0, read_gb_s=6.0))
+    gpus = 2 if placement in (SHARED_1, SHARED_2, SHARED_3) else 1
+
+    def seconds(accumulation: int) -> float:
+        settings = Variant(placement, 1).settings(base(gpus=gpus, accumulation=accumulation), "/nvme")
+        return estimate(settings, SDXL, speed=speed).step_seconds
+
+    least = seconds(2) - seconds(1)
+    assert PACES[placement].least == pytest.approx(least, rel=0.1)
+    assert PACES[placement].update == pytest.approx(seconds(1) - least, rel=0.1)
 
 
 def test_nobody_waits_long():
