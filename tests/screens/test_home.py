@@ -142,7 +142,7 @@ async def test_a_setup_opens_with_its_answers_and_is_saved_where_it_was(folder):
         assert home.said == ["cats.json answers what nobody asks any more: training.gone."]
         assert not Path("draft.json").exists(), "nothing was changed yet"
         await home.press("f4", "f7")
-        assert isinstance(home.screen, PathScreen)
+        await home.until(lambda: isinstance(home.screen, PathScreen))
         assert home.field.value == str(path)
         await home.press("enter", "y")
         await home.until(lambda: any("Saved" in said for said in home.said))

@@ -122,7 +122,7 @@ async def test_saving_shows_what_changes_and_keeps_what_was_there(folder):
     async with Wizard() as wizard:
         await wizard.answer_everything()
         await wizard.press("f7")
-        assert isinstance(wizard.screen, PathScreen)
+        await wizard.until(lambda: isinstance(wizard.screen, PathScreen))
         await wizard.press("enter")
         assert isinstance(wizard.screen, ConfirmScreen)
         diff = wizard.text(".details Static")

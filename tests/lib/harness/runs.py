@@ -74,13 +74,18 @@ def accelerated_run(path: Path, mode: str, **environment: str) -> RunDirectory:
 
 def end_run(run: RunDirectory) -> None:
     """Leaves nothing of a run behind."""
+    # One that its supervisor begins just now belongs to the run a moment later only.
+    wait_for(lambda: _killed(run) and not status(run).going)
+
+
+def _killed(run: RunDirectory) -> bool:
     left = processes_of_run(str(run.path))
     if status(run).live:
         left.append(psutil.Process(supervisor(run)))
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    wait_for(lambda: not status(run).live)
+    return not left
 
 
 def supervisor(run: RunDirectory) -> int:
