@@ -176,7 +176,7 @@ async def test_what_is_no_value_is_shown_again_and_never_saved_over(folder):
         assert bench.path == "zero_optimization.reduce_bucket_size"
         assert bench.app.focused.value == "50000000x"
         await bench.press("escape", "f7")
-        await bench.until(lambda: isinstance(bench.screen, PathScreen))
+        assert isinstance(bench.screen, PathScreen)
 
 
 @in_loop
