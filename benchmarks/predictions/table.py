@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.answers import settings_of
@@ -38,20 +39,15 @@ class Pair:
         return self.predicted.host_mib / self.measured["host_mib"] - 1
 
     @property
-    def step_seconds(self) -> tuple[float, float] | None:
-        """The fastest and the slowest after the warm-up; None where others shared the machine's cores and memory.
-
-        They differ by up to a half: a rented machine's host has other guests, and steps that wait for host memory or for
-        one thread feel them.
-        """
-        steps = self.measured["step_seconds"][WARM_UP:]
-        return (min(steps), max(steps)) if self.measured.get("alone") else None
+    def step_seconds(self) -> float | None:
+        """Measured once it goes evenly; None where others shared the machine's cores and memory."""
+        return median(self.measured["step_seconds"][WARM_UP:]) if self.measured.get("alone") else None
 
     @property
     def step_error(self) -> float | None:
-        """Of the fastest: a step is predicted as a machine takes it that does nothing else."""
+        """Of that."""
         seconds, predicted = self.step_seconds, self.predicted.step_seconds
-        return predicted / seconds[0] - 1 if seconds and predicted else None
+        return predicted / seconds - 1 if seconds and predicted else None
 
 
 def predict(answers: dict[str, Any], speed: str) -> Estimate:
@@ -78,8 +74,7 @@ def pairs(settings: dict[str, dict[str, Any]]) -> list[Pair]:
 def _step(pair: Pair) -> tuple[str, str, str]:
     if pair.step_seconds is None or pair.step_error is None:
         return "", "", ""
-    fastest, slowest = pair.step_seconds
-    return f"{fastest:.2f} to {slowest:.2f}", f"{pair.predicted.step_seconds:.2f}", f"{pair.step_error:+.0%}"
+    return f"{pair.step_seconds:.2f}", f"{pair.predicted.step_seconds:.2f}", f"{pair.step_error:+.0%}"
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from deepspeed.runtime.zero import partition_parameters
 
-from harness.offloads import new_engine, take_steps
+from harness.offloads import NARROW, new_engine, take_steps
 from launcher.train.offload import fetching
 
 LIVE = 12_000
@@ -37,7 +37,6 @@ class Stream:
 def stream(monkeypatch) -> Stream:
     one = Stream()
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: one)
-    monkeypatch.setattr(partition_parameters, "_no_gather_coalesced", fetching._copied_by_deepspeed)
     return one
 
 
@@ -91,15 +90,16 @@ def test_it_trains_the_same(group, stream):
     assert take_steps(group, engine, module, 3, accumulation=2)["losses"] == expected["losses"]
 
 
-def test_what_is_on_its_way_is_there_once_it_was_waited_for(group, stream):
-    _, module, coordinator = engine_of(LIVE)
+def test_nobody_waits_for_a_copy_of_ones_own(group, stream, monkeypatch):
+    engine, module, coordinator = engine_of(LIVE)
     fetching.fetch_in_order(coordinator)
-    params = list(module.parameters())
-    handle = params[0].all_gather_coalesced(params)
-    assert isinstance(handle, fetching.Fetched)
-    status = partition_parameters.ZeroParamStatus
-    assert {param.ds_status for param in params} == {status.INFLIGHT}
-    handle.wait(handle_dependency=True)
-    assert {param.ds_status for param in params} == {status.AVAILABLE}
-    for param in params:
-        param.partition()
+    waited = []
+    for name in ("NoGatherHandle", "NoGatherCoalescedHandle"):
+        handle = getattr(partition_parameters, name)
+        wait = handle.wait
+        monkeypatch.setattr(handle, "wait", lambda self, wait=wait, **how: (waited.append(self), wait(self, **how)))
+    engine(torch.randn(2, NARROW).bfloat16(), torch.ones((), dtype=torch.bfloat16))
+    assert waited == []
+    _, module, coordinator = engine_of(LIVE)  # DeepSpeed's own goes on as ever
+    module(torch.randn(2, NARROW).bfloat16(), torch.ones((), dtype=torch.bfloat16))
+    assert waited

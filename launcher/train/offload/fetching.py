@@ -9,41 +9,39 @@ computes slower than weights come the weights of many modules lie there at once,
 
 import sys
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from deepspeed.runtime.zero import partition_parameters
-from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
+from deepspeed.runtime.zero.partition_parameters import NoGatherCoalescedHandle, NoGatherHandle, ZeroParamStatus
+from deepspeed.runtime.zero.partitioned_param_coordinator import InflightParamRegistry
 
 _COORDINATOR = "_PartitionedParameterCoordinator__"
 """Before the names of its private attributes, as Python stores them."""
-_copied_by_deepspeed = partition_parameters._no_gather_coalesced
 
 
 class Fetched:
-    """Weights of one process that are on their way to the GPU; stands for DeepSpeed's handle."""
+    """A weight of one process on its way to the GPU; stands for DeepSpeed's handle."""
 
-    def __init__(self, params: list[Any]) -> None:
-        """Notes them.
+    def __init__(self, param: Any) -> None:
+        """Notes it.
 
         Args:
-            params: whose copies are in the queue of the current stream.
+            param: whose copy is in the queue of a stream.
         """
-        self._params = params
+        self._param = param
 
     def wait(self, **_: Any) -> None:
-        """Says that they are there: whoever uses them does so on a stream that comes after."""
-        for param in self._params:
-            param.ds_status = ZeroParamStatus.AVAILABLE
-        self._params = []
+        """Says that it is there: DeepSpeed has the stream that computes wait for the one that copies."""
+        self._param.ds_status = ZeroParamStatus.AVAILABLE
 
 
-def _copied(params: Iterable[Any]) -> Fetched:
-    params = list(params)
-    _copied_by_deepspeed(params)
-    return Fetched(params)
+class _InFlight(InflightParamRegistry):  # type: ignore[misc]
+    """Weights that are on their way, by parameter; what ranks exchange is waited for as ever."""
+
+    def __setitem__(self, param: Any, handle: Any) -> None:
+        alone = isinstance(handle, NoGatherHandle | NoGatherCoalescedHandle)
+        super().__setitem__(param, Fetched(param) if alone else handle)
 
 
 def fetch_in_order(coordinator: Any) -> None:
@@ -52,9 +50,9 @@ def fetch_in_order(coordinator: Any) -> None:
     Args:
         coordinator: DeepSpeed's, of the engine that trains.
     """
-    partition_parameters._no_gather_coalesced = _copied
+    setattr(coordinator, f"{_COORDINATOR}inflight_param_registry", _InFlight())
     setattr(coordinator, f"{_COORDINATOR}max_ongoing_fetch_events", sys.maxsize)
-    pending = _Pending(coordinator, torch.cuda.current_stream)
+    pending = _Pending(coordinator)
     fetch, release = coordinator.fetch_sub_module, coordinator.release_sub_module
 
     def fetched(module: torch.nn.Module, forward: bool) -> None:
@@ -76,10 +74,8 @@ class _Pending:
     """Weights that were released and whose kernels the GPU may not be through with."""
 
     coordinator: Any
-    stream: Any
-    """Of the kernels that are started now; called for each."""
     events: deque[tuple[Any, int]] = field(default_factory=deque)
-    """In the order of that stream, with how many elements each is of."""
+    """In the order of the stream that computes, with how many elements each is of."""
     elements: int = 0
 
     @property
@@ -90,7 +86,7 @@ class _Pending:
     def add(self, elements: int) -> None:
         """So many were released now."""
         if elements > 0:
-            self.events.append((self.stream().record_event(), elements))
+            self.events.append((torch.cuda.current_stream().record_event(), elements))
             self.elements += elements
 
     def wait(self) -> None:

@@ -67,7 +67,7 @@ def test_what_is_measured_anew_becomes_a_row(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["keep", str(tmp_path / "measured.json")])
     keep.main()
     (pair,) = pairs({name: HOLD_OUT[name], "zero2 1024x16": HOLD_OUT["zero2 1024x16"]})
-    assert (pair.gpu_mib, pair.measured["host_mib"], pair.step_seconds) == (7600, 46000, (1.25, 1.25))
+    assert (pair.gpu_mib, pair.measured["host_mib"], pair.step_seconds) == (7600, 46000, 1.25)
     assert pair.predicted.step_time.gpu == H200.hardware.gpu
     assert "64x2 resident" not in json.loads(kept.read_bytes())["settings"], "what is no setting, a tiny row say"
     told = {"machines": {"0a1b": machine}, "ours": {name: measured | {"shared": True}}}
