@@ -1,98 +1,211 @@
-"""Weights at stage 3 come as far ahead of the GPU as it computes, and the host waits for nothing else.
+"""Weights at stage 3 come as far ahead of the GPU as it computes, and the host of one process waits for nothing else.
 
 Source: ``partitioned_param_coordinator.py`` and ``partition_parameters.py`` of DeepSpeed 0.19.8. There the host waits
 until a module's weights are on the GPU before it starts that module's kernels, though streams keep that order by
 themselves; and it never waits for kernels. What a module releases is free once they are done, so that on a card that
 computes slower than weights come the weights of many modules lie there at once, whatever
-``stage3_max_live_parameters`` says.
+``stage3_max_live_parameters`` says. And it looks through all parts of a module, and asks for a stream, an event and a
+line of its log, for each weight anew: a GPU is done with a small batch before that.
+
+What is fetched and released, and when, is as there.
 """
 
-import sys
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Collection
 from typing import Any
 
+import deepspeed.comm as dist
 import torch
-from deepspeed.runtime.zero.partition_parameters import NoGatherCoalescedHandle, NoGatherHandle, ZeroParamStatus
-from deepspeed.runtime.zero.partitioned_param_coordinator import InflightParamRegistry
+from deepspeed.accelerator import get_accelerator
+from deepspeed.runtime.zero import partitioned_param_coordinator as deepspeeds
+from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
+from deepspeed.runtime.zero.partitioned_param_coordinator import iter_params, update_recompute_parameters
+from deepspeed.utils import z3_leaf_module
 
-_COORDINATOR = "_PartitionedParameterCoordinator__"
-"""Before the names of its private attributes, as Python stores them."""
 
+class Copied:
+    """A weight on its way to the GPU; stands for DeepSpeed's handle."""
 
-class Fetched:
-    """A weight of one process on its way to the GPU; stands for DeepSpeed's handle."""
+    __slots__ = ("_param", "event", "number")
 
-    def __init__(self, param: Any) -> None:
+    def __init__(self, param: Any, event: Any, number: int) -> None:
         """Notes it.
 
         Args:
             param: whose copy is in the queue of a stream.
+            event: on that stream after it; None where nothing is copied.
+            number: of the event; they come in this order.
         """
-        self._param = param
+        self._param, self.event, self.number = param, event, number
 
     def wait(self, **_: Any) -> None:
-        """Says that it is there: DeepSpeed has the stream that computes wait for the one that copies."""
+        """Has the stream that computes wait for it, and not the host."""
+        if self.event is not None:
+            torch.cuda.current_stream().wait_event(self.event)
         self._param.ds_status = ZeroParamStatus.AVAILABLE
 
 
-class _InFlight(InflightParamRegistry):  # type: ignore[misc]
-    """Weights that are on their way, by parameter; what ranks exchange is waited for as ever."""
+class PartitionedParameterCoordinator(deepspeeds.PartitionedParameterCoordinator):  # type: ignore[misc]
+    """DeepSpeed's, with its name, so that what is private there is its own.
 
-    def __setitem__(self, param: Any, handle: Any) -> None:
-        alone = isinstance(handle, NoGatherHandle | NoGatherCoalescedHandle)
-        super().__setitem__(param, Fetched(param) if alone else handle)
-
-
-def fetch_in_order(coordinator: Any) -> None:
-    """From here on the host waits for the computing alone, on GPUs.
-
-    Args:
-        coordinator: DeepSpeed's, of the engine that trains.
+    Where other processes have parts of the weights, and while the order of modules is learnt, which takes a step,
+    DeepSpeed does it all but for the wait for kernels.
     """
-    setattr(coordinator, f"{_COORDINATOR}inflight_param_registry", _InFlight())
-    setattr(coordinator, f"{_COORDINATOR}max_ongoing_fetch_events", sys.maxsize)
-    pending = _Pending(coordinator)
-    fetch, release = coordinator.fetch_sub_module, coordinator.release_sub_module
 
-    def fetched(module: torch.nn.Module, forward: bool) -> None:
-        pending.wait()
-        fetch(module, forward)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Takes what DeepSpeed's own takes."""
+        super().__init__(*args, **options)
+        self._alone = dist.get_world_size() == 1
+        self._on_gpu = get_accelerator().device_name() == "cuda"
+        self._device = torch.device(get_accelerator().current_device_name())
+        self._params: dict[int, tuple[Any, ...]] = {}
+        """Of a module, by its number."""
+        self._copied = 0
+        """Events so far."""
+        self._pending: deque[tuple[Any, int]] = deque()
+        """Weights that were released and whose kernels the GPU may not be through with: an event on the stream that
+        computes, the oldest first, and how many elements they have."""
+        self._pending_elements = 0
 
-    def released(module: torch.nn.Module, forward: bool = False) -> None:
-        before = pending.gathered
-        release(module, forward)
-        pending.add(before - pending.gathered)
+    def _clear_trace_structures(self) -> None:
+        super()._clear_trace_structures()
+        self._params = {}
 
-    # As DeepSpeed's own are: a compiled U-Net leaves its graph for them.
-    coordinator.fetch_sub_module = torch.compiler.disable(fetched)  # type: ignore[no-untyped-call]
-    coordinator.release_sub_module = torch.compiler.disable(released)  # type: ignore[no-untyped-call]
+    def _fetch_sub_module_impl(self, current_submodule: torch.nn.Module, forward: bool, is_leaf: bool) -> None:
+        self._wait_for_room()
+        if not (self._alone and self.is_complete_trace()):
+            super()._fetch_sub_module_impl(current_submodule, forward, is_leaf)
+            return
+        params = self._params_of(current_submodule)
+        self._copy([param for param in params if param.ds_status is ZeroParamStatus.NOT_AVAILABLE])
+        self._use(current_submodule, params, forward)
+        self._pass_over(params)
+        self._copy_ahead()
+        self.__step_id += 1
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiled U-Net leaves its graph for it
+    def release_sub_module(self, submodule: torch.nn.Module, forward: bool = False) -> None:
+        """Releases what is not used again soon.
 
-@dataclass(slots=True)
-class _Pending:
-    """Weights that were released and whose kernels the GPU may not be through with."""
+        Args:
+            submodule: that is through.
+            forward: whether its pass forward is; else that backward, which a computation anew is a part of.
+        """
+        before = self.__n_available_params
+        if self._alone and self.is_complete_trace():
+            self._release(submodule, forward)
+        else:
+            super().release_sub_module(submodule, forward)
+        if self._on_gpu and before > self.__n_available_params:
+            self._pending.append((torch.cuda.current_stream().record_event(), before - self.__n_available_params))
+            self._pending_elements += before - self.__n_available_params
 
-    coordinator: Any
-    events: deque[tuple[Any, int]] = field(default_factory=deque)
-    """In the order of the stream that computes, with how many elements each is of."""
-    elements: int = 0
+    @torch.no_grad()
+    def release_and_reset_all(self, module: Any) -> None:
+        """Releases everything: weights were updated.
 
-    @property
-    def gathered(self) -> int:
-        """Elements on the GPU as DeepSpeed counts them, which leaves out what was released."""
-        return int(getattr(self.coordinator, f"{_COORDINATOR}n_available_params"))
+        Args:
+            module: the engine's.
+        """
+        if not self._alone:
+            super().release_and_reset_all(module)
+            return
+        for param in module.parameters():
+            if param.ds_status is ZeroParamStatus.INFLIGHT:
+                self.__inflight_param_registry.data.pop(param).wait()
+            param.ds_active_sub_modules.clear()
+            self._free(param)
 
-    def add(self, elements: int) -> None:
-        """So many were released now."""
-        if elements > 0:
-            self.events.append((torch.cuda.current_stream().record_event(), elements))
-            self.elements += elements
+    def _params_of(self, module: Any) -> tuple[Any, ...]:
+        """Its own, or all of it where it is fetched whole."""
+        known = self._params.get(module.ds_id)
+        if known is None:
+            known = tuple(dict.fromkeys(iter_params(module, recurse=z3_leaf_module(module))))
+            self._params[module.ds_id] = known
+        return known
 
-    def wait(self) -> None:
-        """Until they and what is gathered are no more than may be."""
-        most = getattr(self.coordinator, f"{_COORDINATOR}max_n_available_params")
-        while self.events and (self.elements + self.gathered > most or self.events[0][0].query()):
-            event, elements = self.events.popleft()
+    def _copy(self, params: Collection[Any]) -> None:
+        """Puts copies of weights into the queue."""
+        if not params:
+            return
+        with get_accelerator().stream(self.__allgather_stream):
+            for param in params:
+                param.data = param.ds_tensor.to(self._device, non_blocking=True).view(param.ds_shape)
+                self.__n_available_params += param.ds_numel
+            event = torch.cuda.current_stream().record_event() if self._on_gpu else None
+        self._copied += 1
+        for param in params:
+            param.ds_status = ZeroParamStatus.INFLIGHT
+            self.__inflight_param_registry.data[param] = Copied(param, event, self._copied)
+
+    def _use(self, module: Any, params: Collection[Any], forward: bool) -> None:
+        """Notes that a module uses its weights, whose copies the stream that computes waits for."""
+        again = forward and bool(self.__active_backward_submodules) and torch._C._current_graph_task_id() != -1
+        last: Copied | None = None
+        for param in params:
+            param.ds_active_sub_modules.add(module.ds_id)
+            if again and not param.requires_grad:  # no gradient of its own tells when it is through
+                update_recompute_parameters(next(reversed(self.__active_backward_submodules.values())), param)
+            if param.ds_status is ZeroParamStatus.INFLIGHT:
+                handle = self.__inflight_param_registry.data.pop(param)
+                param.ds_status = ZeroParamStatus.AVAILABLE
+                last = handle if last is None or handle.number > last.number else last
+        if last is not None and last.event is not None:
+            torch.cuda.current_stream().wait_event(last.event)
+
+    def _pass_over(self, params: Collection[Any]) -> None:
+        """Takes a module's weights from the queue of what is to come, unless they were fetched ahead."""
+        fetched_for, queue = self.__most_recent_step_id_param_fetched_for, self.__param_queue
+        missing = {param for param in params if fetched_for[param] < self.__step_id}
+        if {queue.popleft().param for _ in range(min(len(missing), len(queue)))} != missing:
+            raise RuntimeError(
+                f"step {self.__step_id} of the trace is of other weights than the module that is computed"
+            )
+
+    def _copy_ahead(self) -> None:
+        """Puts as many into the queue as may be."""
+        fetched_for, queue = self.__most_recent_step_id_param_fetched_for, self.__param_queue
+        room = min(self.__max_n_available_params - self.__n_available_params, self.__prefetch_bucket_sz)
+        ahead: dict[Any, None] = {}
+        elements = 0
+        while queue and elements < room:
+            use = queue.popleft()
+            fetched_for[use.param] = max(fetched_for[use.param], use.step_id_last_used_at)
+            if use.param.ds_status is ZeroParamStatus.NOT_AVAILABLE and use.param not in ahead:
+                ahead[use.param] = None
+                elements += use.param.ds_numel
+        self._copy(ahead)
+
+    @torch.no_grad()
+    def _release(self, module: Any, forward: bool) -> None:
+        params, released = self._params_of(module), self.__params_to_release(module, self.__step_id)
+        if not forward:
+            again = module.ds_recompute_parameters
+            released = released | {param.ds_id for param in again if not param.ds_persist}
+            params = (*params, *again.difference(params))
+            again.clear()
+            self.__active_backward_submodules.pop(module.ds_id, None)
+        for param in params:
+            param.ds_active_sub_modules.discard(module.ds_id)
+            if param.ds_id in released and not param.is_external_param:
+                self._free(param)
+
+    def _free(self, param: Any) -> None:
+        """Lets go of a weight that no module uses."""
+        if param.ds_status is not ZeroParamStatus.AVAILABLE or param.ds_active_sub_modules:
+            return
+        if self._on_gpu:  # its memory belongs to the stream that copied it
+            param.data.record_stream(torch.cuda.current_stream())
+        param.data = torch.empty(0, dtype=param.dtype, device=param.device)
+        param.ds_status = ZeroParamStatus.NOT_AVAILABLE
+        self.__n_available_params -= param.ds_numel
+
+    def _wait_for_room(self) -> None:
+        """Until what is released and what is gathered are no more than may be, as DeepSpeed counts the second."""
+        most = self.__max_n_available_params
+        while self._pending and (
+            self._pending_elements + self.__n_available_params > most or self._pending[0][0].query()
+        ):
+            event, elements = self._pending.popleft()
             event.synchronize()
-            self.elements -= elements
+            self._pending_elements -= elements

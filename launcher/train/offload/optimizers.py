@@ -11,9 +11,10 @@ import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime import engine
 from deepspeed.runtime.superoffload import superoffload_stage3  # noqa: F401 - inherits from what is replaced below
-from deepspeed.runtime.zero import stage3
+from deepspeed.runtime.zero import parameter_offload, stage3
 
 from launcher.config.engine import updates_in_one_pass
+from launcher.train.offload.fetching import PartitionedParameterCoordinator
 from launcher.train.offload.fused_adamw import FusedAdamW, load
 from launcher.train.offload.stage_1_and_2 import Stage1And2
 from launcher.train.offload.stage_3 import Stage3
@@ -35,6 +36,7 @@ def replacing_deepspeeds(config: Mapping[str, Any]) -> Iterator[None]:
     with (
         patch.object(engine, "DeepSpeedZeroOptimizer", partial(Stage1And2, adam=adam)),
         patch.object(stage3, "DeepSpeedZeroOptimizer_Stage3", partial(Stage3, adam=adam)),
+        patch.object(parameter_offload, "PartitionedParameterCoordinator", _coordinator(config["zero_optimization"])),
     ):
         yield
 
@@ -46,3 +48,10 @@ def _on_every_rank() -> FusedAdamW | None:
     there = torch.tensor(int(isinstance(adam, FusedAdamW)), device=get_accelerator().current_device_name())
     dist.all_reduce(there, op=dist.ReduceOp.MIN)
     return adam if isinstance(adam, FusedAdamW) and bool(there) else None
+
+
+def _coordinator(zero: Mapping[str, Any]) -> type:
+    """What fetches weights: DeepSpeed's own where they are packed, or where size makes modules whole."""
+    otherwise = ("zero_quantized_weights", "zero_quantized_nontrainable_weights", "stage3_module_granularity_threshold")
+    deepspeeds: type = parameter_offload.PartitionedParameterCoordinator
+    return deepspeeds if any(map(zero.get, otherwise)) else PartitionedParameterCoordinator

@@ -12,7 +12,6 @@ import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 
-from launcher.train.offload.fetching import fetch_in_order
 from launcher.train.offload.fused_adamw import FusedAdamW
 from launcher.train.offload.gradients import HostGradients, Run, clip_factor
 
@@ -25,8 +24,6 @@ class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
         super().__init__(*args, **options)
         self._adam = adam
         self._rounded = False
-        if get_accelerator().device_name() == "cuda":
-            fetch_in_order(self.parameter_offload.get_param_coordinator())
 
     def initialize_optimizer_states(self) -> None:
         """Nothing: DeepSpeed's own makes room for gradients in fp32, and states come with the first update."""

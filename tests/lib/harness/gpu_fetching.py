@@ -79,7 +79,7 @@ def main() -> None:
     path = Path(sys.argv[1])
     world = World.join()
     told = {}
-    for name, ours in (("theirs", False), ("ours", True)):  # what ours does to DeepSpeed stays
+    for name, ours in (("theirs", False), ("ours", True)):
         told[name] = most_held(ours)
         gc.collect()
     (path.parent / "told.json").write_text(json.dumps(told))
