@@ -1,11 +1,12 @@
 """Fresh processes, looked at from before they start until they have ended."""
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from launcher.machine.toolchain import extensions_folder
 from launcher.runs.directory import RunDirectory
 from launcher.runs.events import read_events
 from launcher.runs.processes import processes_of_run
+from launcher.runs.state import status
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 280.0
@@ -84,26 +86,31 @@ def measure(command: Command, gpus: Sequence[Gpu]) -> dict[str, Any]:
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], run: RunDirectory | None) -> int:
-    """The first exit code that is none of success; the others would wait for that process without end."""
+    """The first exit code that is none of success; what is left then, or after an interruption, is ended."""
     deadline = time.monotonic() + LONGEST
-    while any(process.poll() is None for process in processes):
-        if any(process.returncode for process in processes) or time.monotonic() > deadline:
-            break
-        time.sleep(0.05)
-    codes = [process.poll() for process in processes]
-    left = [process for process in processes if process.returncode is None]
-    for each in [*left, *(processes_of_run(str(run.path)) if run and left else ())]:
-        _kill(each.kill)
-    for process in left:
-        process.wait()
-    return next((code for code in codes if code), -1 if left else 0)
-
-
-def _kill(kill: Callable[[], object]) -> None:
+    codes: list[int | None] = []
     try:
-        kill()
-    except (ProcessLookupError, psutil.NoSuchProcess):
-        return
+        while any(process.poll() is None for process in processes):
+            if any(process.returncode for process in processes) or time.monotonic() > deadline:
+                break  # the others would wait for that process without end
+            time.sleep(0.05)
+        codes = [process.poll() for process in processes]
+    finally:
+        if not codes or None in codes:
+            _end(processes, run)
+    return next((code for code in codes if code), -1 if None in codes else 0)
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]], run: RunDirectory | None) -> None:
+    """Kills them, and what belongs to the run: what its supervisor begins in this moment does so a moment later."""
+    for process in processes:
+        process.kill()
+        process.wait()
+    while run and ((left := processes_of_run(str(run.path))) or status(run).going):
+        for each in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+        time.sleep(0.1)
 
 
 def environment_of(gpus: Sequence[Gpu]) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,8 +20,11 @@ from benchmarks.training.rows import PEERS, ROWS
 from benchmarks.training.table import BEGIN, END, MEASURED, markdown, written
 from harness.h200 import H200
 from harness.nvml import FakeNvml, card, memory, process
-from harness.runs import wait_for
+from harness.runs import events, wait_for
+from launcher.runs.directory import RunDirectory
 from launcher.runs.events import read_events
+from launcher.runs.processes import processes_of_run
+from launcher.runs.state import status
 
 ROOT = Path(__file__).parents[1]
 ROW, SETTING = "64x2 resident", "64x2"
@@ -89,6 +94,19 @@ def test_what_is_known_is_not_measured_again(out, capfd):
     main([str(out), *ARGUMENTS])
     assert capfd.readouterr().out == ""
     assert (out / "measured.json").read_bytes() == before
+
+
+def test_an_interruption_leaves_no_training_behind(out):
+    """Else it would train on beside what is measured next."""
+    run = RunDirectory(out / "runs" / "64x2-resident")
+    shutil.rmtree(run.path)
+    arguments = ["--tiny", "--rows", "1024x8 resident", "--only", "ours", "--steps", "900"]
+    with subprocess.Popen([sys.executable, "-m", "benchmarks.training", out, *arguments], cwd=ROOT) as benchmark:
+        wait_for(lambda: events(run, "step"), 120)
+        benchmark.send_signal(signal.SIGINT)
+        benchmark.wait(30)
+    assert processes_of_run(str(run.path)) == []
+    assert not status(run).going
 
 
 def test_its_table_is_made(measured):
