@@ -89,7 +89,10 @@ def watched(group, *, again: bool, unused=(), **settings):
             )
 
         setattr(coordinator, name, doing)
-    told = take_steps(group, engine, module, 5, accumulation=2, unused=unused)
+    try:
+        told = take_steps(group, engine, module, 5, accumulation=2, unused=unused)
+    except RuntimeError as error:  # where DeepSpeed's own misses weights, with part of a block frozen
+        return str(error), seen
     with torch.no_grad():  # as when a loss is evaluated
         engine(torch.ones(2, NARROW).bfloat16(), torch.ones((), dtype=torch.bfloat16))
     more = take_steps(group, engine, module, 4, first=5, accumulation=2)
@@ -100,13 +103,12 @@ def watched(group, *, again: bool, unused=(), **settings):
 @pytest.mark.parametrize("unused", [(), [(3, 1)]], ids=["", "another order"])
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_weights_are_fetched_and_released_as_by_deepspeeds_own(group, name, unused, again):
-    if (name, unused) == ("frozen layers, fetched whole", [(3, 1)]):
-        pytest.xfail("DeepSpeed's own too: the backward pass misses weights")
     mine, theirs = (
         watched(group, again=again, unused=unused, deepspeeds=each, **CASES[name]) for each in (False, True)
     )
     assert mine == theirs
-    assert any(here for _, *_, here, _ in mine[2])
+    assert isinstance(mine[0], str) is ((name, unused) == ("frozen layers, fetched whole", [(3, 1)]))
+    assert any(here for _, *_, here, _ in mine[-1])
 
 
 class Event:
