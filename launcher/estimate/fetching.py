@@ -1,7 +1,7 @@
 """Weights at ZeRO stage 3, fetched ahead of their use and kept where they are used again soon.
 
-Source: ``runtime/zero/partitioned_param_coordinator.py`` of DeepSpeed 0.19.8. The order of modules is learnt in the
-first step: in it nothing is fetched ahead, and everything is released.
+Source: ``runtime/zero/partitioned_param_coordinator.py`` of DeepSpeed 0.19.8, and ``launcher.train.offload.fetching``.
+The order of modules is learnt in the first step: in it nothing is fetched ahead, and everything is released.
 """
 
 from bisect import bisect_left
@@ -125,6 +125,10 @@ class Fetching:
                 ahead.append(each)
         self._fetch(ahead)
 
+    @property
+    def _gathers_in_place(self) -> bool:
+        return self._facts.one_pass and self._learnt
+
     def _is_away(self, each: int) -> bool:
         stays = self._sizes[each] <= self._facts.persistence_threshold
         return not stays and each not in self._here and each not in self._under_way
@@ -143,7 +147,7 @@ class Fetching:
         self.fetched_elements += sum(self._sizes[each] for each in parameters)
         self.fetched_tensors += len(parameters)
         width = self._facts.weight_bytes
-        if self._facts.ranks == 1 or len(parameters) == 1:
+        if self._facts.ranks == 1 or len(parameters) == 1 or self._gathers_in_place:
             for each in parameters:
                 self._here[each] = self._gpu.take(GATHERED, width * self._sizes[each], self._stream)
             return
@@ -151,7 +155,7 @@ class Fetching:
         self._under_way |= dict.fromkeys(parameters, (together, parameters))
 
     def _wait(self, each: int) -> None:
-        """What several ranks gather together is copied apart when the first of it is needed."""
+        """What several ranks gather together, where they do, is copied apart when the first of it is needed."""
         if each not in self._under_way:
             return
         together, parameters = self._under_way[each]

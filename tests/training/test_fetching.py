@@ -1,102 +1,15 @@
 """Which weights are fetched at stage 3, and how far ahead of a GPU: real DeepSpeed, and streams that are never done."""
 
-import contextlib
-from unittest.mock import patch
+import json
 
 import pytest
 import torch
-from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
-from torch.utils.checkpoint import checkpoint
 
-from harness import offloads
-from harness.offloads import NARROW, WIDE, new_engine, take_steps
+from harness.fetches import CASES, LIVE, engine_of, watched
+from harness.offloads import take_steps
+from harness.ranks import run_ranks
 from launcher.train.offload import optimizers
 from launcher.train.offload.fetching import PartitionedParameterCoordinator
-
-LIVE = 12_000
-"""Elements that may be gathered at once; a wide layer has 9,312."""
-SMALL = {
-    "offload_param_device": "cpu",
-    "stage3_max_live_parameters": LIVE,
-    "stage3_param_persistence_threshold": 0,
-}
-
-
-class Blocks(offloads.Uneven):
-    """Some of its layers are of two."""
-
-    def __init__(self, frozen: bool) -> None:
-        super().__init__(frozen)
-        self.always = torch.nn.ModuleList(
-            torch.nn.Sequential(torch.nn.Linear(WIDE, WIDE).requires_grad_(not frozen), second)
-            for second in self.always
-        )
-
-
-def engine_of(*, deepspeeds: bool = False, frozen: bool = False, **settings):
-    """An engine with our coordinator, or with DeepSpeed's in the same optimizer."""
-    theirs = patch.object(
-        optimizers, "_coordinator", lambda zero: optimizers.parameter_offload.PartitionedParameterCoordinator
-    )
-    with patch.object(offloads, "Uneven", Blocks), theirs if deepspeeds else contextlib.nullcontext():
-        engine, module = new_engine(3, frozen=frozen, **SMALL | settings)
-    coordinator = engine._optimizer.parameter_offload.get_param_coordinator()
-    assert isinstance(coordinator, PartitionedParameterCoordinator) is not deepspeeds
-    return engine, module, coordinator
-
-
-CASES = {
-    "as little as possible": {},
-    "ahead": {"stage3_prefetch_bucket_size": 10_000, "stage3_max_live_parameters": 30_000},
-    "all ahead": {"stage3_prefetch_bucket_size": 10**9, "stage3_max_live_parameters": 10**9},
-    "kept for what comes soon": {"stage3_max_reuse_distance": 20_000},
-    "kept and ahead": {"stage3_max_reuse_distance": 20_000, "stage3_prefetch_bucket_size": 10_000},
-    "small ones stay": {"stage3_param_persistence_threshold": 100},
-    "on the device": {"offload_param_device": "none"},
-    "frozen layers": {"frozen": True},
-    "frozen layers, fetched whole": {
-        "frozen": True,
-        "overrides": {"zero_optimization": {"leaf_module": {"classes": ["Sequential"]}}},
-    },
-    "fetched whole": {"overrides": {"zero_optimization": {"leaf_module": {"classes": ["Sequential"]}}}},
-}
-
-
-def watched(group, *, again: bool, unused=(), **settings):
-    """What a few steps tell, and which weights are there or on their way after each fetch and release."""
-    engine, module, coordinator = engine_of(**settings)
-    if again:
-        for layer in (module.sometimes, *module.always):
-            computed = layer.forward
-            layer.forward = lambda given, computed=computed: checkpoint(computed, given, use_reentrant=False)
-    seen = []
-    for name in ("fetch_sub_module", "release_sub_module", "release_and_reset_all"):
-        did = getattr(coordinator, name)
-
-        def doing(given, *, did=did, name=name, **how):
-            did(given, **how)
-            here = [
-                each for each, param in module.named_parameters() if param.ds_status != ZeroParamStatus.NOT_AVAILABLE
-            ]
-            seen.append(
-                (
-                    name,
-                    type(given).__name__,
-                    *how.values(),
-                    here,
-                    coordinator._PartitionedParameterCoordinator__n_available_params,
-                )
-            )
-
-        setattr(coordinator, name, doing)
-    try:
-        told = take_steps(group, engine, module, 5, accumulation=2, unused=unused)
-    except RuntimeError as error:  # where DeepSpeed's own misses weights, with part of a block frozen
-        return str(error), seen
-    with torch.no_grad():  # as when a loss is evaluated
-        engine(torch.ones(2, NARROW).bfloat16(), torch.ones((), dtype=torch.bfloat16))
-    more = take_steps(group, engine, module, 4, first=5, accumulation=2)
-    return told["losses"] + more["losses"], told["norms"] + more["norms"], seen
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["", "computed again"])
@@ -111,6 +24,34 @@ def test_the_same_weights_are_fetched_and_released_as_by_deepspeeds_own(group, n
     assert any(here for _, *_, here, _ in mine[-1])
 
 
+ON_RANKS = {
+    "as little as possible": {"again": True},
+    "another order": {"again": True, "unused": [(3, 1)], **CASES["kept and ahead"]},
+    **{name: {"again": False, **CASES[name]} for name in ("small ones stay", "on the device")},
+    "fetched whole": {"again": True, **CASES["fetched whole"]},
+}
+RANKS = 3
+"""Among which the smallest weights cannot be shared out evenly."""
+
+
+@pytest.fixture(scope="module")
+def of_ranks(extensions, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fetches")
+    run_ranks("harness.many_fetches", ON_RANKS, folder, RANKS)
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(RANKS)]
+
+
+@pytest.mark.parametrize("name", ON_RANKS)
+def test_of_several_ranks_as_well(name, of_ranks):
+    seen = []
+    for told in of_ranks:
+        mine, theirs = told[name]
+        assert mine == theirs
+        seen.append(mine[-1])
+    assert seen == [seen[0]] * RANKS
+    assert any(here for _, *_, here, _ in seen[0])
+
+
 class Event:
     """Of work that goes on until somebody waits for it."""
 
@@ -123,6 +64,9 @@ class Event:
     def synchronize(self) -> None:
         raise NotImplementedError
 
+    def wait(self) -> None:
+        raise NotImplementedError
+
 
 class Stream:
     """Stands for the one that computes and the one that copies."""
@@ -133,11 +77,9 @@ class Stream:
     def record_event(self) -> Event:
         event = Event(len(self.begun))
         event.synchronize = lambda: self.waited.append(event)
+        event.wait = lambda: self.computing_waits.append(event)
         self.begun.append(event)
         return event
-
-    def wait_event(self, event: Event) -> None:
-        self.computing_waits.append(event)
 
 
 @pytest.fixture
@@ -191,25 +133,21 @@ def test_nobody_waits_for_what_there_is_room_for(group, stream):
 def test_computing_waits_for_the_copies_of_its_own_weights_alone(group, stream):
     engine, module, coordinator = on_a_gpu(stage3_prefetch_bucket_size=10_000, stage3_max_live_parameters=30_000)
     take_steps(group, engine, module, 3)
-    fetch, by_weight, ahead = coordinator.fetch_sub_module, {}, []
-    copy = coordinator._copy
+    fetch, bring, arrivals, ahead = coordinator.fetch_sub_module, coordinator._bring, {}, []
 
-    def copied(params):
+    def brought(params):
         given, begun = list(params), len(stream.begun)
-        copy(given)
-        by_weight.update(dict.fromkeys(given, (stream.begun[begun:] or [None])[0]))
+        bring(given)
+        arrivals.update(dict.fromkeys(given, (stream.begun[begun:] or [None])[0]))
 
     def fetched(submodule, forward):
-        waits, known = len(stream.computing_waits), dict(by_weight)
+        waits, known = len(stream.computing_waits), dict(arrivals)
         fetch(submodule, forward)
-        own = [by_weight[param] for param in coordinator._params_of(submodule) if param in by_weight]
-        for event in stream.computing_waits[waits:]:
-            assert event is max(own, key=lambda one: one.number)
-        waited = max((event.number for event in stream.computing_waits), default=-1)
-        assert all(event.number <= waited for event in own)
-        ahead.extend(event for event in known.values() if event.number > waited)
+        own = {arrivals[param] for param in coordinator._params_of(submodule) if param in arrivals}
+        assert set(stream.computing_waits[waits:]) <= own <= set(stream.computing_waits)
+        ahead.extend(set(known.values()) - set(stream.computing_waits))
 
-    coordinator._copy, coordinator.fetch_sub_module = copied, fetched
+    coordinator._bring, coordinator.fetch_sub_module = brought, fetched
     take_steps(group, engine, module, 2, first=3)
     assert stream.computing_waits
     assert ahead, "some were on their way that nothing waited for"
@@ -231,7 +169,15 @@ def test_a_module_that_does_not_come_next_is_refused(group):
 
 
 @pytest.mark.parametrize(
-    "zero", [{"zero_quantized_weights": True}, {"stage3_module_granularity_threshold": 10}], ids=["packed", "by size"]
+    "zero",
+    [
+        {"zero_quantized_weights": True},
+        {"stage3_module_granularity_threshold": 10},
+        {"stage3_allgather_sequential": True},
+        {"zero_hpz_partition_size": 2},
+        {"mics_shard_size": 2},
+    ],
+    ids=["packed", "by size", "one by one", "in groups", "in groups of another kind"],
 )
 def test_what_it_does_not_know_is_deepspeeds(group, zero):
     assert optimizers._coordinator(zero) is not PartitionedParameterCoordinator

@@ -1,21 +1,22 @@
-"""Weights at stage 3 come as far ahead of the GPU as it computes, and the host of one process waits for nothing else.
+"""Weights at stage 3 come as far ahead of the GPU as it computes, and the host waits for nothing else.
 
 Source: ``partitioned_param_coordinator.py`` and ``partition_parameters.py`` of DeepSpeed 0.19.8. There the host waits
 until a module's weights are on the GPU before it starts that module's kernels, though streams keep that order by
 themselves; and it never waits for kernels. What a module releases is free once they are done, so that on a card that
 computes slower than weights come the weights of many modules lie there at once, whatever
 ``stage3_max_live_parameters`` says. And it looks through all parts of a module, and asks for a stream, an event and a
-line of its log, for each weight anew: a GPU is done with a small batch before that.
+line of its log, for each weight anew: a GPU is done with a small batch before that. Of several ranks the parts are
+gathered in one tensor, out of which every weight is then copied together.
 
-What is fetched and released, and when, is as there.
+What is fetched and released, and when, is as there. Parts of several ranks are gathered where the weights are to lie.
 """
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
-import deepspeed.comm as dist
 import torch
+import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.zero import partitioned_param_coordinator as deepspeeds
 from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
@@ -23,33 +24,31 @@ from deepspeed.runtime.zero.partitioned_param_coordinator import iter_params, up
 from deepspeed.utils import z3_leaf_module
 
 
-class Copied:
+class Coming:
     """A weight on its way to the GPU; stands for DeepSpeed's handle."""
 
-    __slots__ = ("_param", "event", "number")
+    __slots__ = ("_param", "arrival")
 
-    def __init__(self, param: Any, event: Any, number: int) -> None:
+    def __init__(self, param: Any, arrival: Any) -> None:
         """Notes it.
 
         Args:
-            param: whose copy is in the queue of a stream.
-            event: on that stream after it; None where nothing is copied.
-            number: of the event; they come in this order.
+            param: that is on its way.
+            arrival: an event after its copy, or what the ranks exchange; None where nothing moves.
         """
-        self._param, self.event, self.number = param, event, number
+        self._param, self.arrival = param, arrival
 
     def wait(self, **_: Any) -> None:
-        """Has the stream that computes wait for it, and not the host."""
-        if self.event is not None:
-            torch.cuda.current_stream().wait_event(self.event)
+        """Has the current stream wait for it, and of a GPU's not the host."""
+        if self.arrival is not None:
+            self.arrival.wait()
         self._param.ds_status = ZeroParamStatus.AVAILABLE
 
 
 class PartitionedParameterCoordinator(deepspeeds.PartitionedParameterCoordinator):  # type: ignore[misc]
     """DeepSpeed's, with its name, so that what is private there is its own.
 
-    Where other processes have parts of the weights, and while the order of modules is learnt, which takes a step,
-    DeepSpeed does it all but for the wait for kernels.
+    While the order of modules is learnt, which takes a step, DeepSpeed does it all but for the wait for kernels.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -60,8 +59,6 @@ class PartitionedParameterCoordinator(deepspeeds.PartitionedParameterCoordinator
         self._device = torch.device(get_accelerator().current_device_name())
         self._params: dict[int, tuple[Any, ...]] = {}
         """Of a module, by its number."""
-        self._copied = 0
-        """Events so far."""
         self._pending: deque[tuple[Any, int]] = deque()
         """Weights that were released and whose kernels the GPU may not be through with: an event on the stream that
         computes, the oldest first, and how many elements they have."""
@@ -73,14 +70,14 @@ class PartitionedParameterCoordinator(deepspeeds.PartitionedParameterCoordinator
 
     def _fetch_sub_module_impl(self, current_submodule: torch.nn.Module, forward: bool, is_leaf: bool) -> None:
         self._wait_for_room()
-        if not (self._alone and self.is_complete_trace()):
+        if not self.is_complete_trace():
             super()._fetch_sub_module_impl(current_submodule, forward, is_leaf)
             return
         params = self._params_of(current_submodule)
-        self._copy([param for param in params if param.ds_status is ZeroParamStatus.NOT_AVAILABLE])
+        self._bring([param for param in params if param.ds_status is ZeroParamStatus.NOT_AVAILABLE])
         self._use(current_submodule, params, forward)
         self._pass_over(params)
-        self._copy_ahead()
+        self._bring_ahead()
         self.__step_id += 1
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiled U-Net leaves its graph for it
@@ -92,7 +89,7 @@ class PartitionedParameterCoordinator(deepspeeds.PartitionedParameterCoordinator
             forward: whether its pass forward is; else that backward, which a computation anew is a part of.
         """
         before = self.__n_available_params
-        if self._alone and self.is_complete_trace():
+        if self.is_complete_trace():
             self._release(submodule, forward)
         else:
             super().release_sub_module(submodule, forward)
@@ -107,9 +104,6 @@ class PartitionedParameterCoordinator(deepspeeds.PartitionedParameterCoordinator
         Args:
             module: the engine's.
         """
-        if not self._alone:
-            super().release_and_reset_all(module)
-            return
         for param in module.parameters():
             if param.ds_status is ZeroParamStatus.INFLIGHT:
                 self.__inflight_param_registry.data.pop(param).wait()
@@ -124,34 +118,55 @@ class PartitionedParameterCoordinator(deepspeeds.PartitionedParameterCoordinator
             self._params[module.ds_id] = known
         return known
 
-    def _copy(self, params: Collection[Any]) -> None:
-        """Puts copies of weights into the queue."""
+    def _bring(self, params: Collection[Any]) -> None:
+        """Has weights come."""
         if not params:
             return
         with get_accelerator().stream(self.__allgather_stream):
-            for param in params:
-                param.data = param.ds_tensor.to(self._device, non_blocking=True).view(param.ds_shape)
-                self.__n_available_params += param.ds_numel
-            event = torch.cuda.current_stream().record_event() if self._on_gpu else None
-        self._copied += 1
+            arrival = self._copy(params) if self._alone else self._gather(params)
         for param in params:
             param.ds_status = ZeroParamStatus.INFLIGHT
-            self.__inflight_param_registry.data[param] = Copied(param, event, self._copied)
+            self.__inflight_param_registry.data[param] = Coming(param, arrival)
+            self.__n_available_params += param.ds_numel
+
+    def _copy(self, params: Iterable[Any]) -> Any:
+        """Puts copies of whole weights into the queue of the current stream."""
+        for param in params:
+            param.data = param.ds_tensor.to(self._device, non_blocking=True).view(param.ds_shape)
+        return torch.cuda.current_stream().record_event() if self._on_gpu else None
+
+    def _gather(self, params: Collection[Any]) -> dist.Work | None:
+        """Copies this rank's parts to their places in whole weights, where the ranks exchange them."""
+        parts, wholes = [], []
+        for param in params:
+            size = param.ds_tensor.ds_numel
+            whole = torch.empty(size * param.ds_zero_partition_world_size, dtype=param.dtype, device=self._device)
+            part = whole.narrow(0, size * param.ds_zero_partition_rank, size)
+            part.copy_(param.ds_tensor, non_blocking=True)
+            param.data = whole[: param.ds_numel].view(param.ds_shape)
+            parts.append(part)
+            wholes.append(whole)
+        group: dist.ProcessGroup = next(iter(params)).ds_process_group
+        exchange = group.allgather_into_tensor_coalesced(wholes, parts)
+        if self._on_gpu:
+            return exchange
+        exchange.wait()  # two at once spoil memory: seen in gloo's threads, torch 2.13
+        return None
 
     def _use(self, module: Any, params: Collection[Any], forward: bool) -> None:
-        """Notes that a module uses its weights, whose copies the stream that computes waits for."""
+        """Notes that a module uses its weights, whose arrival the stream that computes waits for."""
         again = forward and bool(self.__active_backward_submodules) and torch._C._current_graph_task_id() != -1
-        last: Copied | None = None
+        arrivals: dict[Any, None] = {}
         for param in params:
             param.ds_active_sub_modules.add(module.ds_id)
             if again and not param.requires_grad:  # no gradient of its own tells when it is through
                 update_recompute_parameters(next(reversed(self.__active_backward_submodules.values())), param)
             if param.ds_status is ZeroParamStatus.INFLIGHT:
-                handle = self.__inflight_param_registry.data.pop(param)
+                arrivals[self.__inflight_param_registry.data.pop(param).arrival] = None
                 param.ds_status = ZeroParamStatus.AVAILABLE
-                last = handle if last is None or handle.number > last.number else last
-        if last is not None and last.event is not None:
-            torch.cuda.current_stream().wait_event(last.event)
+        for arrival in arrivals:
+            if arrival is not None:
+                arrival.wait()
 
     def _pass_over(self, params: Collection[Any]) -> None:
         """Takes a module's weights from the queue of what is to come, unless they were fetched ahead."""
@@ -162,8 +177,8 @@ class PartitionedParameterCoordinator(deepspeeds.PartitionedParameterCoordinator
                 f"step {self.__step_id} of the trace is of other weights than the module that is computed"
             )
 
-    def _copy_ahead(self) -> None:
-        """Puts as many into the queue as may be."""
+    def _bring_ahead(self) -> None:
+        """Has as many come as may be."""
         fetched_for, queue = self.__most_recent_step_id_param_fetched_for, self.__param_queue
         room = min(self.__max_n_available_params - self.__n_available_params, self.__prefetch_bucket_sz)
         ahead: dict[Any, None] = {}
@@ -174,7 +189,7 @@ class PartitionedParameterCoordinator(deepspeeds.PartitionedParameterCoordinator
             if use.param.ds_status is ZeroParamStatus.NOT_AVAILABLE and use.param not in ahead:
                 ahead[use.param] = None
                 elements += use.param.ds_numel
-        self._copy(ahead)
+        self._bring(ahead)
 
     @torch.no_grad()
     def _release(self, module: Any, forward: bool) -> None:

@@ -19,6 +19,15 @@ from launcher.train.offload.fused_adamw import FusedAdamW, load
 from launcher.train.offload.stage_1_and_2 import Stage1And2
 from launcher.train.offload.stage_3 import Stage3
 
+_WAYS_OF_FETCHING = (
+    "zero_quantized_weights",
+    "zero_quantized_nontrainable_weights",
+    "stage3_module_granularity_threshold",
+    "stage3_use_all_reduce_for_fetch_params",
+    "stage3_allgather_sequential",
+)
+"""Keys of DeepSpeed's JSON: weights packed, modules made whole by size, and parts that are exchanged otherwise."""
+
 
 @contextmanager
 def replacing_deepspeeds(config: Mapping[str, Any]) -> Iterator[None]:
@@ -51,7 +60,8 @@ def _on_every_rank() -> FusedAdamW | None:
 
 
 def _coordinator(zero: Mapping[str, Any]) -> type:
-    """What fetches weights: DeepSpeed's own where they are packed, or where size makes modules whole."""
-    otherwise = ("zero_quantized_weights", "zero_quantized_nontrainable_weights", "stage3_module_granularity_threshold")
+    """What fetches weights: DeepSpeed's own where it is asked for a way of its own."""
+    in_groups = zero.get("zero_hpz_partition_size", 1) > 1 or zero.get("mics_shard_size", -1) > 0
+    asked = in_groups or any(map(zero.get, _WAYS_OF_FETCHING))
     deepspeeds: type = parameter_offload.PartitionedParameterCoordinator
-    return deepspeeds if any(map(zero.get, otherwise)) else PartitionedParameterCoordinator
+    return deepspeeds if asked else PartitionedParameterCoordinator
