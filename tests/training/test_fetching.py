@@ -45,11 +45,17 @@ def of_ranks(extensions, tmp_path_factory):
 def test_of_several_ranks_as_well(name, of_ranks):
     seen = []
     for told in of_ranks:
-        mine, theirs = told[name]
+        (mine, _), (theirs, _) = told[name]
         assert mine == theirs
         seen.append(mine[-1])
     assert seen == [seen[0]] * RANKS
     assert any(here for _, *_, here, _ in seen[0])
+
+
+def test_what_stays_is_gathered_together_after_an_update(of_ranks):
+    for told in of_ranks:
+        (_, mine), (_, theirs) = told["small ones stay"]
+        assert theirs > mine == 0
 
 
 class Event:

@@ -110,6 +110,22 @@ class PartitionedParameterCoordinator(deepspeeds.PartitionedParameterCoordinator
             param.ds_active_sub_modules.clear()
             self._free(param)
 
+    @torch.no_grad()
+    def bring_back(self, params: Iterable[Any]) -> None:
+        """Has weights come that stay: after an update, together and not one by one.
+
+        Args:
+            params: that are never released; of a single rank DeepSpeed's own copies them.
+        """
+        missing = [param for param in params if param.ds_status is ZeroParamStatus.NOT_AVAILABLE]
+        if self._alone or not missing:
+            return
+        exchange = self._gather(missing)
+        if exchange is not None:
+            exchange.wait()
+        for param in missing:
+            param.ds_status = ZeroParamStatus.AVAILABLE
+
     def _params_of(self, module: Any) -> tuple[Any, ...]:
         """Its own, or all of it where it is fetched whole."""
         known = self._params.get(module.ds_id)

@@ -12,6 +12,7 @@ import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 
+from launcher.train.offload.fetching import PartitionedParameterCoordinator
 from launcher.train.offload.fused_adamw import FusedAdamW
 from launcher.train.offload.gradients import HostGradients, Run, clip_factor
 
@@ -112,6 +113,12 @@ class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
             self._rounded = False
         else:
             super()._reassign_or_swap_out_partitioned_parameters(sub_group_id)
+
+    def _post_step(self, timer_names: list[str]) -> None:
+        coordinator = self.parameter_offload.get_param_coordinator()
+        if isinstance(coordinator, PartitionedParameterCoordinator):
+            coordinator.bring_back(self.persistent_parameters)
+        super()._post_step(timer_names)
 
     def _weights_on_host(self, sub_group_id: int) -> torch.Tensor | None:
         """The weights of a group where they lie in host memory in bf16: the update rounds the masters into them."""
