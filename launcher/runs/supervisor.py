@@ -75,8 +75,8 @@ class Supervisor:
         of_a_launch = (self._run.stop_json, self._run.checkpoint_json, self._run.outcome_json, self._run.heartbeat_json)
         for leftover in of_a_launch:
             leftover.unlink(missing_ok=True)
+        register(self._run)  # before its state says that it lives: whoever started it finds it by name from then on
         self._write()
-        register(self._run)
         self._events.emit("start", supervisor=self._identity.pid)
         signal.signal(signal.SIGTERM, self._on_signal)
         # It is started with SIGINT blocked: one from the terminal it left is dropped, later ones are meant for it.
