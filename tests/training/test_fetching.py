@@ -61,9 +61,6 @@ def test_what_stays_is_gathered_together_after_an_update(of_ranks):
 class Event:
     """Of work that goes on until somebody waits for it."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-
     def query(self) -> bool:
         return False
 
@@ -81,7 +78,7 @@ class Stream:
         self.begun, self.waited, self.computing_waits = [], [], []
 
     def record_event(self) -> Event:
-        event = Event(len(self.begun))
+        event = Event()
         event.synchronize = lambda: self.waited.append(event)
         event.wait = lambda: self.computing_waits.append(event)
         self.begun.append(event)

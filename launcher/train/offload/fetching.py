@@ -34,7 +34,7 @@ class Coming:
 
         Args:
             param: that is on its way.
-            arrival: an event after its copy, or what the ranks exchange; None where nothing moves.
+            arrival: an event after its copy, or the ranks' exchange; None where it is there.
         """
         self._param, self.arrival = param, arrival
 
@@ -115,14 +115,14 @@ class PartitionedParameterCoordinator(deepspeeds.PartitionedParameterCoordinator
         """Has weights come that stay: after an update, together and not one by one.
 
         Args:
-            params: that are never released; of a single rank DeepSpeed's own copies them.
+            params: that are never released in a step.
         """
         missing = [param for param in params if param.ds_status is ZeroParamStatus.NOT_AVAILABLE]
-        if self._alone or not missing:
+        if not missing:
             return
-        exchange = self._gather(missing)
-        if exchange is not None:
-            exchange.wait()
+        arrival = self._send(missing)
+        if arrival is not None:
+            arrival.wait()
         for param in missing:
             param.ds_status = ZeroParamStatus.AVAILABLE
 
@@ -139,11 +139,15 @@ class PartitionedParameterCoordinator(deepspeeds.PartitionedParameterCoordinator
         if not params:
             return
         with get_accelerator().stream(self.__allgather_stream):
-            arrival = self._copy(params) if self._alone else self._gather(params)
+            arrival = self._send(params)
         for param in params:
             param.ds_status = ZeroParamStatus.INFLIGHT
             self.__inflight_param_registry.data[param] = Coming(param, arrival)
             self.__n_available_params += param.ds_numel
+
+    def _send(self, params: Collection[Any]) -> Any:
+        """Puts whole weights on their way; returns what to wait for, None where they are there."""
+        return self._copy(params) if self._alone else self._gather(params)
 
     def _copy(self, params: Iterable[Any]) -> Any:
         """Puts copies of whole weights into the queue of the current stream."""
@@ -152,7 +156,11 @@ class PartitionedParameterCoordinator(deepspeeds.PartitionedParameterCoordinator
         return torch.cuda.current_stream().record_event() if self._on_gpu else None
 
     def _gather(self, params: Collection[Any]) -> dist.Work | None:
-        """Copies this rank's parts to their places in whole weights, where the ranks exchange them."""
+        """Copies this rank's parts to their places in whole weights, where the ranks exchange them.
+
+        Args:
+            params: of one precision, as all of an engine's are, in the same order on every rank.
+        """
         parts, wholes = [], []
         for param in params:
             size = param.ds_tensor.ds_numel
