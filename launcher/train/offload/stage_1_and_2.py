@@ -16,6 +16,7 @@ from deepspeed.runtime.zero.stage_1_and_2 import INITIAL_MICRO_STEP_ID, DeepSpee
 
 from launcher.train.offload.fused_adamw import FusedAdamW
 from launcher.train.offload.gradients import HostGradients, Run, clip_factor
+from launcher.train.offload.packing import PACKED_AT_ONCE, pack
 
 
 class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
@@ -26,6 +27,9 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
         super().__init__(*args, **options)
         self._adam = adam
         self._alone = dist.get_world_size(group=self.dp_process_group) == 1
+        self._producing = get_accelerator().current_stream()
+        self._waiting: list[tuple[tuple[int, int, int], torch.Tensor]] = []
+        self._elements_waiting = 0
         # Of DeepSpeed's own way alone.
         self.temp_grad_buffer_for_cpu_offload = self.temp_grad_buffer_for_gpu_offload = None
 
@@ -50,21 +54,46 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
                 tensor.div_(dist.get_world_size(group=self.dp_process_group))
                 dist.all_reduce(tensor, group=self.dp_process_group)
 
+    def reduce_independent_p_g_buckets_and_remove_grads(self, param: torch.nn.Parameter, group: int) -> None:
+        """Takes in the gradient of one parameter; several are copied into the bucket at once."""
+        dtype, size = self.get_param_comm_dtype(param), param.numel()
+        bucket = self.ipg_buckets[dtype]
+        if bucket.elements + size > self.reduce_bucket_size:
+            self.reduce_ipg_grads(dtype)
+            bucket.index = (bucket.index + 1) % len(bucket.buffer)
+        stream = get_accelerator().current_stream()
+        if stream != self._producing:  # under torch.compile
+            self._pack(bucket)
+            self._producing = stream
+        self._waiting.append(((group, param.param_idx_in_group, self.get_param_id(param)), param.grad))
+        self._elements_waiting += size
+        bucket.elements += size
+        self.clear_grad_attribute(param)
+        if self._elements_waiting >= PACKED_AT_ONCE:
+            self._pack(bucket)
+
     def reduce_ipg_grads(self, comm_dtype: torch.dtype | None = None) -> None:
         """Averages what is in the buckets and hands it over to the host."""
         for dtype in self.ipg_buckets if comm_dtype is None else (comm_dtype,):
             bucket = self.ipg_buckets[dtype]
-            if not bucket.params:
+            if not bucket.elements:
                 continue
-            large = self.extra_large_param_to_reduce.pop(dtype, None)  # greater than the bucket, and alone in it
-            full = bucket.buffer[bucket.index].narrow(0, 0, bucket.elements) if large is None else large.grad.view(-1)
+            self._pack(bucket)
+            large = bucket.elements > self.reduce_bucket_size  # of one parameter, alone in it
+            full = bucket.grads[0].view(-1) if large else self._end_of(bucket, bucket.elements)
             self.average_tensor(full, dtype)
             with get_accelerator().stream(self._reducing):
                 self._hand_over(bucket, full)
                 self._record_offload_copy()
-                if large is None:
+                if not large:
                     self._keep_until_copied(bucket)
             bucket.clear()
+
+    def independent_gradient_partition_epilogue(self) -> None:
+        """Ends a backward pass; DeepSpeed's own waits for the whole GPU here, in every micro-batch."""
+        self.reduce_ipg_grads()
+        self._release_ipg_buffers()
+        self._epilogue_ran_this_backward = True
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -105,6 +134,34 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
         """The stream that reduces gradients and brings them to the host; None on a CPU."""
         return self.reduction_stream if self.overlap_comm else get_accelerator().current_stream()
 
+    def _pack(self, bucket: IPGBucket) -> None:
+        """Moves what waits into the bucket, on the stream that computed it.
+
+        A backward pass comes to parameters in about the opposite of their order, so the bucket is filled from its end:
+        then gradients lie in it as they do on the host, and leave it in few copies.
+        """
+        if not self._waiting:
+            return
+        self._waiting.sort(key=lambda pair: pair[0])
+        bucket.params[:0] = [param for param, _ in self._waiting]
+        gradients = [gradient for _, gradient in self._waiting]
+        with get_accelerator().stream(self._producing):
+            if bucket.elements > self.reduce_bucket_size:
+                bucket.grads = gradients
+            else:
+                stream = get_accelerator().current_stream()
+                if bucket.index in bucket.reuse_events:
+                    stream.wait_event(bucket.reuse_events[bucket.index])
+                for gradient in gradients:
+                    self._record_gradient_stream(gradient, stream)
+                pack(gradients, self._end_of(bucket, bucket.elements).narrow(0, 0, self._elements_waiting))
+            self._record_bucket_producer(bucket)
+        self._waiting.clear()
+        self._elements_waiting = 0
+
+    def _end_of(self, bucket: IPGBucket, elements: int) -> torch.Tensor:
+        return bucket.buffer[bucket.index].narrow(0, self.reduce_bucket_size - elements, elements)
+
     def _hand_over(self, bucket: IPGBucket, full: torch.Tensor) -> None:
         """Brings this rank's part of a bucket to the host, which adds up micro-batches."""
         pieces, offset = [], 0
@@ -114,8 +171,6 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
                 _, start, place, size = self.grad_position[number]
                 pieces.append(Run(offset + start, group, place, size))
             offset += param.numel()
-            self.params_already_reduced[number] = True
-            self.clear_grad_attribute(param)
         if self.micro_step_id > 0 and not self.cpu_offload_pin_memory:
             self._wait_for_offload_copies()  # pageable memory may be read before the GPU has written it
         stream = get_accelerator().current_stream()

@@ -10,11 +10,12 @@ from typing import Any
 import deepspeed.comm as dist
 import torch
 from deepspeed.accelerator import get_accelerator
-from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
+from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3, IPGBucketZ3
 
 from launcher.train.offload.fetching import PartitionedParameterCoordinator
 from launcher.train.offload.fused_adamw import FusedAdamW
 from launcher.train.offload.gradients import HostGradients, Run, clip_factor
+from launcher.train.offload.packing import PACKED_AT_ONCE, pack
 
 
 class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
@@ -25,9 +26,58 @@ class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
         super().__init__(*args, **options)
         self._adam = adam
         self._rounded = False
+        self._producing = get_accelerator().current_stream()
+        self._waiting: list[torch.nn.Parameter] = []
+        self._elements_waiting = 0
 
     def initialize_optimizer_states(self) -> None:
         """Nothing: DeepSpeed's own makes room for gradients in fp32, and states come with the first update."""
+
+    def reduce_independent_p_g_buckets_and_remove_grads(self, param: Any) -> None:
+        """Takes in the gradient of one parameter; several are copied into the bucket at once."""
+        dtype = self.get_param_comm_dtype(param)
+        bucket, ranks = self.ipg_buckets[dtype], self._get_param_partition_group(param)
+        if bucket.elements + param.ds_numel > self.reduce_bucket_size or ranks != bucket.process_group:
+            self._DeepSpeedZeroOptimizer_Stage3__reduce_and_partition_ipg_grads(dtype)
+            bucket.process_group = ranks
+        stream = get_accelerator().current_stream()
+        if stream != self._producing:  # under torch.compile
+            self._pack(bucket)
+            self._producing = stream
+        bucket.params.append(param)
+        bucket.elements += param.ds_numel
+        self._waiting.append(param)
+        self._elements_waiting += param.ds_numel
+        if self._elements_waiting >= PACKED_AT_ONCE:
+            self._pack(bucket)
+
+    def _DeepSpeedZeroOptimizer_Stage3__reduce_and_partition_ipg_grads(  # noqa: N802
+        self, communication_data_type: torch.dtype
+    ) -> None:
+        """Averages what is in the bucket and brings it to the host."""
+        self._pack(self.ipg_buckets[communication_data_type])
+        DeepSpeedZeroOptimizer_Stage3._DeepSpeedZeroOptimizer_Stage3__reduce_and_partition_ipg_grads(
+            self, communication_data_type
+        )
+
+    @torch.no_grad()
+    def _pack(self, bucket: IPGBucketZ3) -> None:
+        """Moves what waits into the bucket; what is greater than it stays where it is."""
+        if not self._waiting:
+            return
+        if not get_accelerator().resolves_data_dependency():
+            self.reduce_and_partition_stream.wait_stream(self._producing)
+        if bucket.elements <= self.reduce_bucket_size:
+            gradients = [param.grad for param in self._waiting]
+            start = bucket.elements - self._elements_waiting
+            with get_accelerator().stream(self.reduce_and_partition_stream):
+                copies = pack(gradients, bucket.buffer.narrow(0, start, self._elements_waiting))
+            for gradient, copy in zip(gradients, copies, strict=True):
+                if not get_accelerator().is_synchronized_device():
+                    gradient.record_stream(self.reduce_and_partition_stream)
+                gradient.data = copy  # the parameter itself may be released already
+        self._waiting.clear()
+        self._elements_waiting = 0
 
     @torch.no_grad()
     def partition_grads(self, params_to_release: list[Any], grad_partitions: list[torch.Tensor]) -> None:

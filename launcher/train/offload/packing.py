@@ -1,0 +1,24 @@
+"""Gradients on their way into a bucket, several at a time."""
+
+from collections.abc import Sequence
+
+import torch
+from torch._utils import _unflatten_dense_tensors
+
+PACKED_AT_ONCE = 1 << 22
+"""Elements that wait for each other at the most, but for the last: little on the GPU, and few copies."""
+
+
+def pack(gradients: Sequence[torch.Tensor], flat: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Copies them one after the other in one launch; a copy of each takes the host as long as a small op each.
+
+    Args:
+        gradients: contiguous, of ``flat``'s precision.
+        flat: of exactly so many elements.
+
+    Returns:
+        Their copies, views of ``flat``.
+    """
+    copies: Sequence[torch.Tensor] = _unflatten_dense_tensors(flat, gradients)
+    torch._foreach_copy_(copies, gradients)
+    return copies
