@@ -1,19 +1,88 @@
-"""Which activations are recomputed in the backward pass instead of kept."""
+"""Which activations are recomputed in the backward pass instead of kept, and how."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
 from diffusers import Transformer2DModel, UNet2DConditionModel
 
 
-def checkpoint_activations(unet: UNet2DConditionModel, granularity: str) -> None:
+def checkpoint_activations(unet: UNet2DConditionModel, granularity: str, *, compiled: bool = False) -> None:
     """Turns gradient checkpointing on, in place.
 
     Args:
-        unet: before it is compiled or an engine is built around it.
+        unet: before it is compiled or an engine is built around it, with its adapter.
         granularity: ``all`` recomputes transformer blocks and resnets, ``transformer_blocks`` keeps the resnets'.
+        compiled: whether it will be.
     """
-    unet.enable_gradient_checkpointing()
+    # Only torch's own repeats random numbers and is understood by torch.compile.
+    random = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in unet.modules())
+    unet.enable_gradient_checkpointing(None if random or compiled else recomputed)
     if granularity == "all":
         return
     for module in unet.modules():
         # A transformer's flag is for its blocks; the others' are for resnets.
         if hasattr(module, "gradient_checkpointing") and not isinstance(module, Transformer2DModel):
             module.gradient_checkpointing = False
+
+
+def recomputed(function: Callable[..., Any], *inputs: Any) -> Any:
+    """What a function of tensors computes, with nothing kept for the backward pass but its inputs.
+
+    ``torch.utils.checkpoint`` without re-entrance does the same, for graphs that are gone through several times, in
+    parts, and nested in each other too; of a step of SDXL its books take a third of the host's time
+    (``benchmarks/recomputing.py``). Here each tensor is asked for once.
+
+    Args:
+        function: draws no random numbers.
+        inputs: of it.
+    """
+    region = _Region(function, inputs)
+    with torch.autograd.graph.saved_tensors_hooks(region.leave_out, region.bring_back):
+        return function(*inputs)
+
+
+class _Region:
+    """A call whose graph has numbers in place of the tensors it needs; the first that is asked for brings all."""
+
+    def __init__(self, function: Callable[..., Any], inputs: tuple[Any, ...]) -> None:
+        self._function, self._inputs = function, inputs
+        self._left_out = 0
+        self._brought: dict[int, torch.Tensor] = {}
+        self._autocast = _autocast(next(each.device.type for each in inputs if isinstance(each, torch.Tensor)))
+
+    def leave_out(self, _: torch.Tensor) -> int:
+        self._left_out += 1
+        return self._left_out - 1
+
+    def bring_back(self, number: int) -> torch.Tensor:
+        if not self._brought:
+            self._compute_again()
+        return self._brought.pop(number)  # it goes as soon as the graph has used it
+
+    def _compute_again(self) -> None:
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            self._brought[len(self._brought)] = tensor.detach() if tensor.requires_grad else tensor
+            if len(self._brought) == self._left_out:
+                raise _EnoughError
+            return tensor
+
+        try:
+            hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+            with torch.enable_grad(), self._autocast, hooks:
+                self._function(*self._inputs)
+        except _EnoughError:
+            return
+        raise RuntimeError(f"of {self._left_out} tensors {len(self._brought)} came when they were computed again")
+
+
+def _autocast(device: str) -> AbstractContextManager[object]:
+    """What is cast now; other threads, as the backward pass's, have settings of their own."""
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext()
+    return torch.autocast(device, torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device))
+
+
+class _EnoughError(Exception):
+    """All that the graph needs is there: what the function does afterwards is not needed again."""

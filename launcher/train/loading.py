@@ -78,7 +78,8 @@ def _unet(
     if training.adapter.is_lora:
         add_adapter(unet, training.adapter, training.optimization.seed)
     if training.optimization.gradient_checkpointing:
-        checkpoint_activations(unet, training.optimization.gradient_checkpointing_granularity)
+        granularity = training.optimization.gradient_checkpointing_granularity
+        checkpoint_activations(unet, granularity, compiled=dynamo is not None)
     if dynamo:
         compile_unet(unet, dynamo)
     return unet

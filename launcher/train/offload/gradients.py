@@ -1,9 +1,8 @@
 """Gradients in host memory, where an optimizer on the CPU reads them."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import deepspeed.comm as dist
 import torch
@@ -15,8 +14,7 @@ _SUMS = {True: torch.float32, False: torch.float64}
 """In which a norm is summed up: a GPU, which needs no copy for fp32, adds in a tree, a CPU one after the other."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Elements that lie one after the other, on the GPU and on the host."""
 
     source: int

@@ -1,7 +1,5 @@
 """Gradients on their way into a bucket, several at a time."""
 
-from collections.abc import Sequence
-
 import torch
 from torch._utils import _unflatten_dense_tensors
 
@@ -9,7 +7,7 @@ PACKED_AT_ONCE = 1 << 22
 """Elements that wait for each other at the most, but for the last: little on the GPU, and few copies."""
 
 
-def pack(gradients: Sequence[torch.Tensor], flat: torch.Tensor) -> Sequence[torch.Tensor]:
+def pack(gradients: list[torch.Tensor], flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Copies them one after the other in one launch; a copy of each takes the host as long as a small op each.
 
     Args:
@@ -19,6 +17,6 @@ def pack(gradients: Sequence[torch.Tensor], flat: torch.Tensor) -> Sequence[torc
     Returns:
         Their copies, views of ``flat``.
     """
-    copies: Sequence[torch.Tensor] = _unflatten_dense_tensors(flat, gradients)
+    copies: tuple[torch.Tensor, ...] = _unflatten_dense_tensors(flat, gradients)  # type: ignore[no-untyped-call]
     torch._foreach_copy_(copies, gradients)
     return copies

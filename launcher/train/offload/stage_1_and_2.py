@@ -54,7 +54,7 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
                 tensor.div_(dist.get_world_size(group=self.dp_process_group))
                 dist.all_reduce(tensor, group=self.dp_process_group)
 
-    def reduce_independent_p_g_buckets_and_remove_grads(self, param: torch.nn.Parameter, group: int) -> None:
+    def reduce_independent_p_g_buckets_and_remove_grads(self, param: Any, group: int) -> None:
         """Takes in the gradient of one parameter; several are copied into the bucket at once."""
         dtype, size = self.get_param_comm_dtype(param), param.numel()
         bucket = self.ipg_buckets[dtype]
@@ -160,7 +160,8 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
         self._elements_waiting = 0
 
     def _end_of(self, bucket: IPGBucket, elements: int) -> torch.Tensor:
-        return bucket.buffer[bucket.index].narrow(0, self.reduce_bucket_size - elements, elements)
+        buffer: torch.Tensor = bucket.buffer[bucket.index]
+        return buffer.narrow(0, self.reduce_bucket_size - elements, elements)
 
     def _hand_over(self, bucket: IPGBucket, full: torch.Tensor) -> None:
         """Brings this rank's part of a bucket to the host, which adds up micro-batches."""

@@ -27,7 +27,7 @@ class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
         self._adam = adam
         self._rounded = False
         self._producing = get_accelerator().current_stream()
-        self._waiting: list[torch.nn.Parameter] = []
+        self._waiting: list[Any] = []
         self._elements_waiting = 0
 
     def initialize_optimizer_states(self) -> None:
