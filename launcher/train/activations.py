@@ -62,14 +62,14 @@ class _Region:
         return self._brought.pop(number)  # it goes as soon as the graph has used it
 
     def _compute_again(self) -> None:
-        def keep(tensor: torch.Tensor) -> torch.Tensor:
-            self._brought[len(self._brought)] = tensor.detach() if tensor.requires_grad else tensor
+        # It keeps nothing in this graph, which nobody goes through: a tensor of it there would keep it alive for ever.
+        def keep(tensor: torch.Tensor) -> None:
+            self._brought[len(self._brought)] = tensor.detach()
             if len(self._brought) == self._left_out:
                 raise _EnoughError
-            return tensor
 
         try:
-            hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+            hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda nothing: nothing)
             with torch.enable_grad(), self._autocast, hooks:
                 self._function(*self._inputs)
         except _EnoughError:

@@ -1,5 +1,6 @@
 """Gradient checkpointing recomputes what is chosen and changes no gradient; attention tells the kernel that runs."""
 
+import gc
 from collections import Counter
 
 import pytest
@@ -10,7 +11,7 @@ from torch.nn.attention import SDPBackend
 
 from launcher.errors import CannotRunHereError
 from launcher.train import attention
-from launcher.train.activations import checkpoint_activations
+from launcher.train.activations import checkpoint_activations, recomputed
 from launcher.train.attention import attention_kernel, verify_attention
 from launcher.train.batches import Batches, Division
 from launcher.train.objective import diffusion_loss
@@ -54,6 +55,68 @@ def test_what_is_chosen_runs_twice_and_gradients_stay_the_same(model, batch):
     again, kept, same = passed(model, batch, "transformer_blocks")
     assert again == [transformers, 0]
     assert all(torch.equal(one, other) for one, other in zip(gradients, same, strict=True))
+
+
+def gradients_of(model, batch, dtype=torch.float32, dropout=0.0, checkpoint=True, compiled=False):
+    unet = model.unet(dtype)
+    for module in unet.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = dropout
+    unet.train()
+    if checkpoint:
+        checkpoint_activations(unet, "all", compiled=compiled)
+    torch.manual_seed(1)
+    diffusion_loss(unet, model.noise_scheduler(), batch).backward()
+    return [weight.grad for weight in unet.parameters()]
+
+
+def all_equal(some, others):
+    return all(torch.equal(one, other) for one, other in zip(some, others, strict=True))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_dropout_drops_the_same_when_it_is_computed_again(model, batch, compiled):
+    kept = gradients_of(model, batch, dropout=0.5, checkpoint=False)
+    assert not all_equal(kept, gradients_of(model, batch, checkpoint=False))
+    assert all_equal(kept, gradients_of(model, batch, dropout=0.5, compiled=compiled))
+
+
+def test_what_is_cast_is_cast_again(model, batch):
+    with torch.autocast("cpu", torch.bfloat16):
+        unet = model.unet(torch.float32)
+        checkpoint_activations(unet, "all")
+        loss = diffusion_loss(unet, model.noise_scheduler(), batch)
+    loss.backward()  # where nothing is cast any more
+    with torch.autocast("cpu", torch.bfloat16):
+        kept = gradients_of(model, batch, checkpoint=False)
+    assert all_equal(kept, [weight.grad for weight in unet.parameters()])
+
+
+def test_nothing_of_a_step_is_left_to_the_garbage_collector(model, batch):
+    unet = model.unet(torch.float32)
+    checkpoint_activations(unet, "all")
+
+    def left():
+        diffusion_loss(unet, model.noise_scheduler(), batch).backward()
+        return sum(isinstance(each, torch.Tensor) for each in gc.get_objects())
+
+    gc.disable()
+    try:
+        assert left() == left() == left()
+    finally:
+        gc.enable()
+
+
+def test_what_differs_when_it_is_computed_again_is_an_error():
+    weight, calls = torch.ones(2, requires_grad=True), []
+
+    def differing(tensor):
+        calls.append(tensor)
+        return tensor * weight if len(calls) > 1 else (tensor * weight).sin()
+
+    loss = recomputed(differing, torch.ones(2)).sum()
+    with pytest.raises(RuntimeError, match="of 2 tensors 1 came"):
+        loss.backward()
 
 
 CPU = torch.device("cpu")
