@@ -8,6 +8,8 @@ from launcher.config.deepspeed import GROUP_ELEMENTS
 COPIED_AT_ONCE = 1 << 23
 """Elements of a gradient's copy to the host: enough for PCIe's whole speed, and little on the GPU where micro-batches
 are added up."""
+PACKED_AT_ONCE = 1 << 22
+"""Elements of gradients that wait until they are copied into a bucket together: little on the GPU, and few copies."""
 _OTHERWISE = ("data_types", "torch_autocast", "communication_data_type")
 """Sections of DeepSpeed's JSON under which gradients are kept or sent in another precision than the weights'."""
 

@@ -74,7 +74,7 @@ class PartitionedWeights:
             self._fetching.end(number)
 
     def gradient(self, parameter: int, tensor: Tensor) -> None:
-        """A gradient is whole, and goes to the bucket."""
+        """A gradient is whole, and goes to the bucket; that some wait there is not played: a block's come at once."""
         size = self._parameters[parameter]
         if sum(self._in_bucket) + size > self._facts.reduce_bucket:
             self._reduce()

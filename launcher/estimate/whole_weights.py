@@ -6,7 +6,7 @@ engine.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from launcher.config.engine import COPIED_AT_ONCE
+from launcher.config.engine import COPIED_AT_ONCE, PACKED_AT_ONCE
 from launcher.estimate.engine_facts import EngineFacts
 from launcher.estimate.gpu import (
     BUCKETS,
@@ -51,6 +51,8 @@ class WholeWeights:
         self._kept: list[tuple[int, Tensor]] = []
         self._buckets: list[Tensor] = []
         self._in_bucket: list[int] = []
+        self._waiting: list[tuple[int, Tensor]] = []
+        """For others that go into the bucket with them."""
         self._has_states = False
 
     def start(self) -> None:
@@ -121,10 +123,18 @@ class WholeWeights:
         if sum(self._in_bucket) + self._parameters[parameter] > self._facts.reduce_bucket:
             self._reduce()
         self._in_bucket.append(self._parameters[parameter])
-        self._gpu.give(tensor)
+        self._waiting.append((self._parameters[parameter], tensor))
+        if not self._facts.one_pass or sum(size for size, _ in self._waiting) >= PACKED_AT_ONCE:
+            self._pack()
+
+    def _pack(self) -> None:
+        """What waits is in the bucket now."""
+        self._gpu.give(*(tensor for _, tensor in self._waiting))
+        self._waiting = []
 
     def _reduce(self) -> None:
         """Gradients of a bucket are averaged, and go to where they are kept."""
+        self._pack()
         gpu, facts, stream = self._gpu, self._facts, REDUCING if self._facts.overlap else 0
         if facts.one_pass:
             if facts.accumulation > 1:  # what the host has of them comes up

@@ -31,8 +31,8 @@ def recomputed(function: Callable[..., Any], *inputs: Any) -> Any:
     """What a function of tensors computes, with nothing kept for the backward pass but its inputs.
 
     ``torch.utils.checkpoint`` without re-entrance does the same, for graphs that are gone through several times, in
-    parts, and nested in each other too; of a step of SDXL its books take a third of the host's time
-    (``benchmarks/recomputing.py``). Here each tensor is asked for once.
+    parts, and nested in each other too; its books are a third of what forward and backward take of the host
+    (``benchmarks/host_time.py``). Here each tensor is asked for once.
 
     Args:
         function: draws no random numbers.

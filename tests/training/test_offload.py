@@ -54,6 +54,7 @@ CASES = {
     "stage 3, parameters on the CPU, accumulation": {"stage": 3, "accumulation": 4, **ON_CPU},
     "stage 3, fp32, parameters on the CPU": {"stage": 3, "precision": "no", **ON_CPU},
     "stage 3, accumulation, not pinned": {"stage": 3, "accumulation": 2, **UNPINNED, **ON_CPU},
+    "stage 3, each gradient where it is": {"stage": 3, "overrides": {"zero_optimization.contiguous_gradients": False}},
     "stage 3, undecayed norms and biases, frozen": {"stage": 3, "frozen": True, **UNDECAYED, **ON_CPU},
 }
 CLIPPED = {

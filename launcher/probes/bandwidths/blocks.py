@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
-from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from launcher.machine.bandwidths import BlockAtSize, BlockSpeed
 from launcher.probes.bandwidths.clock import TIMES, gpu_seconds, host_seconds
+from launcher.train.activations import recomputed
 
 TOKENS, TEXT_WIDTH, TIME_WIDTH = 77, 2048, 1280
 """Of SDXL's prompt embeddings, and of its time embedding."""
@@ -67,7 +67,7 @@ def block_speed(kind: Kind, device: torch.device) -> BlockSpeed:
     block = kind.make().to(device, torch.bfloat16).train()
     tiny = _inputs(kind, TINY, device)
     plain = _launches(block, lambda: block(**tiny))
-    checkpointed = _launches(block, lambda: checkpoint(block, *_in_order(block, tiny), use_reentrant=False))
+    checkpointed = _launches(block, lambda: recomputed(block, *_in_order(block, tiny)))
     small, large = (_at_size(block, _inputs(kind, size, device), device) for size in kind.sizes)
     return BlockSpeed(*plain, *checkpointed, small, large)
 

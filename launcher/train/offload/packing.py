@@ -3,9 +3,6 @@
 import torch
 from torch._utils import _unflatten_dense_tensors
 
-PACKED_AT_ONCE = 1 << 22
-"""Elements that wait for each other at the most, but for the last: little on the GPU, and few copies."""
-
 
 def pack(gradients: list[torch.Tensor], flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Copies them one after the other in one launch; a copy of each takes the host as long as a small op each.

@@ -14,9 +14,10 @@ import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.zero.stage_1_and_2 import INITIAL_MICRO_STEP_ID, DeepSpeedZeroOptimizer, IPGBucket
 
+from launcher.config.engine import PACKED_AT_ONCE
 from launcher.train.offload.fused_adamw import FusedAdamW
 from launcher.train.offload.gradients import HostGradients, Run, clip_factor
-from launcher.train.offload.packing import PACKED_AT_ONCE, pack
+from launcher.train.offload.packing import pack
 
 
 class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]

@@ -12,10 +12,11 @@ import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3, IPGBucketZ3
 
+from launcher.config.engine import PACKED_AT_ONCE
 from launcher.train.offload.fetching import PartitionedParameterCoordinator
 from launcher.train.offload.fused_adamw import FusedAdamW
 from launcher.train.offload.gradients import HostGradients, Run, clip_factor
-from launcher.train.offload.packing import PACKED_AT_ONCE, pack
+from launcher.train.offload.packing import pack
 
 
 class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
@@ -62,12 +63,12 @@ class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
 
     @torch.no_grad()
     def _pack(self, bucket: IPGBucketZ3) -> None:
-        """Moves what waits into the bucket; what is greater than it stays where it is."""
+        """Moves what waits into the bucket, if there is one, and what waits is not greater than it."""
         if not self._waiting:
             return
         if not get_accelerator().resolves_data_dependency():
             self.reduce_and_partition_stream.wait_stream(self._producing)
-        if bucket.elements <= self.reduce_bucket_size:
+        if self.contiguous_gradients and bucket.elements <= self.reduce_bucket_size:
             gradients = [param.grad for param in self._waiting]
             start = bucket.elements - self._elements_waiting
             with get_accelerator().stream(self.reduce_and_partition_stream):
