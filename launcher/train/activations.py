@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from diffusers import Transformer2DModel, UNet2DConditionModel
+from torch.nn.modules.dropout import _DropoutNd
 
 
 def checkpoint_activations(unet: UNet2DConditionModel, granularity: str, *, compiled: bool = False) -> None:
@@ -17,8 +18,8 @@ def checkpoint_activations(unet: UNet2DConditionModel, granularity: str, *, comp
         compiled: whether it will be.
     """
     # Only torch's own repeats random numbers and is understood by torch.compile.
-    random = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in unet.modules())
-    unet.enable_gradient_checkpointing(None if random or compiled else recomputed)
+    drops = any(isinstance(module, _DropoutNd) and module.p > 0 for module in unet.modules())
+    unet.enable_gradient_checkpointing(None if drops or compiled else recomputed)
     if granularity == "all":
         return
     for module in unet.modules():
@@ -30,13 +31,16 @@ def checkpoint_activations(unet: UNet2DConditionModel, granularity: str, *, comp
 def recomputed(function: Callable[..., Any], *inputs: Any) -> Any:
     """What a function of tensors computes, with nothing kept for the backward pass but its inputs.
 
-    ``torch.utils.checkpoint`` without re-entrance does the same, for graphs that are gone through several times, in
-    parts, and nested in each other too; its books are a third of what forward and backward take of the host
-    (``benchmarks/host_time.py``). Here each tensor is asked for once.
+    ``torch.utils.checkpoint`` without re-entrance does the same; its books, which tell what differs the second time,
+    are a third of what forward and backward take of the host (``benchmarks/host_time.py``). Here each tensor is asked
+    for once.
 
     Args:
         function: draws no random numbers.
-        inputs: of it.
+        inputs: of it, which nobody changes until the backward pass.
+
+    Raises:
+        RuntimeError: in the backward pass; an input was changed, or something else came of it the second time.
     """
     region = _Region(function, inputs)
     with torch.autograd.graph.saved_tensors_hooks(region.leave_out, region.bring_back):
@@ -47,7 +51,7 @@ class _Region:
     """A call whose graph has numbers in place of the tensors it needs; the first that is asked for brings all."""
 
     def __init__(self, function: Callable[..., Any], inputs: tuple[Any, ...]) -> None:
-        self._function, self._inputs = function, inputs
+        self._function, self._inputs, self._versions = function, inputs, _versions(inputs)
         self._left_out = 0
         self._brought: dict[int, torch.Tensor] = {}
         self._autocast = _autocast(next(each.device.type for each in inputs if isinstance(each, torch.Tensor)))
@@ -59,6 +63,8 @@ class _Region:
     def bring_back(self, number: int) -> torch.Tensor:
         if not self._brought:
             self._compute_again()
+        if number not in self._brought:
+            raise RuntimeError("a tensor that was computed again was asked for twice")
         return self._brought.pop(number)  # it goes as soon as the graph has used it
 
     def _compute_again(self) -> None:
@@ -68,6 +74,8 @@ class _Region:
             if len(self._brought) == self._left_out:
                 raise _EnoughError
 
+        if _versions(self._inputs) != self._versions:
+            raise RuntimeError("an input of what is computed again was changed in place")
         try:
             hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda nothing: nothing)
             with torch.enable_grad(), self._autocast, hooks:
@@ -75,6 +83,11 @@ class _Region:
         except _EnoughError:
             return
         raise RuntimeError(f"of {self._left_out} tensors {len(self._brought)} came when they were computed again")
+
+
+def _versions(inputs: tuple[Any, ...]) -> list[int]:
+    """How often each tensor was changed in place."""
+    return [each._version for each in inputs if isinstance(each, torch.Tensor)]
 
 
 def _autocast(device: str) -> AbstractContextManager[object]:

@@ -198,6 +198,10 @@ class Batches:
     def _to_device(self, batch: Batch) -> Batch:
         fields = {name: getattr(batch, name) for name in Batch.__slots__}
         tensors: dict[str, Any] = {
-            name: value.to(self._device) for name, value in fields.items() if isinstance(value, torch.Tensor)
+            name: self._moved(value) for name, value in fields.items() if isinstance(value, torch.Tensor)
         }
         return replace(batch, **tensors)
+
+    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+        """On the device; from memory that is not pinned the host would wait there for all that the GPU has to do."""
+        return tensor.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else tensor

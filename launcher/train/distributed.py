@@ -46,6 +46,8 @@ class World:
                 port = free.getsockname()[1]
             alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
             os.environ.update(alone, MASTER_PORT=str(port))
+        # As DeepSpeed's own launcher says it; else it starts numactl for every bucket of a CPU, to count its nodes.
+        os.environ.setdefault("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", "1"))
         accelerator = get_accelerator()
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         accelerator.set_device(local_rank)

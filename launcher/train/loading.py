@@ -79,7 +79,7 @@ def _unet(
         add_adapter(unet, training.adapter, training.optimization.seed)
     if training.optimization.gradient_checkpointing:
         granularity = training.optimization.gradient_checkpointing_granularity
-        checkpoint_activations(unet, granularity, compiled=dynamo is not None)
+        checkpoint_activations(unet, granularity, compiled=bool(dynamo))
     if dynamo:
         compile_unet(unet, dynamo)
     return unet

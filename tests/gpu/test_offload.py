@@ -34,6 +34,7 @@ CASES = {
     "stage 1, overlapped": {"stage": 1, "overlap_comm": True},
     "stage 2": {"stage": 2, "overlap_comm": False},
     "stage 2, overlapped": {"stage": 2, "overlap_comm": True},
+    "stage 2, overlapped, what leaves the GPU comes late": {"stage": 2, "overlap_comm": True, "late": True},
     "stage 2, overlapped, not pinned": {"stage": 2, "overlap_comm": True, "offload_optimizer_pin_memory": False},
     "stage 3": {"stage": 3},
     "stage 3, parameters on the CPU": {"stage": 3, **ON_CPU},

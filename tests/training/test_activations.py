@@ -119,6 +119,14 @@ def test_what_differs_when_it_is_computed_again_is_an_error():
         loss.backward()
 
 
+def test_an_input_that_changed_meanwhile_is_an_error():
+    weight, tensor = torch.ones(2, requires_grad=True), torch.ones(2)
+    loss = recomputed(lambda tensor: (tensor * weight).sin(), tensor).sum()
+    tensor.mul_(3)
+    with pytest.raises(RuntimeError, match="changed in place"):
+        loss.backward()
+
+
 CPU = torch.device("cpu")
 
 

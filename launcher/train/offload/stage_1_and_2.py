@@ -64,14 +64,14 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
             bucket.index = (bucket.index + 1) % len(bucket.buffer)
         stream = get_accelerator().current_stream()
         if stream != self._producing:  # under torch.compile
-            self._pack(bucket)
+            self._fill(bucket)
             self._producing = stream
         self._waiting.append(((group, param.param_idx_in_group, self.get_param_id(param)), param.grad))
         self._elements_waiting += size
         bucket.elements += size
         self.clear_grad_attribute(param)
         if self._elements_waiting >= PACKED_AT_ONCE:
-            self._pack(bucket)
+            self._fill(bucket)
 
     def reduce_ipg_grads(self, comm_dtype: torch.dtype | None = None) -> None:
         """Averages what is in the buckets and hands it over to the host."""
@@ -79,7 +79,7 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
             bucket = self.ipg_buckets[dtype]
             if not bucket.elements:
                 continue
-            self._pack(bucket)
+            self._fill(bucket)
             large = bucket.elements > self.reduce_bucket_size  # of one parameter, alone in it
             full = bucket.grads[0].view(-1) if large else self._end_of(bucket, bucket.elements)
             self.average_tensor(full, dtype)
@@ -91,8 +91,11 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
             bucket.clear()
 
     def independent_gradient_partition_epilogue(self) -> None:
-        """Ends a backward pass; DeepSpeed's own waits for the whole GPU here, in every micro-batch."""
+        """Ends a backward pass; with ``overlap_comm`` DeepSpeed's own waits for the whole GPU, in every micro-batch."""
         self.reduce_ipg_grads()
+        if not (self._alone or get_accelerator().resolves_data_dependency()):
+            # What ranks exchange next goes through another group: on each of them this comes first.
+            get_accelerator().current_stream().wait_stream(self._reducing)
         self._release_ipg_buffers()
         self._epilogue_ran_this_backward = True
 
@@ -135,11 +138,12 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
         """The stream that reduces gradients and brings them to the host; None on a CPU."""
         return self.reduction_stream if self.overlap_comm else get_accelerator().current_stream()
 
-    def _pack(self, bucket: IPGBucket) -> None:
+    def _fill(self, bucket: IPGBucket) -> None:
         """Moves what waits into the bucket, on the stream that computed it.
 
         A backward pass comes to parameters in about the opposite of their order, so the bucket is filled from its end:
-        then gradients lie in it as they do on the host, and leave it in few copies.
+        then gradients lie in it as they do on the host, and leave it in few copies. All ranks do so at the same
+        parameters: these come in the same order there, as DeepSpeed too takes for granted.
         """
         if not self._waiting:
             return
@@ -148,7 +152,8 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
         gradients = [gradient for _, gradient in self._waiting]
         with get_accelerator().stream(self._producing):
             if bucket.elements > self.reduce_bucket_size:
-                bucket.grads = gradients
+                # It is added to on another stream, and autograd may have given its memory to others too.
+                bucket.grads = [gradient.clone(memory_format=torch.contiguous_format) for gradient in gradients]
             else:
                 stream = get_accelerator().current_stream()
                 if bucket.index in bucket.reuse_events:

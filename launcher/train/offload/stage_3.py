@@ -43,26 +43,25 @@ class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
             bucket.process_group = ranks
         stream = get_accelerator().current_stream()
         if stream != self._producing:  # under torch.compile
-            self._pack(bucket)
+            self._fill(bucket)
             self._producing = stream
         bucket.params.append(param)
         bucket.elements += param.ds_numel
         self._waiting.append(param)
         self._elements_waiting += param.ds_numel
         if self._elements_waiting >= PACKED_AT_ONCE:
-            self._pack(bucket)
+            self._fill(bucket)
 
     def _DeepSpeedZeroOptimizer_Stage3__reduce_and_partition_ipg_grads(  # noqa: N802
         self, communication_data_type: torch.dtype
     ) -> None:
         """Averages what is in the bucket and brings it to the host."""
-        self._pack(self.ipg_buckets[communication_data_type])
+        self._fill(self.ipg_buckets[communication_data_type])
         DeepSpeedZeroOptimizer_Stage3._DeepSpeedZeroOptimizer_Stage3__reduce_and_partition_ipg_grads(
             self, communication_data_type
         )
 
-    @torch.no_grad()
-    def _pack(self, bucket: IPGBucketZ3) -> None:
+    def _fill(self, bucket: IPGBucketZ3) -> None:
         """Moves what waits into the bucket, if there is one, and what waits is not greater than it."""
         if not self._waiting:
             return
