@@ -108,6 +108,7 @@ def test_who_launched_a_run_may_be_lost(home, window, way):
     try:
         wizard.read_until(TOLD)
         (path,) = (home / "runs").glob("sdxl-*")
+        wait_for(lambda: events(RunDirectory(path), "step"))  # all of its processes are there
         lost(wizard, way, RunDirectory(path))
     finally:
         for path in (home / "runs").glob("sdxl-*"):

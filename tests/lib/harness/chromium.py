@@ -30,6 +30,13 @@ window.shown ? Array.from({length: shown.rows},
 KEYS = {"Enter": (13, "\r"), "Escape": (27, ""), "Tab": (9, ""), "ArrowDown": (40, "")}
 """Virtual key codes of keys that are not letters, and their text; function keys follow from their number."""
 
+LEFT = "Inspected target navigated or closed"
+"""What a command comes to whose page goes away meanwhile."""
+
+
+class PageLeftError(Exception):
+    """The page that a command was for is not there any more."""
+
 
 class Chromium:
     """One browser with one page at a time."""
@@ -97,8 +104,15 @@ class Chromium:
 
     def until(self, what: Callable[[], object], seconds: float = 60.0, told: str = ""):
         """What a callable gives once it is true; the screen where it is not."""
+
+        def now() -> object:
+            try:
+                return what()
+            except PageLeftError:  # by a click before, whose page is not there yet
+                return None
+
         deadline = time.monotonic() + seconds
-        while not (value := what()):
+        while not (value := now()):
             assert time.monotonic() < deadline, f"not within {seconds} s: {told or what}\n{self.screen}"
             time.sleep(0.05)
         return value
@@ -141,6 +155,8 @@ class Chromium:
             if told.get("method") == "Network.requestWillBeSent":
                 self.requested.append(told["params"]["request"]["url"])
             if told.get("id") == self._number:
+                if LEFT in told.get("error", {}).get("message", ""):
+                    raise PageLeftError(method)
                 if "error" in told:
                     raise AssertionError(f"{method}: {told['error']}")
                 return told["result"]
