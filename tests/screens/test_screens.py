@@ -11,7 +11,10 @@ FOLDER = Path(__file__).parents[2] / "screenshots"
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_screen_looks_as_its_picture(name):
-    assert PICTURES[name]() == (FOLDER / name).read_text()
+    alike = (
+        PICTURES[name]() == (FOLDER / name).read_text()
+    )  # pytest would compare them line by line for a quarter minute
+    assert alike, "it looks otherwise: draw it anew with `python screenshots/make.py`, and look at it"
 
 
 def test_no_picture_is_left_of_a_screen_that_is_gone():
