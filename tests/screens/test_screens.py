@@ -11,9 +11,8 @@ FOLDER = Path(__file__).parents[2] / "screenshots"
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_screen_looks_as_its_picture(name):
-    alike = (
-        PICTURES[name]() == (FOLDER / name).read_text()
-    )  # pytest would compare them line by line for a quarter minute
+    # pytest itself would take a quarter of a minute to say in which lines they differ.
+    alike = PICTURES[name]() == (FOLDER / name).read_text()
     assert alike, "it looks otherwise: draw it anew with `python screenshots/make.py`, and look at it"
 
 
