@@ -27,7 +27,7 @@ from launcher.train.checkpoint import Checkpoints
 from launcher.train.convert import convert
 from launcher.train.extensions import TORCH_ADAM
 from launcher.train.groups import split_groups
-from launcher.train.offload import optimizers
+from launcher.train.offload import gradients, optimizers
 
 STEPS = 4
 OURS = {"DeepSpeedZeroOptimizer": "Stage1And2", "DeepSpeedZeroOptimizer_Stage3": "Stage3"}
@@ -120,6 +120,20 @@ def test_clipped_too_but_for_rounding(name, group):
     mine, theirs = both(group, **CLIPPED[name])
     assert min(theirs["norms"]) > 0.05
     assert_alike(mine, theirs, bits=False)
+
+
+def test_what_is_one_piece_on_the_host_leaves_a_bucket_in_one_copy(group, monkeypatch):
+    copies, merge = [], gradients.merge
+
+    def counted(pieces, at_most):
+        made = list(merge(pieces, at_most))
+        copies.extend(made)
+        return made
+
+    monkeypatch.setattr(gradients, "merge", counted)
+    engine, module = new_engine(2, reduce_bucket_size=10**6)
+    take_steps(group, engine, module, 1)
+    assert len(copies) == len(engine._optimizer.optimizer.param_groups) < len(list(module.parameters()))
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from launcher.train.batches import Batches, Division
 from launcher.train.lora import DIFFUSERS_FILE, KOHYA_FILE, add_adapter
 from launcher.train.objective import diffusion_loss
 
-STEPS, FEWER, SEED, PICTURES_A_STEP = 20, 5, 7, 8
+STEPS, FEWER, SEED, PICTURES_A_STEP = 20, 8, 7, 8
 LEARNING_RATE, WARMUP_STEPS, CLIPPING = 1e-3, 5, 1.0
 LOSS_TOLERANCE = 2e-6
 """Relative."""

@@ -1,7 +1,7 @@
 """A resumed run is the run that was not interrupted, bit for bit: 20 steps equal 10, a new engine, and 10 more.
 
 Compared are every batch drawn, what each step tells, and every value in every file of the last checkpoint:
-weights, masters, optimizer state, schedule and counters. CI takes a case of each stage, all but the first of 4 steps:
+weights, masters, optimizer state, schedule and counters. CI takes a case of each stage, all but the first of 8 steps:
 what a resume loses shows in the next one. `make test-all` takes each stage in both precisions.
 """
 
@@ -20,7 +20,7 @@ from launcher.config.deepspeed import DeepSpeedSettings
 from launcher.config.deepspeed_json import to_deepspeed_json
 from launcher.train.deepspeed_engine import TAG
 
-STEPS, FEWER = 20, 4
+STEPS, FEWER = 20, 8
 SWAPS = {
     "stage": 3,
     "precision": "bf16",

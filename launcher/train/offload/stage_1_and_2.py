@@ -14,10 +14,9 @@ import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.zero.stage_1_and_2 import INITIAL_MICRO_STEP_ID, DeepSpeedZeroOptimizer, IPGBucket
 
-from launcher.config.engine import PACKED_AT_ONCE
 from launcher.train.offload.fused_adamw import FusedAdamW
 from launcher.train.offload.gradients import HostGradients, Run, clip_factor
-from launcher.train.offload.packing import pack
+from launcher.train.offload.packing import Waiting, pack
 
 
 class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
@@ -28,9 +27,7 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
         super().__init__(*args, **options)
         self._adam = adam
         self._alone = dist.get_world_size(group=self.dp_process_group) == 1
-        self._producing = get_accelerator().current_stream()
-        self._waiting: list[tuple[tuple[int, int, int], torch.Tensor]] = []
-        self._elements_waiting = 0
+        self._waiting: Waiting[tuple[tuple[int, int, int], torch.Tensor]] = Waiting(self._fill)
         # Of DeepSpeed's own way alone.
         self.temp_grad_buffer_for_cpu_offload = self.temp_grad_buffer_for_gpu_offload = None
 
@@ -62,16 +59,9 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
         if bucket.elements + size > self.reduce_bucket_size:
             self.reduce_ipg_grads(dtype)
             bucket.index = (bucket.index + 1) % len(bucket.buffer)
-        stream = get_accelerator().current_stream()
-        if stream != self._producing:  # under torch.compile
-            self._fill(bucket)
-            self._producing = stream
-        self._waiting.append(((group, param.param_idx_in_group, self.get_param_id(param)), param.grad))
-        self._elements_waiting += size
-        bucket.elements += size
+        gradient = param.grad
         self.clear_grad_attribute(param)
-        if self._elements_waiting >= PACKED_AT_ONCE:
-            self._fill(bucket)
+        self._waiting.add(bucket, ((group, param.param_idx_in_group, self.get_param_id(param)), gradient), size)
 
     def reduce_ipg_grads(self, comm_dtype: torch.dtype | None = None) -> None:
         """Averages what is in the buckets and hands it over to the host."""
@@ -145,12 +135,13 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
         then gradients lie in it as they do on the host, and leave it in few copies. All ranks do so at the same
         parameters: these come in the same order there, as DeepSpeed too takes for granted.
         """
-        if not self._waiting:
+        pairs, elements = self._waiting.take()
+        if not pairs:
             return
-        self._waiting.sort(key=lambda pair: pair[0])
-        bucket.params[:0] = [param for param, _ in self._waiting]
-        gradients = [gradient for _, gradient in self._waiting]
-        with get_accelerator().stream(self._producing):
+        pairs.sort(key=lambda pair: pair[0])
+        bucket.params[:0] = [param for param, _ in pairs]
+        gradients = [gradient for _, gradient in pairs]
+        with get_accelerator().stream(self._waiting.stream):
             if bucket.elements > self.reduce_bucket_size:
                 # It is added to on another stream, and autograd may have given its memory to others too.
                 bucket.grads = [gradient.clone(memory_format=torch.contiguous_format) for gradient in gradients]
@@ -160,10 +151,8 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
                     stream.wait_event(bucket.reuse_events[bucket.index])
                 for gradient in gradients:
                     self._record_gradient_stream(gradient, stream)
-                pack(gradients, self._end_of(bucket, bucket.elements).narrow(0, 0, self._elements_waiting))
+                pack(gradients, self._end_of(bucket, bucket.elements).narrow(0, 0, elements))
             self._record_bucket_producer(bucket)
-        self._waiting.clear()
-        self._elements_waiting = 0
 
     def _end_of(self, bucket: IPGBucket, elements: int) -> torch.Tensor:
         buffer: torch.Tensor = bucket.buffer[bucket.index]

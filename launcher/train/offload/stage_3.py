@@ -12,11 +12,10 @@ import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3, IPGBucketZ3
 
-from launcher.config.engine import PACKED_AT_ONCE
 from launcher.train.offload.fetching import PartitionedParameterCoordinator
 from launcher.train.offload.fused_adamw import FusedAdamW
 from launcher.train.offload.gradients import HostGradients, Run, clip_factor
-from launcher.train.offload.packing import pack
+from launcher.train.offload.packing import Waiting, pack
 
 
 class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
@@ -27,9 +26,7 @@ class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
         super().__init__(*args, **options)
         self._adam = adam
         self._rounded = False
-        self._producing = get_accelerator().current_stream()
-        self._waiting: list[Any] = []
-        self._elements_waiting = 0
+        self._waiting: Waiting[Any] = Waiting(self._fill)
 
     def initialize_optimizer_states(self) -> None:
         """Nothing: DeepSpeed's own makes room for gradients in fp32, and states come with the first update."""
@@ -41,16 +38,8 @@ class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
         if bucket.elements + param.ds_numel > self.reduce_bucket_size or ranks != bucket.process_group:
             self._DeepSpeedZeroOptimizer_Stage3__reduce_and_partition_ipg_grads(dtype)
             bucket.process_group = ranks
-        stream = get_accelerator().current_stream()
-        if stream != self._producing:  # under torch.compile
-            self._fill(bucket)
-            self._producing = stream
         bucket.params.append(param)
-        bucket.elements += param.ds_numel
-        self._waiting.append(param)
-        self._elements_waiting += param.ds_numel
-        if self._elements_waiting >= PACKED_AT_ONCE:
-            self._fill(bucket)
+        self._waiting.add(bucket, param, param.ds_numel)
 
     def _DeepSpeedZeroOptimizer_Stage3__reduce_and_partition_ipg_grads(  # noqa: N802
         self, communication_data_type: torch.dtype
@@ -63,21 +52,20 @@ class Stage3(DeepSpeedZeroOptimizer_Stage3):  # type: ignore[misc]
 
     def _fill(self, bucket: IPGBucketZ3) -> None:
         """Moves what waits into the bucket, if there is one, and what waits is not greater than it."""
-        if not self._waiting:
+        params, elements = self._waiting.take()
+        if not params:
             return
         if not get_accelerator().resolves_data_dependency():
-            self.reduce_and_partition_stream.wait_stream(self._producing)
+            self.reduce_and_partition_stream.wait_stream(self._waiting.stream)
         if self.contiguous_gradients and bucket.elements <= self.reduce_bucket_size:
-            gradients = [param.grad for param in self._waiting]
-            start = bucket.elements - self._elements_waiting
+            gradients = [param.grad for param in params]
+            start = bucket.elements - elements
             with get_accelerator().stream(self.reduce_and_partition_stream):
-                copies = pack(gradients, bucket.buffer.narrow(0, start, self._elements_waiting))
+                copies = pack(gradients, bucket.buffer.narrow(0, start, elements))
             for gradient, copy in zip(gradients, copies, strict=True):
                 if not get_accelerator().is_synchronized_device():
                     gradient.record_stream(self.reduce_and_partition_stream)
                 gradient.data = copy  # the parameter itself may be released already
-        self._waiting.clear()
-        self._elements_waiting = 0
 
     @torch.no_grad()
     def partition_grads(self, params_to_release: list[Any], grad_partitions: list[torch.Tensor]) -> None:

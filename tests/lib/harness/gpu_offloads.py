@@ -28,8 +28,6 @@ from launcher.train.offload.stage_1_and_2 import Stage1And2
 STEPS, BAD, ACCUMULATION = 5, 2, 2
 LATE = 4_000_000
 """Cycles, two thousandths of a second: a backward pass of the tiny SDXL is long over when the last bucket leaves."""
-
-
 HAND_OVER = Stage1And2._hand_over
 
 
