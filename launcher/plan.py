@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from launcher.config.accelerate import LaunchSettings
+from launcher.config.nccl import FEW_CHANNELS, has_few_channels
 from launcher.config.settings import Settings
 from launcher.data.extent import extent
 from launcher.estimate import Estimate, ModelFacts, estimate, read_model_facts
@@ -194,6 +195,8 @@ def _environment(settings: Settings, host: Host) -> dict[str, str]:
     environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & set(os.environ):
         environment["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
+    if has_few_channels(settings):
+        environment |= {name: value for name, value in FEW_CHANNELS.items() if name not in os.environ}
     return environment
 
 

@@ -28,9 +28,8 @@ SMALL_BUCKETS = {
 
 BESIDE_STOCK = {name: answers_of(row.setting, row.answers, STEPS) for name, row in ROWS.items()}
 """Those that ``benchmarks.training`` measures beside stock DeepSpeed."""
-ON_ONE = {name: answers for name, answers in BESIDE_STOCK.items() if ROWS[name].setting.gpus == 1}
 CALIBRATION: dict[str, Answers] = {
-    **ON_ONE,
+    **BESIDE_STOCK,
     "128x8 resident": _of(8, 128) | RESIDENT,
     "zero2 1024x8": _of(8, 1024, training__checkpoint_contents="full"),
     "zero2 128x8": _of(8, 128),
@@ -50,7 +49,6 @@ CALIBRATION: dict[str, Answers] = {
 }
 """What the constants of ``launcher.estimate`` are fitted on."""
 HOLD_OUT: dict[str, Answers] = {
-    **{name: answers for name, answers in BESIDE_STOCK.items() if name not in ON_ONE},
     "512x4 streamed, no checkpointing": _of(4, 512, **FULL) | STREAMED,
     "768x2 accumulation 4 streamed": _of(2, 768, accelerate__gas=4) | STREAMED,
     "768x4 resident": _of(4, 768) | RESIDENT,

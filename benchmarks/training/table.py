@@ -109,9 +109,8 @@ def _two_gpus(content: Measured, rows: Sequence[Row]) -> Iterator[str]:
     for row in shown:
         alone = replace(row, setting=replace(row.setting, gpus=1))
         two, one = _of(content, "ours", row.name), _of(content, "ours", alone.name)
-        stock = [_of(content, "stock", setting.name) for setting in (alone.setting, row.setting)]
-        faster = _faster(seconds(one), seconds(two), row.setting)
-        of_stock = _faster(*map(seconds, stock), row.setting)
+        stock, of_one = (_of(content, "stock", setting.name) for setting in (row.setting, alone.setting))
+        faster, of_stock = _faster(one, two, row.setting), _faster(of_one, stock, row.setting)
         yield _line(alone.name, _two(seconds(two)), _two(seconds(one)), _two(faster), _two(of_stock))
 
 
@@ -170,9 +169,11 @@ def _ratio(one: float | None, other: float | None) -> float | None:
     return one / other if one and other else None
 
 
-def _faster(one: float | None, several: float | None, setting: Setting) -> float | None:
-    """Each GPU has the batch that one has alone."""
-    ratio = _ratio(one, several)
+def _faster(one: Measured | None, several: Measured | None, setting: Setting) -> float | None:
+    """Each GPU has the batch that one has alone; None where they are two machines'."""
+    if not one or not several or one["machine"] != several["machine"]:
+        return None
+    ratio = _ratio(seconds(one), seconds(several))
     return ratio and ratio * setting.gpus
 
 

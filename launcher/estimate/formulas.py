@@ -76,7 +76,7 @@ def start_bytes(settings: Settings, model: ModelFacts) -> dict[str, float]:
     elements: float = of.held
     if facts.stage == 3 and not facts.weights_begin_whole:
         elements = 0 if facts.offload_param else of.held / facts.ranks
-        elements += COPIES * of.largest_tensor
+        elements += (COPIES + 1 / facts.ranks) * of.largest_tensor
     elif facts.stage in (1, 2):
         elements += 2 * _largest_group(facts, of.parameters)
     return {"weights while flattening": facts.weight_bytes * elements}

@@ -4,6 +4,8 @@ Source: ``stage3.py``, ``partition_parameters.py`` and ``runtime/comm/coalesced_
 and ``launcher.train.offload``.
 """
 
+from collections import deque
+
 from launcher.config.engine import COPIED_AT_ONCE
 from launcher.estimate.engine_facts import EngineFacts
 from launcher.estimate.fetching import Fetching
@@ -25,8 +27,12 @@ from launcher.estimate.units import Units
 
 REDUCING = 2
 """DeepSpeed's stream for it, which has memory of its own; with ``overlap_comm`` only."""
-COPIES = 3
-"""Of a weight, while it is taken apart: 169 MiB are allocated at SDXL's largest, measured on an H200."""
+COPIES = 2
+"""Of a weight, besides this rank's part of it, while it is taken apart: at SDXL's largest 169 MiB are allocated on one
+H200, 141 on each of two."""
+LATE = 4
+"""Passes through modules until a gradient is copied into the bucket, where that waits for other ranks; fitted on two
+H200s. Between the activations of large pictures they find room."""
 
 
 class PartitionedWeights:
@@ -45,6 +51,10 @@ class PartitionedWeights:
         self._parameters, self._held = trace.parameters, units.sizes
         self._fetching = Fetching(gpu, units, facts)
         self._in_bucket: list[int] = []
+        self._late: deque[tuple[int, Tensor]] = deque()
+        """Gradients that are yet to be copied into the bucket, and the pass they came in."""
+        self._begun = 0
+        """The pass that began last."""
         self._has_states = False
 
     def start(self) -> None:
@@ -54,7 +64,7 @@ class PartitionedWeights:
             gpu.give(*[gpu.take(WEIGHTS, width * size) for size in self._held])
             gpu.empty_cache()
         for size in self._held:
-            gpu.give(*[gpu.take(WEIGHTS, width * size) for _ in range(COPIES)])
+            gpu.give(*[gpu.take(WEIGHTS, width * part) for part in (*[size] * COPIES, size / facts.ranks)])
         staying = self._fetching.staying if facts.offload_param else sum(self._held) / facts.ranks
         gpu.take(WEIGHTS, width * staying)
         gpu.take(BUCKETS, width * facts.reduce_bucket)
@@ -69,20 +79,26 @@ class PartitionedWeights:
     def unit(self, number: int, *, begins: bool) -> None:
         """Weights are fetched where a pass through a unit begins, and released where it ends."""
         if begins:
+            self._begun = number
+            while self._late and self._late[0][0] < number - LATE:
+                self._gpu.give(self._late.popleft()[1])
             self._fetching.begin(number)
         else:
             self._fetching.end(number)
 
     def gradient(self, parameter: int, tensor: Tensor) -> None:
-        """A gradient is whole, and goes to the bucket; that some wait there is not played: a block's come at once."""
+        """A gradient is whole, and goes to the bucket: of one rank at once, as those of a block come together."""
         size = self._parameters[parameter]
         if sum(self._in_bucket) + size > self._facts.reduce_bucket:
             self._reduce()
         self._in_bucket.append(size)
-        self._gpu.give(tensor)
+        self._late.append((self._begun, tensor))
+        if self._facts.ranks == 1 or not self._facts.overlap:
+            self._copied()
 
     def end(self) -> None:
         """The rest is reduced, and the step is taken."""
+        self._copied()
         self._reduce()
         self._fetching.over()
         if not self._facts.offload_optimizer:
@@ -92,6 +108,11 @@ class PartitionedWeights:
                 take_moments(self._gpu, self._facts.moments, share)
                 self._has_states = True
             self._gpu.give(gradients)
+
+    def _copied(self) -> None:
+        """No gradient waits any more."""
+        self._gpu.give(*(tensor for _, tensor in self._late))
+        self._late.clear()
 
     def _reduce(self) -> None:
         """Gradients of a bucket are copied together and averaged, where there are several ranks, and handed over."""

@@ -3,8 +3,8 @@
 A phase waits for the slower of what is under way at once: the GPU's computing, Python and torch starting its kernels,
 at stage 3, and where ``launcher.train.offload`` trains, the transfers too. What DeepSpeed does tensor by tensor,
 waiting for each, comes on top. Overheads are in launches of a small op, which the probe times, so a slower core makes
-them longer; fitted to what a stock loop around DeepSpeed and this launcher's engine took on an H200
-(``tests/launcher/estimate/test_step_time.py``), those of several GPUs to a run on two.
+them longer; fitted to what a stock loop around DeepSpeed and this launcher's engine took on H200s
+(``tests/launcher/estimate/test_step_time.py``, ``test_predictions.py``), those of several GPUs to runs on two.
 """
 
 from collections import defaultdict
@@ -38,10 +38,12 @@ HANDED_OVER = 9
 """The same where gradients come to the host without a wait, at stage 3 too."""
 REDUCED = 11
 """For each tensor that is reduced and stays."""
-SHARED = 38
-"""For each tensor that several GPUs reduce at stages 1 and 2."""
+SHARED, SHARED_TOGETHER = 38, 13
+"""For each tensor that several GPUs reduce at stages 1 and 2; where those of a bucket are copied into it together."""
 MODULE, FETCHED, PARTITIONED = 57, 36, 36
 """At stage 3, for each module that is entered, each weight fetched from the host and each gradient handed over."""
+MODULE_AT_ONCE, FETCHED_AT_ONCE = 37, 23
+"""The first two where ``launcher.train.offload`` fetches what a module takes at once."""
 UPDATED_ON_HOST, UPDATED_ON_GPU = 13, 25
 """For each tensor at DeepSpeed's update: norms, and weights that are views of the new ones."""
 IN_ONE_PASS, IN_ONE_PASS_AT_STAGE_3 = 2, 11
@@ -164,7 +166,7 @@ class _Step:
     def _handing_over(self, launching: float) -> Spent:
         """Stages 1 and 2 in one pass: copies follow the kernels, on a stream of their own where they overlap."""
         facts, times = self._facts, self._facts.accumulation if self._facts.stage == 2 else 1
-        own = times * self._launches((HANDED_OVER + SHARED * (facts.ranks > 1)) * self._of.tensors)
+        own = times * self._launches((HANDED_OVER + SHARED_TOGETHER * (facts.ranks > 1)) * self._of.tensors)
         computing, transferring = self._computing(backward=True), self._over_pcie(self._moved.backward)
         if not self._settings.deepspeed.offload_optimizer_pin_memory:  # the thread waits for pageable memory
             return _spent({LAUNCHES: launching, ENGINE: own, TRANSFERS: transferring})
@@ -177,8 +179,10 @@ class _Step:
         """Stage 3: transfers have streams of their own, hooks and launches one thread."""
         both = passes_of_sdxl(self._granularity, self._facts)
         taken = both[backward]
-        partitioned = HANDED_OVER if self._facts.one_pass else PARTITIONED
-        launches = MODULE * taken.modules + FETCHED * taken.tensors + backward * partitioned * self._of.tensors
+        module, fetched, partitioned = MODULE, FETCHED, PARTITIONED
+        if self._facts.one_pass:
+            module, fetched, partitioned = MODULE_AT_ONCE, FETCHED_AT_ONCE, HANDED_OVER
+        launches = module * taken.modules + fetched * taken.tensors + backward * partitioned * self._of.tensors
         launching, own = self._launching(backward=backward), self._facts.accumulation * self._launches(launches)
         computing, transferring, waiting = self._computing(backward=backward), self._over_pcie(moved), 0.0
         if backward and self._facts.offload_optimizer and not self._settings.deepspeed.offload_optimizer_pin_memory:

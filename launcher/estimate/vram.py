@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from launcher.config.nccl import has_few_channels
 from launcher.config.settings import Settings
 from launcher.data.sources import largest_picture
 from launcher.estimate.adapter import trained
@@ -27,9 +28,14 @@ KERNELS, KERNELS_MIB, TRAINING_KERNELS_MIB = "kernels and libraries of CUDA", 23
 """MiB that stay of them in memory: once captions and pictures are encoded (measured on a run that did nothing else),
 and more once it trains (measured on two runs that found their caches: 94 before the engine, 162 with it, 314 in
 steps)."""
-NCCL, NCCL_MIB, MORE_NCCL_MIB, SEVERAL_NCCL_MIB = "NCCL", 560, 390, 844
-"""MiB on each of several GPUs with DeepSpeed's engine; more at stage 3, or once DeepSpeed has written a checkpoint; and
-what they take beside that from the beginning. One process creates none (``launcher.train.single_process``)."""
+NCCL = "NCCL"
+NCCL_MIB = (698, 1184, 1262)
+"""MiB on each of several GPUs once ranks have exchanged anything, once the engine is there, and once it has trained.
+One process creates none (``launcher.train.single_process``)."""
+FEW_CHANNELS_MIB = (250, 268, 374)
+"""The same with few channels (``launcher.config.nccl``)."""
+GROUP_MIB, FEW_CHANNELS_GROUP_MIB = 390, 18
+"""MiB of one more group of ranks, in which DeepSpeed writes its checkpoints."""
 PAGES = "page tables of pinned memory"
 PAGE, PAGE_ENTRY = 4096, 8
 """Bytes: the GPU keeps an entry for each page of host memory that is pinned. nvidia-smi counts it to no process."""
@@ -68,11 +74,11 @@ def gpu_phases(settings: Settings, model: ModelFacts, pinned_mib: float) -> tupl
         model: its sizes.
         pinned_mib: host memory that a process pins.
     """
-    joined, started, wrote = _nccl(settings)
+    joined, started, trained_with, wrote = _nccl(settings)
     context = CONTEXT_MIB if settings.launch.num_processes == 1 else SEVERAL_CONTEXT_MIB
     before = {CONTEXT: context, KERNELS: KERNELS_MIB, NCCL: joined}
     init = {**before, NCCL: started, PAGES: pinned_mib * PAGE_ENTRY / PAGE}
-    training = {**init, KERNELS: KERNELS_MIB + TRAINING_KERNELS_MIB}
+    training = {**init, NCCL: trained_with, KERNELS: KERNELS_MIB + TRAINING_KERNELS_MIB}
     saved = {**training, NCCL: wrote}
 
     trace = find(step_of(settings, model))
@@ -193,15 +199,14 @@ def _decoding(settings: Settings, resident: Mapping[str, float]) -> _Inside:
     return _Inside({**resident, DECODING: VAE_MIB + tile}, held=before + whole * HELD_WHILE_DECODING)
 
 
-def _nccl(settings: Settings) -> tuple[int, int, int]:
-    """MiB on each GPU: from the beginning, once the engine is there, and once it has saved."""
+def _nccl(settings: Settings) -> tuple[int, int, int, int]:
+    """MiB on each GPU: from the beginning, once the engine is there, in steps, and once it has saved."""
     if settings.launch.num_processes == 1:
-        return 0, 0, 0
-    if not settings.launch.deepspeed:
-        return SEVERAL_NCCL_MIB, SEVERAL_NCCL_MIB, SEVERAL_NCCL_MIB
-    most = SEVERAL_NCCL_MIB + NCCL_MIB + MORE_NCCL_MIB
-    started = most if settings.deepspeed.stage == 3 else most - MORE_NCCL_MIB
-    return SEVERAL_NCCL_MIB, started, most if _deepspeed_saves(settings) else started
+        return 0, 0, 0, 0
+    few = has_few_channels(settings)
+    joined, started, steps = FEW_CHANNELS_MIB if few else NCCL_MIB
+    group = FEW_CHANNELS_GROUP_MIB if few else GROUP_MIB
+    return joined, started, steps, steps + group * _deepspeed_saves(settings)
 
 
 def _deepspeed_saves(settings: Settings) -> bool:

@@ -200,6 +200,22 @@ def test_the_gpus_memory_grows_in_segments_unless_the_person_says_otherwise(plan
     assert "PYTORCH_ALLOC_CONF" not in plan_of().environment
 
 
+def test_gpus_that_train_together_exchange_through_few_channels_where_memory_is_scarce(plan_of, monkeypatch):
+    names = ("NCCL_BUFFSIZE", "NCCL_MAX_NCHANNELS")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+
+    def told(**changed: object) -> dict[str, str]:
+        environment = plan_of(**{"num_processes": 2, **changed}).environment
+        return {name: value for name, value in environment.items() if name.startswith("NCCL_")}
+
+    assert told() == told(zero_stage=3) == {"NCCL_MAX_NCHANNELS": "2", "NCCL_BUFFSIZE": str(2**20)}
+    for whole in ({"num_processes": 1}, {"use_cpu": True}, {"offload_optimizer_device": "none"}):
+        assert not told(**whole), whole
+    monkeypatch.setenv("NCCL_BUFFSIZE", "8388608")
+    assert told() == {"NCCL_MAX_NCHANNELS": "2"}, "what the shell says holds"
+
+
 # without a compiler
 
 
@@ -374,7 +390,8 @@ def test_each_machine_starts_its_part_from_a_folder_of_its_own(plan_of, tmp_path
     # Half of the processes are here, with all of this machine's cores and half of what they need.
     assert plan.environment["OMP_NUM_THREADS"] == str(max(1, read_host().cores // 2))
     assert plan.estimate.host_mib == pytest.approx(one.estimate.host_mib / 2, abs=len(plan.estimate.host))
-    assert plan.estimate.gpu_mib == one.estimate.gpu_mib
+    assert plan.estimate.gpu_mib > one.estimate.gpu_mib, "a network gets as much of NCCL as it is fast"
+    assert "NCCL_MAX_NCHANNELS" in one.environment.keys() - plan.environment.keys()
 
 
 # the time of a step, where this machine was measured

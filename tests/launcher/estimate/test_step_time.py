@@ -51,13 +51,9 @@ OURS = {
     "resident, 1024 px": (RESIDENT, 8, 1024, 1.22, (0.17, 0.48, 0.56)),
     "resident, 128 px": (RESIDENT, 8, 128, 1.225, (0.13, 0.49, 0.58)),
     "resident, accumulation": ({**RESIDENT, "gradient_accumulation_steps": 4}, 8, 1024, 3.37, (0.75, 2.02, 0.62)),
-    "streamed, 128 px": (STREAMED, 8, 128, 2.14, (0.47, 0.93, 0.72)),
-    "streamed, one picture": (STREAMED, 1, 1024, 2.15, None),  # forward took 0.52
-    "streamed, 768 px": (STREAMED, 4, 768, 1.84, (0.41, 0.71, 0.69)),
-    "streamed, 1024 px": (STREAMED, 8, 1024, 2.04, (0.47, 0.90, 0.68)),
-    "streamed, in the launcher": (STREAMED, 8, 1024, 1.73, (0.38, 0.66, 0.68)),
 }
-"""The launcher's engine with nothing around it, 2026-11-27; all of them were fitted to."""
+"""The launcher's engine with nothing around it, 2026-11-27; all of them were fitted to. What fetches weights now is in
+``test_predictions``."""
 
 
 @pytest.fixture

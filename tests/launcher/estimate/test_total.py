@@ -467,16 +467,25 @@ def test_the_json_has_totals_phases_and_parts(cost):
     assert content["gpu_least_mib"] == max(phase["least_mib"] for phase in phases.values())
 
 
-@pytest.mark.parametrize("stage", [2, 3])
-def test_nccl_takes_memory_between_gpus_and_none_of_one_alone(cost, stage):
-    def of_nccl(gpus: int) -> dict[str, int]:
-        phases = cost(num_processes=gpus, zero_stage=stage).gpu
-        return {phase.name: sum(part.mib for part in phase.parts if part.name == NCCL) for phase in phases}
+def of_nccl(whole) -> dict[str, int]:
+    """MiB by phase."""
+    return {phase.name: sum(part.mib for part in phase.parts if part.name == NCCL) for phase in whole.gpu}
 
-    assert set(of_nccl(1).values()) == {0}
-    two = of_nccl(2)
-    assert 0 < two["load"] < two["init"] <= two["save"]
-    assert (two["init"] < two["save"]) is (stage == 2), "stage 3 has both groups from the beginning"
+
+@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("device", ["cpu", "none"])
+def test_nccl_takes_memory_between_gpus_and_none_of_one_alone(cost, stage, device):
+    changed = {"zero_stage": stage, "offload_optimizer_device": device}
+    assert set(of_nccl(cost(num_processes=1, **changed)).values()) == {0}
+    two = of_nccl(cost(num_processes=2, **changed))
+    assert 0 < two["load"] < two["init"] < two["step"] < two["save"]
+    weights = of_nccl(cost(num_processes=2, checkpoint_contents="weights", **changed))
+    assert weights["save"] == weights["step"] == two["step"], "DeepSpeed's checkpoints are what takes one more group"
+
+
+def test_few_channels_leave_more_of_a_gpu_for_a_run_whose_optimizer_is_on_the_cpu(cost):
+    scarce, whole = of_nccl(cost(num_processes=2)), of_nccl(cost(num_processes=2, offload_optimizer_device="none"))
+    assert all(2 * scarce[phase] < whole[phase] for phase in scarce)
 
 
 def test_the_three_figures_of_a_phase_follow_from_each_other(cost):

@@ -1,0 +1,18 @@
+"""What NCCL may take of a GPU: what processes are told of it, and the estimate counts by it."""
+
+from launcher.config.settings import Settings
+
+FEW_CHANNELS = {"NCCL_MAX_NCHANNELS": "2", "NCCL_BUFFSIZE": str(1 << 20)}
+"""Environment: parallel paths between GPUs, and bytes of each one's buffers. NCCL takes what NVLink's whole speed
+needs, which on two H200s is 888 MiB more of each."""
+
+
+def has_few_channels(settings: Settings) -> bool:
+    """Whether a run gives up speed between GPUs for memory on them.
+
+    It does where its optimizer is on the CPU, which is for memory's sake: what ranks exchange goes over PCIe as well. A
+    network between machines is left to NCCL.
+    """
+    launch = settings.launch
+    alone = launch.num_processes == 1 or launch.use_cpu
+    return launch.deepspeed and settings.deepspeed.offloads and not alone and launch.machines is None
