@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from launcher.config.accelerate import LaunchSettings
-from launcher.config.nccl import FEW_CHANNELS, has_few_channels
+from launcher.config.nccl import FEW_CHANNELS, NCCL_SIZES, has_few_channels
 from launcher.config.settings import Settings
 from launcher.data.extent import extent
 from launcher.estimate import Estimate, ModelFacts, estimate, read_model_facts
@@ -201,7 +201,7 @@ def _environment(settings: Settings, host: Host) -> dict[str, str]:
 
 
 def _notes(settings: Settings, host: Host, toolchain: Toolchain) -> tuple[str, ...]:
-    return (*_few_threads(settings, host), *_not_compiled(settings, toolchain))
+    return (*_few_threads(settings, host), *_own_channels(settings), *_not_compiled(settings, toolchain))
 
 
 def _few_threads(settings: Settings, host: Host) -> Iterator[str]:
@@ -213,6 +213,13 @@ def _few_threads(settings: Settings, host: Host) -> Iterator[str]:
             f"OMP_NUM_THREADS of this shell gives the optimizer on the CPU {told} of {share} cores; unset it, or "
             "answer training.cpu_threads"
         )
+
+
+def _own_channels(settings: Settings) -> Iterator[str]:
+    """Of what a shell says of NCCL nobody knows what it takes."""
+    said = [name for name in NCCL_SIZES if name in os.environ]
+    if said and has_few_channels(settings):
+        yield f"as this shell says: {', '.join(said)}; the estimate counts two channels of 1 MiB between GPUs"
 
 
 def _not_compiled(settings: Settings, toolchain: Toolchain) -> tuple[str, ...]:

@@ -231,6 +231,7 @@ def made_up() -> dict:
             "768x4 streamed": {"code": 1, "machine": "a"},
             "128x8 streamed": figures(2_400, 1.0, machine="b"),
             "1024x8 streamed, two GPUs": figures(8_000, 2.5),
+            "128x8 streamed, two GPUs": figures(2_300, 1.5),
         },
         "stock": {
             "1024x8": figures(16_684, 2.0),
@@ -262,6 +263,8 @@ def test_the_table_holds_every_row_against_stock_and_its_limits(made_up):
     ):
         assert line in lines
     assert any(line.startswith("| 128x8 streamed (stock on another machine) |") for line in lines)
+    scaled = lines[next(place for place, line in enumerate(lines) if line.startswith("| scaling |")) + 2 :]
+    assert not any(line.startswith("| 128x8 streamed |") for line in scaled), "its two GPUs are another machine's"
     assert any("| torchao is not installed | - |" in line for line in lines)
 
 

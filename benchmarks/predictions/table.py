@@ -40,8 +40,10 @@ class Pair:
 
     @property
     def step_seconds(self) -> float | None:
-        """Measured once it goes evenly; None where others shared the machine's cores and memory."""
-        return median(self.measured["step_seconds"][WARM_UP:]) if self.measured.get("alone") else None
+        """Measured once it goes evenly; None where others shared the machine's cores and memory, or where the build was
+        an earlier one whose steps took the host longer."""
+        held = self.measured.get("alone") and self.measured.get("build") != "earlier"
+        return median(self.measured["step_seconds"][WARM_UP:]) if held else None
 
     @property
     def step_error(self) -> float | None:

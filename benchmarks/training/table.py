@@ -102,15 +102,19 @@ def _beside_stock(content: Measured, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _two_gpus(content: Measured, rows: Sequence[Row]) -> Iterator[str]:
-    shown = [row for row in rows if row.setting.gpus > 1 and row.name in content.get("ours", {})]
-    if not shown:
-        return
-    yield from _head("scaling", "a step on two, s", "on one", "pictures a second, times one GPU's", "stock's")
-    for row in shown:
-        alone = replace(row, setting=replace(row.setting, gpus=1))
-        two, one = _of(content, "ours", row.name), _of(content, "ours", alone.name)
-        stock, of_one = (_of(content, "stock", setting.name) for setting in (row.setting, alone.setting))
-        faster, of_stock = _faster(one, two, row.setting), _faster(of_one, stock, row.setting)
+    lines = [line for row in rows if row.setting.gpus > 1 for line in _scaling(content, row)]
+    if lines:
+        yield from _head("scaling", "a step on two, s", "on one", "pictures a second, times one GPU's", "stock's")
+        yield from lines
+
+
+def _scaling(content: Measured, row: Row) -> Iterator[str]:
+    """A row of two GPUs, where its machine was measured with one, too."""
+    alone = replace(row, setting=replace(row.setting, gpus=1))
+    two, one = _of(content, "ours", row.name), _of(content, "ours", alone.name)
+    stock, of_one = (_of(content, "stock", setting.name) for setting in (row.setting, alone.setting))
+    faster, of_stock = _faster(one, two, row.setting), _faster(of_one, stock, row.setting)
+    if faster:
         yield _line(alone.name, _two(seconds(two)), _two(seconds(one)), _two(faster), _two(of_stock))
 
 

@@ -4,14 +4,16 @@ from launcher.config.settings import Settings
 
 FEW_CHANNELS = {"NCCL_MAX_NCHANNELS": "2", "NCCL_BUFFSIZE": str(1 << 20)}
 """Environment: parallel paths between GPUs, and bytes of each one's buffers. NCCL takes what NVLink's whole speed
-needs, which on two H200s is 888 MiB more of each."""
+needs, which on two H200s is 880 MiB more of each."""
+NCCL_SIZES = ("NCCL_MAX_NCHANNELS", "NCCL_MIN_NCHANNELS", "NCCL_MAX_CTAS", "NCCL_MIN_CTAS", "NCCL_BUFFSIZE")
+"""What a shell may say of both itself."""
 
 
 def has_few_channels(settings: Settings) -> bool:
     """Whether a run gives up speed between GPUs for memory on them.
 
-    It does where its optimizer is on the CPU, which is for memory's sake: what ranks exchange goes over PCIe as well. A
-    network between machines is left to NCCL.
+    It does where its optimizer is on the CPU, which is for memory's sake: gradients go on to the host, and PCIe bounds
+    them, not NVLink. A network between machines is left to NCCL.
     """
     launch = settings.launch
     alone = launch.num_processes == 1 or launch.use_cpu

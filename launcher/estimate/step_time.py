@@ -43,7 +43,8 @@ SHARED, SHARED_TOGETHER = 38, 13
 MODULE, FETCHED, PARTITIONED = 57, 36, 36
 """At stage 3, for each module that is entered, each weight fetched from the host and each gradient handed over."""
 MODULE_AT_ONCE, FETCHED_AT_ONCE = 37, 23
-"""The first two where ``launcher.train.offload`` fetches what a module takes at once."""
+"""The first two where ``launcher.train.offload`` fetches what a module takes at once; what leaves that to DeepSpeed, as
+quantized weights do, is told as fast."""
 UPDATED_ON_HOST, UPDATED_ON_GPU = 13, 25
 """For each tensor at DeepSpeed's update: norms, and weights that are views of the new ones."""
 IN_ONE_PASS, IN_ONE_PASS_AT_STAGE_3 = 2, 11

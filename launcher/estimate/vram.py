@@ -30,12 +30,14 @@ and more once it trains (measured on two runs that found their caches: 94 before
 steps)."""
 NCCL = "NCCL"
 NCCL_MIB = (698, 1184, 1262)
-"""MiB on each of several GPUs once ranks have exchanged anything, once the engine is there, and once it has trained.
-One process creates none (``launcher.train.single_process``)."""
+"""MiB on each of two H200s with NVLink under DeepSpeed: once ranks have exchanged anything, once the engine is there
+(896 at stage 3), and once it has trained. Elsewhere and without DeepSpeed it is taken for as much. One process creates
+none (``launcher.train.single_process``)."""
 FEW_CHANNELS_MIB = (250, 268, 374)
-"""The same with few channels (``launcher.config.nccl``)."""
+"""The same with few channels (``launcher.config.nccl``), at stage 3."""
 GROUP_MIB, FEW_CHANNELS_GROUP_MIB = 390, 18
-"""MiB of one more group of ranks, in which DeepSpeed writes its checkpoints."""
+"""MiB of one more group of ranks, in which DeepSpeed writes its checkpoints: that of one rank, and what the engine's
+took."""
 PAGES = "page tables of pinned memory"
 PAGE, PAGE_ENTRY = 4096, 8
 """Bytes: the GPU keeps an entry for each page of host memory that is pinned. nvidia-smi counts it to no process."""

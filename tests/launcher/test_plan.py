@@ -14,6 +14,7 @@ import yaml
 from harness.fake_model import write_model, write_pictures
 from harness.h200 import H200
 from launcher.config.accelerate import Machines
+from launcher.config.nccl import NCCL_SIZES, has_few_channels
 from launcher.config.setting import Level
 from launcher.estimate import SDXL
 from launcher.judge import judge
@@ -201,8 +202,7 @@ def test_the_gpus_memory_grows_in_segments_unless_the_person_says_otherwise(plan
 
 
 def test_gpus_that_train_together_exchange_through_few_channels_where_memory_is_scarce(plan_of, monkeypatch):
-    names = ("NCCL_BUFFSIZE", "NCCL_MAX_NCHANNELS")
-    for name in names:
+    for name in NCCL_SIZES:
         monkeypatch.delenv(name, raising=False)
 
     def told(**changed: object) -> dict[str, str]:
@@ -210,10 +210,24 @@ def test_gpus_that_train_together_exchange_through_few_channels_where_memory_is_
         return {name: value for name, value in environment.items() if name.startswith("NCCL_")}
 
     assert told() == told(zero_stage=3) == {"NCCL_MAX_NCHANNELS": "2", "NCCL_BUFFSIZE": str(2**20)}
-    for whole in ({"num_processes": 1}, {"use_cpu": True}, {"offload_optimizer_device": "none"}):
-        assert not told(**whole), whole
+    assert not told(num_processes=1)
+    assert not told(offload_optimizer_device="none")
+    launch = plan_of(num_processes=2).settings.launch
+    for whole in (replace(launch, deepspeed=False), replace(launch, use_cpu=True)):
+        assert not has_few_channels(replace(plan_of(num_processes=2).settings, launch=whole))
+
+
+def test_what_a_shell_says_of_nccls_channels_holds_and_is_noted_as_not_counted(plan_of, monkeypatch):
+    for name in NCCL_SIZES:
+        monkeypatch.delenv(name, raising=False)
+    before = set(plan_of(num_processes=2).notes)
     monkeypatch.setenv("NCCL_BUFFSIZE", "8388608")
-    assert told() == {"NCCL_MAX_NCHANNELS": "2"}, "what the shell says holds"
+    plan = plan_of(num_processes=2)
+    assert plan.environment["NCCL_MAX_NCHANNELS"] == "2"
+    assert "NCCL_BUFFSIZE" not in plan.environment
+    (note,) = set(plan.notes) - before
+    assert note.startswith("as this shell says: NCCL_BUFFSIZE; ")
+    assert note not in plan_of(num_processes=1).notes
 
 
 # without a compiler
@@ -390,7 +404,7 @@ def test_each_machine_starts_its_part_from_a_folder_of_its_own(plan_of, tmp_path
     # Half of the processes are here, with all of this machine's cores and half of what they need.
     assert plan.environment["OMP_NUM_THREADS"] == str(max(1, read_host().cores // 2))
     assert plan.estimate.host_mib == pytest.approx(one.estimate.host_mib / 2, abs=len(plan.estimate.host))
-    assert plan.estimate.gpu_mib > one.estimate.gpu_mib, "a network gets as much of NCCL as it is fast"
+    assert plan.estimate.gpu_mib > one.estimate.gpu_mib, "between machines NCCL is left as it is"
     assert "NCCL_MAX_NCHANNELS" in one.environment.keys() - plan.environment.keys()
 
 

@@ -32,6 +32,14 @@ def test_what_was_measured_is_predicted(every):
         assert abs(pair.host_error) <= OFF, pair.name
 
 
+def test_so_is_what_two_gpus_took_with_all_of_nccls_channels(monkeypatch):
+    monkeypatch.setattr("launcher.estimate.vram.has_few_channels", lambda settings: False)
+    held = [pair for pair in pairs(CALIBRATION) if pair.measured.get("less_mib") and "two GPUs" in pair.name]
+    assert held
+    for pair in held:
+        assert UNDER <= pair.predicted.gpu_mib / pair.measured["process_mib"] - 1 <= OFF, pair.name
+
+
 def test_seconds_of_a_step_are_predicted_where_nothing_else_ran(every):
     errors = {pair.name: pair.step_error for pair in every if pair.step_error is not None}
     assert errors
