@@ -219,7 +219,7 @@ def _own_channels(settings: Settings) -> Iterator[str]:
     """Of what a shell says of NCCL nobody knows what it takes."""
     said = [name for name in NCCL_SIZES if name in os.environ]
     if said and has_few_channels(settings):
-        yield f"as this shell says: {', '.join(said)}; the estimate counts two channels of 1 MiB between GPUs"
+        yield f"this shell sets {', '.join(said)}; the estimate counts two channels of 1 MiB between GPUs"
 
 
 def _not_compiled(settings: Settings, toolchain: Toolchain) -> tuple[str, ...]:

@@ -226,7 +226,7 @@ def test_what_a_shell_says_of_nccls_channels_holds_and_is_noted_as_not_counted(p
     assert plan.environment["NCCL_MAX_NCHANNELS"] == "2"
     assert "NCCL_BUFFSIZE" not in plan.environment
     (note,) = set(plan.notes) - before
-    assert note.startswith("as this shell says: NCCL_BUFFSIZE; ")
+    assert note.startswith("this shell sets NCCL_BUFFSIZE; ")
     assert note not in plan_of(num_processes=1).notes
 
 
