@@ -12,9 +12,9 @@ NCCL_SIZES = ("NCCL_MAX_NCHANNELS", "NCCL_MIN_NCHANNELS", "NCCL_MAX_CTAS", "NCCL
 def has_few_channels(settings: Settings) -> bool:
     """Whether a run gives up speed between GPUs for memory on them.
 
-    It does where its optimizer is on the CPU, which is for memory's sake: gradients go on to the host, and PCIe bounds
-    them, not NVLink. A network between machines is left to NCCL.
+    It does where its optimizer is on the CPU, which is for memory's sake: gradients go on to the host, so that PCIe is
+    expected to bound them, not NVLink (not measured at stage 2). A network between machines is left to NCCL.
     """
     launch = settings.launch
-    alone = launch.num_processes == 1 or launch.use_cpu
-    return launch.deepspeed and settings.deepspeed.offloads and not alone and launch.machines is None
+    several_here = launch.num_processes > 1 and launch.machines is None
+    return several_here and not launch.use_cpu and launch.deepspeed and settings.deepspeed.offloads
