@@ -48,6 +48,11 @@ class EngineFacts:
     linear_keeps: bool = False
     """Whether linear layers keep their weights from the forward to the backward pass at stage 3, released or not."""
 
+    @property
+    def local_sums(self) -> bool:
+        """Whether each rank adds up micro-batches of all parameters, before ranks average them once a step."""
+        return self.one_pass and self.stage == 2 and self.ranks > 1 and self.accumulation > 1
+
 
 def engine_facts(settings: Settings, of: Trained) -> EngineFacts:
     """The facts of these settings.

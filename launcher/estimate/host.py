@@ -89,6 +89,8 @@ def _of_deepspeed(settings: Settings, model: ModelFacts) -> tuple[dict[str, floa
             parts["optimizer, pageable"] = 4 * (1 + facts.moments) * parameters
         else:
             rounded = 0 if facts.one_pass and c == 4 else c  # weights on their way up, beside masters
+            if facts.local_sums:
+                gradients *= ranks
             parts[buffers] = (4 + gradients + rounded + accumulated) * parameters
             parts[buffers] += 0 if facts.one_pass else ranks * c * of.largest_tensor
             parts["optimizer, pageable"] = 4 * facts.moments * parameters

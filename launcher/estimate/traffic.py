@@ -89,7 +89,7 @@ def traffic(settings: Settings, model: ModelFacts) -> Traffic:
     forward, backward = (
         width * elements / facts.ranks * micro_batches if facts.offload_param else 0 for elements in fetched
     )
-    up, down = _gradients(facts, share)
+    up, down = _gradients(facts, of.parameters, share)
     updated = Transfer(
         up=width * share if facts.offload_optimizer and not facts.offload_param else 0,
         down=width * share if facts.offload_param and not facts.offload_optimizer else 0,
@@ -123,14 +123,15 @@ def _fetched(settings: Settings, model: ModelFacts, held: int, facts: EngineFact
     return forward.elements, backward.elements
 
 
-def _gradients(facts: EngineFacts, share: float) -> tuple[float, float]:
+def _gradients(facts: EngineFacts, parameters: float, share: float) -> tuple[float, float]:
     """Bytes up and down: DeepSpeed's optimizer gets fp32; all else is in the format of the weights."""
     if not facts.offload_optimizer:
         return 0, 0
     width, micro_batches = facts.weight_bytes, facts.accumulation
     if facts.one_pass:
-        times = 1 if facts.stage == 1 else micro_batches  # stage 1 adds up on the GPU
-        return width * (times - 1) * share, width * times * share
+        before = 0 if facts.stage == 1 else micro_batches - 1  # stage 1 adds up on the GPU
+        added_up = width * before * (parameters if facts.local_sums else share)
+        return added_up, added_up + width * share
     up = down = 0
     if facts.stage == 2 and micro_batches > 1:
         up, down = micro_batches - 1, micro_batches

@@ -79,7 +79,7 @@ BAD = {
 }
 ON_TWO_RANKS = {
     "stage 1": {"stage": 1, "accumulation": 2},
-    "stage 2": {"stage": 2, "overlap_comm": True, "accumulation": 2},
+    "stage 2": {"stage": 2, "overlap_comm": True},
     "stage 2, all in one bucket": {"stage": 2, "overlap_comm": False, "reduce_bucket_size": 10**6, **UNDECAYED},
     "stage 2, clipped": {"stage": 2, "gradient_clipping": 0.05},
     "stage 2, not a number on one rank": {"stage": 2, "bad": [1, 0, 1, "nan"]},
@@ -87,6 +87,19 @@ ON_TWO_RANKS = {
     "stage 3, clipped": {"stage": 3, "gradient_clipping": 0.05},
     "stage 3, not a number on one rank": {"stage": 3, "bad": [1, 0, 1, "nan"]},
 }
+MISSING = [(1, 0), (1, 1), (2, 2)]
+"""Micro-batches, of three a step, that a layer has no part in."""
+ADDED_UP = {
+    "bf16": {"overlap_comm": True, "accumulation": 3},
+    "fp32, not pinned": {"precision": "no", "accumulation": 4, **UNPINNED},
+    "fp32, all in one bucket": {"precision": "no", "accumulation": 2, "reduce_bucket_size": 10**6},
+    # With offload DeepSpeed's own counts what misses otherwise.
+    "fp32, a layer that misses": {
+        **{"precision": "no", "accumulation": 3, "unused": MISSING, "overlap_comm": True},
+        "theirs": {"offload_optimizer_device": "none", "overlap_comm": False},
+    },
+}
+"""At stage 2: each rank does it by itself, where DeepSpeed averages each micro-batch, so that sums round otherwise."""
 RESUMED = {f"stage {stage}": {"stage": stage, **(ON_CPU if stage == 3 else {})} for stage in (1, 2, 3)}
 
 
@@ -139,7 +152,8 @@ def test_what_is_one_piece_on_the_host_leaves_a_bucket_in_one_copy(group, monkey
 @pytest.fixture(scope="module")
 def two_ranks(extensions, tmp_path_factory):
     folder = tmp_path_factory.mktemp("offloads")
-    cases = {name: {"steps": STEPS, **case} for name, case in ON_TWO_RANKS.items()}
+    added_up = {name: {"stage": 2, **case} for name, case in ADDED_UP.items()}
+    cases = {name: {"steps": STEPS, **case} for name, case in (ON_TWO_RANKS | added_up).items()}
     run_ranks("harness.many_offloads", {"cases": cases, "resumes": RESUMED}, folder, 2)
     return folder
 
@@ -150,6 +164,17 @@ def test_two_ranks_do_so_as_well(name, two_ranks):
     assert_alike(mine, theirs, bits="clipped" not in name)
     assert mine["cut"] is ("stage 3" not in name)
     assert mine["updated"].count(False) == ("not a number" in name)
+
+
+@pytest.mark.parametrize("name", ADDED_UP)
+def test_two_ranks_add_up_what_deepspeed_averages_in_every_micro_batch(name, two_ranks):
+    mine, theirs = torch.load(two_ranks / f"{name}.pt")
+    assert mine["cut"]
+    micro_batches = ADDED_UP[name]["accumulation"]
+    assert [bool(number) for number in mine["reduced"]] == ([False] * (micro_batches - 1) + [True]) * STEPS
+    norms, masters = (1e-3, 1e-2) if name == "bf16" else (1e-5, 1e-4)
+    assert mine["norms"] == pytest.approx([float(norm) for norm in theirs["norms"]], rel=norms)
+    assert distance(mine["after"], theirs["after"]) <= masters * distance(theirs["after"], theirs["before"])
 
 
 def test_two_ranks_resume_to_the_bit(two_ranks):

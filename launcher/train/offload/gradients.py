@@ -1,6 +1,6 @@
 """Gradients in host memory, where an optimizer on the CPU reads them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -14,6 +14,10 @@ _SUMS = {True: torch.float32, False: torch.float64}
 """In which a norm is summed up: a GPU, which needs no copy for fp32, adds in a tree, a CPU one after the other."""
 
 
+Key = tuple[int, int]
+"""A group and a place in it."""
+
+
 class Run(NamedTuple):
     """Elements that lie one after the other, on the GPU and on the host."""
 
@@ -24,6 +28,11 @@ class Run(NamedTuple):
     place: int
     """Where they begin in it."""
     size: int
+
+    @property
+    def key(self) -> Key:
+        """Which elements of the host's they are."""
+        return self.group, self.place
 
 
 class HostGradients:
@@ -42,11 +51,11 @@ class HostGradients:
         """
         self._groups = groups
         self._norms: list[torch.Tensor] = []
-        self._came: dict[tuple[int, int], Run] = {}
+        self._came: dict[Key, Run] = {}
         """Of this step, by group and place."""
-        self._measured: set[tuple[int, int]] = set()
+        self._measured: set[Key] = set()
         """Those whose norm is in the list."""
-        self._earlier: dict[tuple[int, int], Run] = {}
+        self._earlier: dict[Key, Run] = {}
         """Of the step before, which the buffers hold until others come."""
 
     def of_group(self, index: int) -> torch.Tensor:
@@ -61,17 +70,17 @@ class HostGradients:
             pieces: of it, one for each parameter, and where each belongs.
             last: whether nothing of this step comes after; its norm is taken then.
         """
-        for known, some in groupby(pieces, key=lambda run: (run.group, run.place) in self._came):
-            together = {(run.group, run.place): run for run in some}
-            for run in merge(together.values(), COPIED_AT_ONCE):
-                part, kept = full.narrow(0, run.source, run.size), self._kept(run)
-                if known:
-                    part.add_(kept.to(part.device, non_blocking=True))
-                if last:
-                    self._norms.append(torch.linalg.vector_norm(part, dtype=_SUMS[part.is_cuda]))
-                kept.copy_(part, non_blocking=True)
-            self._came |= together
-            self._measured |= together.keys() if last else set()
+        together = list(pieces)
+        for run, known in in_runs(together, self._came):
+            part, kept = full.narrow(0, run.source, run.size), self._kept(run)
+            if known:
+                part.add_(kept.to(part.device, non_blocking=True))
+            if last:
+                self._norms.append(torch.linalg.vector_norm(part, dtype=_SUMS[part.is_cuda]))
+            kept.copy_(part, non_blocking=True)
+        came = {run.key: run for run in together}
+        self._came |= came
+        self._measured |= came.keys() if last else set()
 
     def norm(self, ranks: Any) -> float:
         """The L2 norm of a step's gradients, which are those since the last call; the GPU must have copied them.
@@ -93,6 +102,18 @@ class HostGradients:
 
     def _kept(self, run: Run) -> torch.Tensor:
         return self._groups[run.group].narrow(0, run.place, run.size)
+
+
+def in_runs(pieces: Iterable[Run], came: Container[Key]) -> Iterator[tuple[Run, bool]]:
+    """The same elements in fewer runs, and of each whether they came before.
+
+    Args:
+        pieces: one for each parameter, in the order they lie in on the GPU.
+        came: those that did.
+    """
+    for known, together in groupby(pieces, key=lambda run: run.key in came):
+        for run in merge(together, COPIED_AT_ONCE):
+            yield run, known
 
 
 def merge(pieces: Iterable[Run], at_most: int) -> Iterator[Run]:

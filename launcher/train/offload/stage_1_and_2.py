@@ -16,6 +16,7 @@ from deepspeed.runtime.zero.stage_1_and_2 import INITIAL_MICRO_STEP_ID, DeepSpee
 
 from launcher.train.offload.fused_adamw import FusedAdamW
 from launcher.train.offload.gradients import HostGradients, Run, clip_factor
+from launcher.train.offload.local_sums import LocalSums
 from launcher.train.offload.packing import Waiting, pack
 
 
@@ -36,21 +37,22 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
         if self.dtype != torch.bfloat16:  # the masters themselves are uploaded
             self.param_buffer_of_bit16_for_cpu_offload_groups.clear()
         make = get_accelerator().pin_empty if self.cpu_offload_pin_memory else torch.empty
-        self._gradients = HostGradients([make(int(size), dtype=self.dtype).zero_() for size in self.partition_size])
-
-    def average_tensor(self, tensor: torch.Tensor, communication_data_type: torch.dtype) -> None:
-        """Averages a bucket over the ranks where it lies; of one rank it only has to be complete before it is read.
-
-        DeepSpeed's own copies it twice, and with ``overlap_comm`` waits for the whole GPU before each.
-        """
-        stream = self._reducing
-        for event in self.ipg_buckets[communication_data_type].ready_events.values():
-            stream.wait_event(event)
-        self._record_gradient_stream(tensor, stream)
-        if not self._alone:
-            with get_accelerator().stream(stream):
-                tensor.div_(dist.get_world_size(group=self.dp_process_group))
-                dist.all_reduce(tensor, group=self.dp_process_group)
+        sizes = [int(size) for size in self.partition_size]
+        ranks, rank = dist.get_world_size(group=self.dp_process_group), dist.get_rank(group=self.dp_process_group)
+        self._sums = None
+        if ranks > 1 and self.partition_gradients and self.gradient_accumulation_steps > 1:
+            groups = [make(ranks * size, dtype=self.dtype).zero_() for size in sizes]
+            self._sums = LocalSums(groups)
+            # A rank's own part of a step's sums takes the place of what it had added up there.
+            parts = [group.narrow(0, rank * size, size) for group, size in zip(groups, sizes, strict=True)]
+        else:
+            parts = [make(size, dtype=self.dtype).zero_() for size in sizes]
+        self._gradients = HostGradients(parts)
+        self._places = {
+            self.get_param_id(param): offset
+            for params, offsets in zip(self.round_robin_bit16_groups, self.round_robin_bit16_offsets, strict=True)
+            for param, offset in zip(params, offsets, strict=True)
+        }
 
     def reduce_independent_p_g_buckets_and_remove_grads(self, param: Any, group: int) -> None:
         """Takes in the gradient of one parameter; several are copied into the bucket at once."""
@@ -72,8 +74,11 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
             self._fill(bucket)
             large = bucket.elements > self.reduce_bucket_size  # of one parameter, alone in it
             full = bucket.grads[0].view(-1) if large else self._end_of(bucket, bucket.elements)
-            self.average_tensor(full, dtype)
-            with get_accelerator().stream(self._reducing):
+            stream = self._reducing
+            for event in bucket.ready_events.values():
+                stream.wait_event(event)
+            self._record_gradient_stream(full, stream)
+            with get_accelerator().stream(stream):
                 self._hand_over(bucket, full)
                 self._record_offload_copy()
                 if not large:
@@ -83,7 +88,12 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
     def independent_gradient_partition_epilogue(self) -> None:
         """Ends a backward pass; with ``overlap_comm`` DeepSpeed's own waits for the whole GPU, in every micro-batch."""
         self.reduce_ipg_grads()
-        if not (self._alone or get_accelerator().resolves_data_dependency()):
+        exchanged = not self._alone
+        if self._sums:
+            exchanged = self.is_gradient_accumulation_boundary()
+            if exchanged:
+                self._give_what_is_left(self._sums)
+        if exchanged and not get_accelerator().resolves_data_dependency():
             # What ranks exchange next goes through another group: on each of them this comes first.
             get_accelerator().current_stream().wait_stream(self._reducing)
         self._release_ipg_buffers()
@@ -159,21 +169,47 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
         return buffer.narrow(0, self.reduce_bucket_size - elements, elements)
 
     def _hand_over(self, bucket: IPGBucket, full: torch.Tensor) -> None:
-        """Brings this rank's part of a bucket to the host, which adds up micro-batches."""
-        pieces, offset = [], 0
-        for group, index, number in bucket.params:
-            param = self.bit16_groups[group][index]
-            if self.is_param_in_current_partition[number]:
-                _, start, place, size = self.grad_position[number]
-                pieces.append(Run(offset + start, group, place, size))
-            offset += param.numel()
+        """Brings a bucket to the host: averaged over the ranks this rank's part, and before that what it adds up."""
         if self.micro_step_id > 0 and not self.cpu_offload_pin_memory:
             self._wait_for_offload_copies()  # pageable memory may be read before the GPU has written it
         stream = get_accelerator().current_stream()
         for other, event in self._pending_offload_events.items():
             if other != stream:  # under torch.compile; its copies may go to the same places
                 stream.wait_event(event)
-        self._gradients.take(full, pieces, last=self.is_gradient_accumulation_boundary())
+        whole, own = self._runs(bucket)
+        last = self.is_gradient_accumulation_boundary()
+        if self._sums and not last:
+            self._sums.keep(full, whole)
+            return
+        if self._sums:
+            self._sums.give(full, whole)
+        if not self._alone:
+            # DeepSpeed's own copies it twice, and with overlap_comm waits for the whole GPU before each.
+            full.div_(dist.get_world_size(group=self.dp_process_group))
+            dist.all_reduce(full, group=self.dp_process_group)
+        self._gradients.take(full, own, last=last)
+
+    def _runs(self, bucket: IPGBucket) -> tuple[list[Run], list[Run]]:
+        """All parameters of a bucket with their places in groups, and what is this rank's with those in its parts."""
+        whole, own, offset = list[Run](), list[Run](), 0
+        for group, index, number in bucket.params:
+            elements = self.bit16_groups[group][index].numel()
+            whole.append(Run(offset, group, self._places[number], elements))
+            if self.is_param_in_current_partition[number]:
+                _, start, place, size = self.grad_position[number]
+                own.append(Run(offset + start, group, place, size))
+            offset += elements
+        return whole, own
+
+    def _give_what_is_left(self, sums: LocalSums) -> None:
+        """What a step's last micro-batch has no gradient of counts as zero there, and is averaged like all others."""
+        self.setup_buckets()
+        for group, params in enumerate(self.bit16_groups):
+            for param in params:
+                if sums.has((group, self._places[self.get_param_id(param)])):
+                    param.grad = torch.zeros_like(param)
+                    self.reduce_independent_p_g_buckets_and_remove_grads(param, group)
+        self.reduce_ipg_grads()
 
     def _keep_until_copied(self, bucket: IPGBucket) -> None:
         """The next bucket that is filled in the same place waits for this one's copies."""

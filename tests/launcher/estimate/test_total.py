@@ -339,6 +339,19 @@ def test_all_ranks_together_need_what_one_would_but_for_rounding_and_libraries(c
     assert libraries[2] == 2 * libraries[1] > 4 * libraries[0]  # NCCL's besides
 
 
+@pytest.mark.parametrize(
+    ("changed", "copies"),
+    [({}, 1), ({"zero_stage": 1}, 0), ({"zero_stage": 3}, 0), ({"gradient_accumulation_steps": 1}, 0), (OWN, 0)],
+    ids=str,
+)
+def test_several_ranks_that_add_up_by_themselves_hold_all_gradients_each(cost, changed, copies):
+    changed = {"zero_stage": 2, "gradient_accumulation_steps": 4, **changed}
+    one, two = cost(**changed), cost(num_processes=2, **changed)
+    assert host(two) - host(one) == pytest.approx(copies * 2 * P, abs=3 * 2 * L + 4 * MIB)
+    pinned = (two.host_pinned_mib - one.host_pinned_mib) * MIB
+    assert pinned == pytest.approx(copies * 2 * P, abs=3 * 2 * L + 4 * MIB)
+
+
 def test_what_is_not_pinned_is_not_called_so(cost):
     assert [part.name for part in cost().host] == [LIBRARIES, "optimizer, pinned", "optimizer, pageable", ON_THEIR_WAY]
     assert cost().host_pinned_mib == {part.name: part.mib for part in cost().host}["optimizer, pinned"]

@@ -1,8 +1,8 @@
 """``harness.rank harness.many_offloads JOB``: trains cases with both kinds of optimizers on several ranks.
 
-JOB is a JSON file: by name ``cases``, arguments of :func:`harness.offloads.trained`, and ``resumes``, those of an
-engine. Rank 0 leaves ``NAME.pt`` with both results of a case beside it, and ``resumed.json`` with which of the resumes
-ended with the same bits.
+JOB is a JSON file: by name ``cases``, arguments of :func:`harness.offloads.trained` (``theirs``: what is otherwise with
+DeepSpeed's own), and ``resumes``, those of an engine. Rank 0 leaves ``NAME.pt`` with both results of a case beside it,
+and ``resumed.json`` with which of the resumes ended with the same bits.
 """
 
 import json
@@ -35,7 +35,8 @@ def main() -> None:
     torch.set_num_threads(1)
     world = World.join()
     for name, case in job["cases"].items():
-        both = [trained(world, ours=ours, **case) for ours in (True, False)]
+        theirs = case.pop("theirs", {})
+        both = [trained(world, **case), trained(world, ours=False, **{**case, **theirs})]
         if world.is_main:
             torch.save(both, path.parent / f"{name}.pt")
     same = {name: resumes(world, path.parent / name, **case) for name, case in job["resumes"].items()}

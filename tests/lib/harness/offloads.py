@@ -3,6 +3,7 @@
 import contextlib
 from unittest.mock import patch
 
+import deepspeed.comm as dist
 import torch
 from deepspeed.runtime.zero.partition_parameters import Init
 from deepspeed.utils import safe_get_full_grad
@@ -103,10 +104,11 @@ def take_steps(world, engine, module, steps, *, first=0, accumulation=1, unused=
         bad: step, micro-batch, rank and what one gradient is there.
 
     Returns:
-        What each told, and the gradients of the last step as they were before its update.
+        What each told, how often the backward pass of each micro-batch summed up over the ranks, and the gradients of
+        the last step as they were before its update.
     """
     dtype = next(module.parameters()).dtype
-    told = {"losses": [], "norms": [], "updated": [], "gradients": {}}
+    told = {"losses": [], "reduced": [], "norms": [], "updated": [], "gradients": {}}
     unused = {tuple(pair) for pair in unused}
     for step in range(first, first + steps):
         for micro in range(accumulation):
@@ -116,7 +118,9 @@ def take_steps(world, engine, module, steps, *, first=0, accumulation=1, unused=
             seed = torch.Generator().manual_seed(1000 * step + 10 * micro + world.rank)
             sample = torch.randn(2, NARROW, generator=seed).to(dtype)
             loss = engine(sample, torch.ones((), dtype=dtype)).float().square().mean()
-            engine.backward(loss)
+            with patch.object(dist, "all_reduce", wraps=dist.all_reduce) as reduced:
+                engine.backward(loss)
+            told["reduced"].append(reduced.call_count)
             told["losses"].append(loss.item())
             if (step, micro) == (first + steps - 1, accumulation - 1):
                 trained = {name: each for name, each in module.named_parameters() if each.requires_grad}

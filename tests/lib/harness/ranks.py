@@ -41,4 +41,5 @@ def run_ranks(module: str, job: dict[str, Any], folder: Path, world_size: int = 
             command = [sys.executable, "-m", "harness.rank", module, str(folder / "job.json")]
             ranks.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
     codes = [rank.wait(seconds) for rank in ranks]
-    assert codes == [0] * world_size, (folder / "rank-0.log").read_text()[-4000:]
+    failed = [(folder / f"rank-{rank}.log").read_text()[-4000:] for rank, code in enumerate(codes) if code]
+    assert not failed, "\n".join(failed)
