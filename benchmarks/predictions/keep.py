@@ -1,7 +1,8 @@
 """``python -m benchmarks.predictions.keep FILE``: what was measured becomes data that predictions are held against.
 
 FILE is the JSON of ``python -m benchmarks.predictions`` or of ``python -m benchmarks.training``. Its settings replace those of
-the same name in ``measured.json``, and each machine's speed comes into a file beside it; tests and the table take both from there.
+the same name in ``measured.json``, but for the seconds of a step on other machines, which stay unless the build was an earlier
+one; each machine's speed comes into a file beside it. Tests and the table take both from there.
 """
 
 import json
@@ -27,6 +28,14 @@ def row(measured: dict[str, Any], day: str, speed: str) -> dict[str, Any]:
     }
 
 
+def elsewhere(before: dict[str, Any] | None, speed: str) -> list[dict[str, Any]]:
+    """Seconds of a step on other machines, of a row that is replaced by one of the machine with this speed."""
+    if not before or before.get("build") == "earlier":
+        return []
+    seen = [{key: before[key] for key in ("step_seconds", "alone", "speed")}, *before.get("elsewhere", [])]
+    return [each for each in seen if each["speed"] != speed]
+
+
 def main() -> None:
     content, kept = json.loads(Path(sys.argv[1]).read_bytes()), json.loads(MEASURED.read_bytes())
     for name in (CALIBRATION | HOLD_OUT | PRESETS).keys() & content["ours"].keys():
@@ -36,7 +45,10 @@ def main() -> None:
             speed = f"bandwidths-{measured['machine']}.json"
             told = Bandwidths.from_bytes(json.dumps(machine["bandwidths"]).encode())
             (MEASURED.parent / speed).write_bytes(told.to_bytes())
-            kept["settings"][name] = row(measured, machine["day"], speed)
+            new, before = row(measured, machine["day"], speed), kept["settings"].get(name)
+            if others := elsewhere(before, speed):
+                new["elsewhere"] = others
+            kept["settings"][name] = new
     MEASURED.write_text(json.dumps(kept, indent=1) + "\n")
 
 

@@ -1,9 +1,10 @@
 """``python -m benchmarks.predictions.table``: predictions beside what was measured (``measured.json``), as Markdown."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median
 from typing import Any
 
 from benchmarks.answers import settings_of
@@ -20,8 +21,14 @@ class Pair:
     """A setting's prediction and its measurement."""
 
     name: str
-    predicted: Estimate
     measured: dict[str, Any]
+    on: Mapping[str, Estimate]
+    """Its prediction, by the file of a machine's speed."""
+
+    @property
+    def predicted(self) -> Estimate:
+        """For the machine on which memory was measured."""
+        return self.on[self.measured["speed"]]
 
     @property
     def gpu_mib(self) -> int:
@@ -39,17 +46,20 @@ class Pair:
         return self.predicted.host_mib / self.measured["host_mib"] - 1
 
     @property
-    def step_seconds(self) -> float | None:
-        """Measured once it goes evenly; None where others shared the machine's cores and memory, or where the build was
-        an earlier one whose steps took the host longer."""
-        held = self.measured.get("alone") and self.measured.get("build") != "earlier"
-        return median(self.measured["step_seconds"][WARM_UP:]) if held else None
+    def steps(self) -> list[tuple[float, float]]:
+        """Seconds of a step, measured once it goes evenly and predicted, on each machine.
+
+        Not where others shared the machine's cores and memory, nor of an earlier build whose steps took the host longer.
+        """
+        seen = [self.measured, *self.measured.get("elsewhere", [])]
+        held = [each for each in seen if each.get("alone") and self.measured.get("build") != "earlier"]
+        both = [(median(each["step_seconds"][WARM_UP:]), self.on[each["speed"]].step_seconds) for each in held]
+        return [(measured, predicted) for measured, predicted in both if predicted]
 
     @property
     def step_error(self) -> float | None:
-        """Of that."""
-        seconds, predicted = self.step_seconds, self.predicted.step_seconds
-        return predicted / seconds - 1 if seconds and predicted else None
+        """Of that, on the machines' geometric mean: each is faster or slower from hour to hour."""
+        return geometric_mean([predicted / measured for measured, predicted in self.steps]) - 1 if self.steps else None
 
 
 def predict(answers: dict[str, Any], speed: str) -> Estimate:
@@ -66,17 +76,19 @@ def predict(answers: dict[str, Any], speed: str) -> Estimate:
 def pairs(settings: dict[str, dict[str, Any]]) -> list[Pair]:
     """Of those that were measured."""
     measured = json.loads(MEASURED.read_text())["settings"]
-    return [
-        Pair(name, predict(settings[name], measured[name]["speed"]), measured[name])
-        for name in settings
-        if name in measured
-    ]
+    return [_pair(name, answers, measured[name]) for name, answers in settings.items() if name in measured]
+
+
+def _pair(name: str, answers: dict[str, Any], measured: dict[str, Any]) -> Pair:
+    speeds = [each["speed"] for each in (measured, *measured.get("elsewhere", []))]
+    return Pair(name, measured, {speed: predict(answers, speed) for speed in speeds})
 
 
 def _step(pair: Pair) -> tuple[str, str, str]:
-    if pair.step_seconds is None or pair.step_error is None:
+    if pair.step_error is None:
         return "", "", ""
-    return f"{pair.step_seconds:.2f}", f"{pair.predicted.step_seconds:.2f}", f"{pair.step_error:+.0%}"
+    measured, predicted = (", ".join(f"{seconds:.2f}" for seconds in each) for each in zip(*pair.steps, strict=True))
+    return measured, predicted, f"{pair.step_error:+.0%}"
 
 
 def main() -> None:

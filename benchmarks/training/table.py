@@ -91,7 +91,7 @@ def _beside_stock(content: Measured, rows: Sequence[Row]) -> Iterator[str]:
     for row in shown:
         ours, stock = _of(content, "ours", row.name), _of(content, "stock", row.setting.name)
         taken, ratio = figure(ours), _ratio(seconds(ours), seconds(stock))
-        foreign = ours and stock and ours["machine"] != stock["machine"]
+        foreign = ours and stock and not _of_one_machine(ours, stock)
         yield _line(
             row.name + (" (stock on another machine)" if foreign else ""),
             _whole(taken), _whole(figure(stock)), _whole(row.most_mib), _within(taken, row.most_mib), _peak(ours),
@@ -129,10 +129,11 @@ def _bare(content: Measured, rows: Sequence[Row]) -> Iterator[str]:
     )  # fmt: skip
     for row in shown:
         ours, bare = _of(content, "ours", row.name), _of(content, "bare", row.name)
-        ratio = _ratio(seconds(ours), seconds(bare))
+        alone = seconds(bare) if _of_one_machine(ours, bare) else None
+        ratio = _ratio(seconds(ours), alone)
         more = None if ratio is None else ratio - 1
         yield _line(
-            row.name, _two(seconds(ours), 3), _two(seconds(bare), 3), _percent(more), _percent(MOST_OVERHEAD),
+            row.name, _two(seconds(ours), 3), _two(alone, 3), _percent(more), _percent(MOST_OVERHEAD),
             _within(more and round(more, 3), MOST_OVERHEAD), _two(_outside(ours), 1), _small(apart(ours, bare)),
         )  # fmt: skip
 
@@ -175,10 +176,14 @@ def _ratio(one: float | None, other: float | None) -> float | None:
 
 def _faster(one: Measured | None, several: Measured | None, setting: Setting) -> float | None:
     """Each GPU has the batch that one has alone; None where they are two machines'."""
-    if not one or not several or one["machine"] != several["machine"]:
+    if not _of_one_machine(one, several):
         return None
     ratio = _ratio(seconds(one), seconds(several))
     return ratio and ratio * setting.gpus
+
+
+def _of_one_machine(one: Measured | None, other: Measured | None) -> bool:
+    return bool(one and other and one["machine"] == other["machine"])
 
 
 def _peak(measured: Measured | None) -> str:

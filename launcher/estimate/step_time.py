@@ -41,10 +41,8 @@ REDUCED = 11
 SHARED, SHARED_TOGETHER = 38, 13
 """For each tensor that several GPUs reduce at stages 1 and 2; where those of a bucket are copied into it together."""
 MODULE, FETCHED, PARTITIONED = 57, 36, 36
-"""At stage 3, for each module that is entered, each weight fetched from the host and each gradient handed over."""
-MODULE_AT_ONCE, FETCHED_AT_ONCE = 37, 23
-"""The first two where ``launcher.train.offload`` fetches what a module takes at once; what leaves that to DeepSpeed, as
-quantized weights do, is told as fast."""
+"""At stage 3, for each module that is entered, each weight fetched from the host and each gradient handed over. The
+first two are fitted to what ``launcher.train.offload`` fetches; what leaves that to DeepSpeed is told as fast."""
 UPDATED_ON_HOST, UPDATED_ON_GPU = 13, 25
 """For each tensor at DeepSpeed's update: norms, and weights that are views of the new ones."""
 IN_ONE_PASS, IN_ONE_PASS_AT_STAGE_3 = 2, 11
@@ -167,7 +165,8 @@ class _Step:
     def _handing_over(self, launching: float) -> Spent:
         """Stages 1 and 2 in one pass: copies follow the kernels, on a stream of their own where they overlap."""
         facts, times = self._facts, self._facts.accumulation if self._facts.stage == 2 else 1
-        own = times * self._launches((HANDED_OVER + SHARED_TOGETHER * (facts.ranks > 1)) * self._of.tensors)
+        shared = (1 if facts.local_sums else times) * (facts.ranks > 1)
+        own = self._launches((HANDED_OVER * times + SHARED_TOGETHER * shared) * self._of.tensors)
         computing, transferring = self._computing(backward=True), self._over_pcie(self._moved.backward)
         if not self._settings.deepspeed.offload_optimizer_pin_memory:  # the thread waits for pageable memory
             return _spent({LAUNCHES: launching, ENGINE: own, TRANSFERS: transferring})
@@ -180,10 +179,8 @@ class _Step:
         """Stage 3: transfers have streams of their own, hooks and launches one thread."""
         both = passes_of_sdxl(self._granularity, self._facts)
         taken = both[backward]
-        module, fetched, partitioned = MODULE, FETCHED, PARTITIONED
-        if self._facts.one_pass:
-            module, fetched, partitioned = MODULE_AT_ONCE, FETCHED_AT_ONCE, HANDED_OVER
-        launches = module * taken.modules + fetched * taken.tensors + backward * partitioned * self._of.tensors
+        partitioned = HANDED_OVER if self._facts.one_pass else PARTITIONED
+        launches = MODULE * taken.modules + FETCHED * taken.tensors + backward * partitioned * self._of.tensors
         launching, own = self._launching(backward=backward), self._facts.accumulation * self._launches(launches)
         computing, transferring, waiting = self._computing(backward=backward), self._over_pcie(moved), 0.0
         if backward and self._facts.offload_optimizer and not self._settings.deepspeed.offload_optimizer_pin_memory:

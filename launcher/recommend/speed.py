@@ -48,7 +48,7 @@ PACES: dict[Placement, Pace] = {
     SHARED_3: Pace(0.32, 1.5),
     CPU_1: Pace(0.67, 0.52),
     CPU_2: Pace(0.56, 0.63),
-    CPU_3: Pace(0.67, 0.98),
+    CPU_3: Pace(0.67, 1.18),
     OPTIMIZER_3: Pace(1.95, 0.74),
     NVME: Pace(18.2, 1.5),
     ALL_NVME: Pace(19.5, 4.1),
