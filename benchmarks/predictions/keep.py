@@ -30,7 +30,7 @@ def row(measured: dict[str, Any], day: str, speed: str) -> dict[str, Any]:
 
 def elsewhere(before: dict[str, Any] | None, speed: str) -> list[dict[str, Any]]:
     """Seconds of a step on other machines, of a row that is replaced by one of the machine with this speed."""
-    if not before or before.get("build") == "earlier":
+    if not before or not before.get("alone") or before.get("build") == "earlier":
         return []
     seen = [{key: before[key] for key in ("step_seconds", "alone", "speed")}, *before.get("elsewhere", [])]
     return [each for each in seen if each["speed"] != speed]

@@ -10,6 +10,9 @@ COPIED_AT_ONCE = 1 << 23
 are added up."""
 PACKED_AT_ONCE = 1 << 22
 """Elements of gradients that wait until they are copied into a bucket together: little on the GPU, and few copies."""
+ADD_UP_AT_MOST = 2
+"""Processes that add up micro-batches by themselves: each holds all gradients in host memory and moves them there. Of
+more that is more than they save each other."""
 _OTHERWISE = ("data_types", "torch_autocast", "communication_data_type")
 """Sections of DeepSpeed's JSON under which gradients are kept or sent in another precision than the weights'."""
 
@@ -41,6 +44,11 @@ def updates_in_one_pass(config: Mapping[str, Any]) -> bool:
         and not uses_torch_adam(optimizer)
         and not any(section in config for section in _OTHERWISE)
     )
+
+
+def adds_up_by_itself(stage: int, ranks: int, accumulation: int) -> bool:
+    """Whether ``launcher.train.offload`` has each of several ranks add up its micro-batches, to average once a step."""
+    return stage == 2 and 1 < ranks <= ADD_UP_AT_MOST and accumulation > 1
 
 
 def parameter_groups(config: Mapping[str, Any]) -> int | None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from launcher.config.deepspeed import BLOCKS, DeepSpeedSettings
-from launcher.config.engine import parameter_groups, parts_before_the_gpu, updates_in_one_pass
+from launcher.config.engine import adds_up_by_itself, parameter_groups, parts_before_the_gpu, updates_in_one_pass
 from launcher.config.settings import Settings
 from launcher.estimate.adapter import Trained
 
@@ -51,7 +51,7 @@ class EngineFacts:
     @property
     def local_sums(self) -> bool:
         """Whether each rank adds up micro-batches of all parameters, before ranks average them once a step."""
-        return self.one_pass and self.stage == 2 and self.ranks > 1 and self.accumulation > 1
+        return self.one_pass and adds_up_by_itself(self.stage, self.ranks, self.accumulation)
 
 
 def engine_facts(settings: Settings, of: Trained) -> EngineFacts:

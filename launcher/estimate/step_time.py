@@ -41,8 +41,8 @@ REDUCED = 11
 SHARED, SHARED_TOGETHER = 38, 13
 """For each tensor that several GPUs reduce at stages 1 and 2; where those of a bucket are copied into it together."""
 MODULE, FETCHED, PARTITIONED = 57, 36, 36
-"""At stage 3, for each module that is entered, each weight fetched from the host and each gradient handed over. The
-first two are fitted to what ``launcher.train.offload`` fetches; what leaves that to DeepSpeed is told as fast."""
+"""At stage 3, for each module that is entered, each weight fetched from the host and each gradient handed over. As
+fitted to DeepSpeed's own fetching; ``launcher.train.offload`` takes less of the host for it, and steps as long."""
 UPDATED_ON_HOST, UPDATED_ON_GPU = 13, 25
 """For each tensor at DeepSpeed's update: norms, and weights that are views of the new ones."""
 IN_ONE_PASS, IN_ONE_PASS_AT_STAGE_3 = 2, 11
@@ -167,7 +167,9 @@ class _Step:
         facts, times = self._facts, self._facts.accumulation if self._facts.stage == 2 else 1
         shared = (1 if facts.local_sums else times) * (facts.ranks > 1)
         own = self._launches((HANDED_OVER * times + SHARED_TOGETHER * shared) * self._of.tensors)
-        computing, transferring = self._computing(backward=True), self._over_pcie(self._moved.backward)
+        moved = self._moved.backward
+        at_host = self._settings.launch.processes_here * (moved.up + moved.down) / self._speed.host.copy_gb_s / GB
+        computing, transferring = self._computing(backward=True), max(self._over_pcie(moved), at_host)
         if not self._settings.deepspeed.offload_optimizer_pin_memory:  # the thread waits for pageable memory
             return _spent({LAUNCHES: launching, ENGINE: own, TRANSFERS: transferring})
         thread = {LAUNCHES: launching, ENGINE: own}

@@ -138,8 +138,7 @@ class WholeWeights:
         gpu, facts, stream = self._gpu, self._facts, REDUCING if self._facts.overlap else 0
         if facts.one_pass:
             if facts.accumulation > 1:  # what the host has of them comes up
-                here = sum(self._in_bucket) / (1 if facts.local_sums else facts.ranks)
-                at_once = min(here, COPIED_AT_ONCE)
+                at_once = min(sum(self._in_bucket), COPIED_AT_ONCE)
                 gpu.passing(REDUCED, facts.weight_bytes * at_once, stream)
         elif facts.offload_optimizer:
             for size in self._in_bucket:

@@ -13,6 +13,8 @@ import psutil
 import pytest
 import torch
 
+from harness.gpu_offloads import ACCUMULATION, STEPS
+from harness.ranks import run_ranks
 from launcher.machine.gpus import read_nvml
 from launcher.train.offload import pinning
 from launcher.train.offload.pinning import pinned_copy, pinned_empty
@@ -40,8 +42,12 @@ CASES = {
     "stage 3, parameters on the CPU": {"stage": 3, **ON_CPU},
     "stage 3, parameters on the CPU, overlapped": {"stage": 3, "overlap_comm": True, **ON_CPU},
 }
+ADDED_UP = [name for name in CASES if "stage 2" in name]
+ON_TWO = [*ADDED_UP, "stage 3, parameters on the CPU"]
 TOLERANCE = 1e-3
 """Relative: bf16 on a GPU adds in no order of its own."""
+ADDED_UP_TOLERANCE = 5e-3
+"""The same where ranks add up in another order than DeepSpeed's."""
 
 
 class Counted:
@@ -135,6 +141,16 @@ def test_what_cuda_refuses_to_pin_torch_pins_and_the_next_kernel_runs(counted):
 
 
 @pytest.fixture(scope="module")
+def told_by_two(assets, tmp_path_factory) -> dict:
+    if len(NVML.gpus) < 2:
+        pytest.skip("one GPU")
+    folder = tmp_path_factory.mktemp("two")
+    job = {"model": str(assets / "model"), "cases": {name: CASES[name] for name in ON_TWO}}
+    run_ranks("harness.gpu_offloads", job, folder, 2, seconds=280, on_gpus=True)
+    return json.loads((folder / "told.json").read_text())
+
+
+@pytest.fixture(scope="module")
 def told(assets, tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("offloads")
     (folder / "job.json").write_text(json.dumps({"model": str(assets / "model"), "cases": CASES}))
@@ -147,11 +163,25 @@ def told(assets, tmp_path_factory) -> dict:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_unet_trains_as_under_deepspeeds_own(name, told):
-    mine, theirs = told[name]
+    assert_alike(name, *told[name])
+
+
+@pytest.mark.parametrize("name", ON_TWO)
+def test_so_it_does_on_two(name, told_by_two):
+    assert_alike(name, *told_by_two[name], tolerance=ADDED_UP_TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ADDED_UP)
+def test_two_sum_up_once_a_step(name, told_by_two):
+    mine, _ = told_by_two[name]
+    assert [bool(number) for number in mine["reduced"]] == ([False] * (ACCUMULATION - 1) + [True]) * STEPS
+
+
+def assert_alike(name: str, mine: dict, theirs: dict, *, tolerance: float = TOLERANCE) -> None:
     assert mine["class"] == ("Stage3" if "stage 3" in name else "Stage1And2")
     assert theirs["class"].startswith("DeepSpeedZeroOptimizer")
     assert mine["updated"] == theirs["updated"] == [True, True, False, True, True]
-    for part, tolerance in (("losses", TOLERANCE), ("norms", 10 * TOLERANCE)):
+    for part, near in (("losses", tolerance), ("norms", 10 * tolerance)):
         print(name, part, mine[part], theirs[part])
-        assert mine[part] == pytest.approx(theirs[part], rel=tolerance)
+        assert mine[part] == pytest.approx(theirs[part], rel=near)
     assert len({round(loss, 6) for loss in mine["losses"]}) == len(mine["losses"])

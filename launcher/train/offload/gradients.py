@@ -24,7 +24,7 @@ class Run(NamedTuple):
     source: int
     """Where they begin on the GPU."""
     group: int
-    """Which of the host's flat partitions they belong to."""
+    """Which of the host's flat buffers they belong to."""
     place: int
     """Where they begin in it."""
     size: int

@@ -7,6 +7,7 @@ and gradients stay in the precision they were computed in: the update widens the
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import deepspeed.comm as dist
@@ -14,6 +15,7 @@ import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.zero.stage_1_and_2 import INITIAL_MICRO_STEP_ID, DeepSpeedZeroOptimizer, IPGBucket
 
+from launcher.config.engine import adds_up_by_itself
 from launcher.train.offload.fused_adamw import FusedAdamW
 from launcher.train.offload.gradients import HostGradients, Run, clip_factor
 from launcher.train.offload.local_sums import LocalSums
@@ -39,8 +41,8 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
         make = get_accelerator().pin_empty if self.cpu_offload_pin_memory else torch.empty
         sizes = [int(size) for size in self.partition_size]
         ranks, rank = dist.get_world_size(group=self.dp_process_group), dist.get_rank(group=self.dp_process_group)
-        self._sums = None
-        if ranks > 1 and self.partition_gradients and self.gradient_accumulation_steps > 1:
+        self._sums: LocalSums | None = None
+        if adds_up_by_itself(2 if self.partition_gradients else 1, ranks, self.gradient_accumulation_steps):
             groups = [make(ranks * size, dtype=self.dtype).zero_() for size in sizes]
             self._sums = LocalSums(groups)
             # A rank's own part of a step's sums takes the place of what it had added up there.
@@ -89,7 +91,7 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
         """Ends a backward pass; with ``overlap_comm`` DeepSpeed's own waits for the whole GPU, in every micro-batch."""
         self.reduce_ipg_grads()
         exchanged = not self._alone
-        if self._sums:
+        if self._sums is not None:
             exchanged = self.is_gradient_accumulation_boundary()
             if exchanged:
                 self._give_what_is_left(self._sums)
@@ -176,30 +178,39 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
         for other, event in self._pending_offload_events.items():
             if other != stream:  # under torch.compile; its copies may go to the same places
                 stream.wait_event(event)
-        whole, own = self._runs(bucket)
         last = self.is_gradient_accumulation_boundary()
-        if self._sums and not last:
-            self._sums.keep(full, whole)
-            return
-        if self._sums:
+        if self._sums is not None:
+            whole = self._whole(bucket)
+            if not last:
+                self._sums.keep(full, whole)
+                return
             self._sums.give(full, whole)
         if not self._alone:
             # DeepSpeed's own copies it twice, and with overlap_comm waits for the whole GPU before each.
             full.div_(dist.get_world_size(group=self.dp_process_group))
             dist.all_reduce(full, group=self.dp_process_group)
-        self._gradients.take(full, own, last=last)
+        self._gradients.take(full, self._own(bucket), last=last)
 
-    def _runs(self, bucket: IPGBucket) -> tuple[list[Run], list[Run]]:
-        """All parameters of a bucket with their places in groups, and what is this rank's with those in its parts."""
-        whole, own, offset = list[Run](), list[Run](), 0
+    def _whole(self, bucket: IPGBucket) -> list[Run]:
+        """All parameters of a bucket; their places are in whole groups."""
+        return [Run(offset, group, self._places[number], size) for offset, group, number, size in self._in(bucket)]
+
+    def _own(self, bucket: IPGBucket) -> list[Run]:
+        """What of a bucket is this rank's; its places are in this rank's parts of groups."""
+        pieces = []
+        for offset, _, number, _ in self._in(bucket):
+            if self.is_param_in_current_partition[number]:
+                group, start, place, size = self.grad_position[number]
+                pieces.append(Run(offset + start, group, place, size))
+        return pieces
+
+    def _in(self, bucket: IPGBucket) -> Iterator[tuple[int, int, int, int]]:
+        """Of each parameter where it begins in a bucket, its group, number and elements."""
+        offset = 0
         for group, index, number in bucket.params:
             elements = self.bit16_groups[group][index].numel()
-            whole.append(Run(offset, group, self._places[number], elements))
-            if self.is_param_in_current_partition[number]:
-                _, start, place, size = self.grad_position[number]
-                own.append(Run(offset + start, group, place, size))
+            yield offset, group, number, elements
             offset += elements
-        return whole, own
 
     def _give_what_is_left(self, sums: LocalSums) -> None:
         """What a step's last micro-batch has no gradient of counts as zero there, and is averaged like all others."""

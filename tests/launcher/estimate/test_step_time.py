@@ -117,6 +117,19 @@ def test_two_gpus_share_the_update_and_the_way_to_the_host(predicted):
     assert 1.9 < two.step_seconds < 2.5  # 1.91 to 2.48 were measured on cores that other runs shared
 
 
+OVERLAP = f"{ZERO}overlap_comm"
+
+
+def test_two_gpus_that_add_up_for_themselves_reduce_once_and_move_all_gradients(predicted):
+    one, two = (predicted(gradient_accumulation_steps=4, num_processes=ranks, train_batch_size=1) for ranks in (1, 2))
+    four = predicted(gradient_accumulation_steps=4, num_processes=4, train_batch_size=1)
+    shared = parts(two)[ENGINE] - parts(one)[ENGINE]
+    assert 0 < shared < 0.3 * (parts(four)[ENGINE] - parts(one)[ENGINE])
+    slow = replace(H200, host=replace(H200.host, copy_gb_s=4.0))  # of both together: seven copies of all, and one
+    bounded = predicted(slow, gradient_accumulation_steps=4, num_processes=2, train_batch_size=1, **{OVERLAP: True})
+    assert bounded.step_time.backward == pytest.approx(2 * 2 * (3 + 3 + 0.5) * SDXL.parameters / 4e9, rel=0.1)
+
+
 def test_without_zero_nothing_is_moved_and_little_is_done_beside(predicted):
     plain = predicted(train_batch_size=8, zero_stage=0, **NONE)
     assert parts(plain).keys() == {LAUNCHES, UPDATE}

@@ -1,7 +1,8 @@
-"""``harness.rank harness.gpu_offloads JOB``: trains the tiny SDXL's U-Net on a GPU with both kinds of ZeRO optimizers.
+"""``harness.rank harness.gpu_offloads JOB``: trains the tiny SDXL's U-Net on GPUs with both kinds of ZeRO optimizers.
 
-JOB is a JSON file: the model's folder, and by name cases of settings and which optimizers. Leaves ``told.json`` with
-losses, gradient norms and whether weights were updated beside it. In the third step gradients are not finite.
+JOB is a JSON file: the model's folder, and by name cases of settings and which optimizers. Rank 0 leaves ``told.json``
+with losses, gradient norms, whether weights were updated and how often each micro-batch's backward pass summed up over
+the ranks beside it. In the third step gradients of the last rank's first micro-batch are not finite.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
+import deepspeed.comm as dist
 import torch
 from deepspeed.runtime.zero.partition_parameters import Init
 
@@ -25,7 +27,7 @@ from launcher.train.distributed import World
 from launcher.train.models import ModelSource
 from launcher.train.offload.stage_1_and_2 import Stage1And2
 
-STEPS, BAD, ACCUMULATION = 5, 2, 2
+STEPS, BAD, ACCUMULATION = 5, 2, 3
 LATE = 4_000_000
 """Cycles, two thousandths of a second: a backward pass of the tiny SDXL is long over when the last bucket leaves."""
 HAND_OVER = Stage1And2._hand_over
@@ -47,8 +49,8 @@ def train(world: World, model: ModelSource, settings: dict, *, ours: bool) -> di
     never = patch.object(deepspeed_engine, "replacing_deepspeeds", lambda config: contextlib.nullcontext())
     with patch.object(engine_config, "GROUP_ELEMENTS", 200_000), contextlib.nullcontext() if ours else never:
         engine = DeepSpeedEngine(unet, config)
-    told = {"class": type(engine._optimizer).__name__, "losses": [], "norms": [], "updated": []}
-    generator = torch.Generator().manual_seed(1)
+    told = {"class": type(engine._optimizer).__name__, "losses": [], "norms": [], "updated": [], "reduced": []}
+    generator = torch.Generator().manual_seed(1 + world.rank)
 
     def drawn(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator).to(world.device, torch.bfloat16)
@@ -64,7 +66,10 @@ def train(world: World, model: ModelSource, settings: dict, *, ours: bool) -> di
             ).sample
             loss = (predicted.float() - drawn(2, 4, 16, 16).float()).square().mean()
             told["losses"].append(loss.item())
-            engine.backward(loss * float("nan") if (step, micro) == (BAD, 0) else loss)
+            bad = (step, micro, world.rank) == (BAD, 0, world.world_size - 1)
+            with patch.object(dist, "all_reduce", wraps=dist.all_reduce) as reduced:
+                engine.backward(loss * float("nan") if bad else loss)
+            told["reduced"].append(reduced.call_count)
             engine.step()
         told["norms"].append(engine.gradient_norm)
         told["updated"].append(engine.updated)
@@ -87,7 +92,8 @@ def main() -> None:
         with patch.object(Stage1And2, "_hand_over", hand_over_late if late else HAND_OVER):
             told[name] = [train(world, model, settings, ours=ours) for ours in (True, False)]
         gc.collect()
-    (path.parent / "told.json").write_text(json.dumps(told))
+    if world.is_main:
+        (path.parent / "told.json").write_text(json.dumps(told))
     world.close()
 
 

@@ -14,7 +14,7 @@ from deepspeed.comm import init_distributed
 from torch.profiler import ProfilerActivity, profile
 
 from harness.small_engines import CPU, DTYPES, masters, new_engine, train
-from launcher.train.distributed import World
+from launcher.train.distributed import World, unlink_shared_memory
 
 CASES: dict[str, dict[str, Any]] = {
     "stage 0": {"stage": 0},
@@ -67,6 +67,7 @@ def exercise(world: World, case: dict[str, Any], folder: Path) -> Told:
 def main() -> None:
     job = Path(sys.argv[1])
     init_distributed("gloo")
+    unlink_shared_memory()
     world = World(rank=0, world_size=1, device=torch.device("cpu"))
     told = {}
     for name, case in CASES.items():
