@@ -3,9 +3,9 @@
 Seconds are an H200's with 16 cores, of the true SDXL at 1024 px, and say an order only. They are what
 ``launcher.estimate.step_time`` tells of one picture with that machine's bandwidths
 (``benchmarks/predictions/bandwidths-16-cores.json``): at stage 2 with the optimizer on the CPU and at stage 3 with
-weights there too that is within 20 % of what was measured. Those of several GPUs are of two that hold everything,
-which was not measured with this launcher. NVMe writes and reads 16 bytes a parameter in each step, 82 GB for SDXL, here
-at 4 and 6 GB a second.
+weights there too that is within 20 % of what was measured, on the mean of several machines. Those of several GPUs are
+of two that hold everything, which was not measured with this launcher. NVMe writes and reads 16 bytes a parameter in
+each step, 82 GB for SDXL, here at 4 and 6 GB a second.
 """
 
 from dataclasses import dataclass

@@ -93,10 +93,10 @@ ADDED_UP = {
     "bf16": {"overlap_comm": True, "accumulation": 3},
     "fp32, not pinned": {"precision": "no", "accumulation": 4, **UNPINNED},
     "fp32, all in one bucket": {"precision": "no", "accumulation": 2, "reduce_bucket_size": 10**6},
-    # With offload DeepSpeed's own counts what misses otherwise.
     "fp32, a frozen layer, undecayed": {"precision": "no", "accumulation": 2, "frozen": True, **UNDECAYED},
     "fp32, clipped": {"precision": "no", "accumulation": 3, "gradient_clipping": 0.05},
     "fp32, not a number on one rank": {"precision": "no", "accumulation": 3, "bad": [1, 0, 1, "nan"]},
+    # With offload DeepSpeed's own counts what misses otherwise.
     "fp32, a layer that misses": {
         **{"precision": "no", "accumulation": 3, "unused": MISSING, "overlap_comm": True},
         "theirs": {"offload_optimizer_device": "none", "overlap_comm": False},

@@ -72,12 +72,12 @@ class HostGradients:
         """
         together = list(pieces)
         for run, known in in_runs(together, self._came):
-            part, kept = full.narrow(0, run.source, run.size), self._kept(run)
+            part = full.narrow(0, run.source, run.size)
             if known:
-                part.add_(kept.to(part.device, non_blocking=True))
+                self._add_to(part, run)
             if last:
                 self._norms.append(torch.linalg.vector_norm(part, dtype=_SUMS[part.is_cuda]))
-            kept.copy_(part, non_blocking=True)
+            self._kept(run).copy_(part, non_blocking=True)
         came = {run.key: run for run in together}
         self._came |= came
         self._measured |= came.keys() if last else set()
@@ -99,6 +99,9 @@ class HostGradients:
         self._norms, self._measured = [], set()
         self._came, self._earlier = {}, self._came
         return float(squares.sqrt())
+
+    def _add_to(self, part: torch.Tensor, run: Run) -> None:
+        part.add_(self._kept(run).to(part.device, non_blocking=True))
 
     def _kept(self, run: Run) -> torch.Tensor:
         return self._groups[run.group].narrow(0, run.place, run.size)

@@ -42,19 +42,18 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
         sizes = [int(size) for size in self.partition_size]
         ranks, rank = dist.get_world_size(group=self.dp_process_group), dist.get_rank(group=self.dp_process_group)
         self._sums: LocalSums | None = None
+        self._places: dict[int, int] = {}
+        """Where each parameter begins in its whole group, by its number, for the sums."""
         if adds_up_by_itself(2 if self.partition_gradients else 1, ranks, self.gradient_accumulation_steps):
             groups = [make(ranks * size, dtype=self.dtype).zero_() for size in sizes]
             self._sums = LocalSums(groups)
             # A rank's own part of a step's sums takes the place of what it had added up there.
             parts = [group.narrow(0, rank * size, size) for group, size in zip(groups, sizes, strict=True)]
+            for params, offsets in zip(self.round_robin_bit16_groups, self.round_robin_bit16_offsets, strict=True):
+                self._places |= zip(map(self.get_param_id, params), offsets, strict=True)
         else:
             parts = [make(size, dtype=self.dtype).zero_() for size in sizes]
         self._gradients = HostGradients(parts)
-        self._places = {
-            self.get_param_id(param): offset
-            for params, offsets in zip(self.round_robin_bit16_groups, self.round_robin_bit16_offsets, strict=True)
-            for param, offset in zip(params, offsets, strict=True)
-        }
 
     def reduce_independent_p_g_buckets_and_remove_grads(self, param: Any, group: int) -> None:
         """Takes in the gradient of one parameter; several are copied into the bucket at once."""
@@ -182,7 +181,7 @@ class Stage1And2(DeepSpeedZeroOptimizer):  # type: ignore[misc]
         if self._sums is not None:
             whole = self._whole(bucket)
             if not last:
-                self._sums.keep(full, whole)
+                self._sums.take(full, whole, last=False)
                 return
             self._sums.give(full, whole)
         if not self._alone:
