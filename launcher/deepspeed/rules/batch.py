@@ -96,7 +96,7 @@ BATCH = (
         lambda view, _: view.stage == 2 and view.offloads and (view.get(_STEPS) or 1) > 1,
         lambda view, _: (
             f"stage 2 with CPU offload copies gradients at each of {view.get(_STEPS)} micro-batches, stage 1 once per "
-            "step: a third of the traffic at 4"
+            "step: a third of the traffic at 4, or less"
         ),
         "if 2 more bytes a parameter fit on the GPU, choose stage 1 in the builder or a JSON file (accelerate's own "
         "questions offload nothing there)",
